@@ -1,0 +1,37 @@
+"""Runs a program's main: a user's error is one line and no traceback."""
+
+from collections.abc import Callable
+import sys
+
+from absl import app
+from absl import flags
+
+from dvhflax import errors
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, errors.UserError) as error:
+    _leave(error)
+  except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    # ml_collections reports unknown and mistyped keys by these.
+    _leave(error)
+
+
+def _leave(error: Exception):
+  text = error.args[0] if isinstance(error, KeyError) else error
+  print(f'error: {" ".join(str(text).split())}', file=sys.stderr)
+  sys.exit(2)
+
+
+def run(main: Callable[[list[str]], object]) -> None:
+  """`absl.app.run`, with exit status 2 and one line for a UserError."""
+
+  def guarded(argv):
+    try:
+      return main(argv)
+    except errors.UserError as error:
+      _leave(error)
+
+  app.run(guarded, flags_parser=_parse)

@@ -1,0 +1,201 @@
+"""Builds the cohort that a configuration names; a killed build goes on.
+
+  python -m dvhflax.cohort.build --config=configs/prostate.py
+
+Several processes or hosts may share the work: give each `--shard=i/n`.
+"""
+
+import os
+import sys
+
+from absl import flags
+import ml_collections
+from ml_collections import config_flags
+import numpy as np
+import tqdm
+
+from dvhflax import cli
+from dvhflax import config as config_lib
+from dvhflax import errors
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.writer import CohortWriter
+from dvhflax.io import openkbp
+from dvhflax.models.unet import pooling_plan
+from dvhflax.patient import Structure
+from dvhflax.planning.simulate import simulate_patient
+
+PROSTATE_STRUCTURES = (
+  Structure('body', 'body'),
+  Structure('bladder', 'oar'),
+  Structure('rectum', 'oar'),
+  Structure('PTV', 'target'),
+)
+
+
+def split_patients(
+  patients: int, validation: int, test: int, seed: int
+) -> list[str]:
+  """A random split: `train`, `validation` or `test` for every patient."""
+  splits = np.array(['train'] * patients, dtype='<U10')
+  order = np.random.default_rng([seed, 3]).permutation(patients)
+  splits[order[:test]] = 'test'
+  splits[order[test : test + validation]] = 'validation'
+  return splits.tolist()
+
+
+class _Simulated:
+  """Patients sampled and planned here."""
+
+  structures = PROSTATE_STRUCTURES
+
+  def __init__(self, cohort: ml_collections.ConfigDict):
+    self._cohort = cohort
+    self.ids = [f'sim-{i:04d}' for i in range(cohort.patients)]
+    self.max_plans = cohort.plans
+    self.provenance = {
+      'source': 'simulated',
+      'seed': cohort.seed,
+      'plans': cohort.plans,
+      'patients': cohort.patients,
+      'spacing_mm': list(cohort.spacing_mm),
+    }
+
+  def read(self, index: int):
+    return simulate_patient(
+      self._cohort.seed,
+      index,
+      grid=tuple(self._cohort.grid),
+      spacing_mm=tuple(self._cohort.spacing_mm),
+      plans=self._cohort.plans,
+    )
+
+
+class _OpenKBP:
+  """Clinical plans of the OpenKBP challenge."""
+
+  structures = openkbp.STRUCTURES
+  max_plans = 1
+
+  def __init__(self, cohort: ml_collections.ConfigDict):
+    if not cohort.raw:
+      raise errors.ConfigError(
+        'cohort.raw is not set: give the folder of the OpenKBP CSV files, '
+        '--config.cohort.raw=.../provided-data'
+      )
+    self._folders = openkbp.find_patients(cohort.raw)
+    self._grid = tuple(cohort.grid)
+    self.ids = [folder.name for folder in self._folders]
+    self.provenance = {'source': 'openkbp', 'patients': len(self.ids)}
+
+  def read(self, index: int):
+    return openkbp.read_patient(self._folders[index], grid=self._grid)
+
+
+def build(
+  config: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
+) -> bool:
+  """Builds, or goes on building, the cohort at `config.cohort.path`.
+
+  Args:
+    config: see `config.py`.
+    shard: (i, n), write patients i, i + n, i + 2n, ... only.
+
+  Returns:
+    Whether the cohort is now complete.
+
+  Raises:
+    ConfigError: for an impossible request.
+    CohortError: for faulty source files, or a half-built cohort of others.
+  """
+  cohort = config.cohort
+  pooling_plan(cohort.grid)
+  source = {'simulated': _Simulated, 'openkbp': _OpenKBP}[cohort.source](
+    cohort
+  )
+  held_out = cohort.validation_patients + cohort.test_patients
+  if held_out >= len(source.ids):
+    raise errors.ConfigError(
+      f'{len(source.ids)} patients leave none to train after {held_out} for '
+      'cohort.validation_patients and cohort.test_patients'
+    )
+  writer = CohortWriter(
+    cohort.path,
+    structures=source.structures,
+    grid=tuple(cohort.grid),
+    dvh=config_lib.dvh_spec(config),
+    max_plans=source.max_plans,
+    patient_ids=source.ids,
+    splits=split_patients(
+      len(source.ids),
+      cohort.validation_patients,
+      cohort.test_patients,
+      cohort.seed,
+    ),
+    provenance=source.provenance,
+  )
+  missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
+  for i in tqdm.tqdm(
+    missing,
+    desc=f'building {cohort.path}',
+    unit='patient',
+    initial=0,
+    file=sys.stderr,
+  ):
+    writer.write(i, source.read(i))
+  return writer.finish()
+
+
+def open_or_build(config: ml_collections.ConfigDict) -> Cohort:
+  """The cohort of a configuration, built first if there is none."""
+  if not os.path.exists(config.cohort.path):
+    build(config)
+  return open_checked(config)
+
+
+def open_checked(config: ml_collections.ConfigDict) -> Cohort:
+  """The cohort of a configuration.
+
+  Raises:
+    CohortError: if its grid or its DVH vector are others than configured.
+  """
+  cohort = Cohort.open(config.cohort.path)
+  if tuple(cohort.grid) != tuple(config.cohort.grid):
+    raise errors.CohortError(
+      f'{config.cohort.path} has grid {tuple(cohort.grid)}, but cohort.grid '
+      f'is {tuple(config.cohort.grid)}: change one, or name another '
+      'cohort.path to build anew'
+    )
+  if cohort.dvh_spec != config_lib.dvh_spec(config):
+    raise errors.CohortError(
+      f'{config.cohort.path} has {cohort.dvh_spec}, but the configuration '
+      f'asks for {config_lib.dvh_spec(config)}'
+    )
+  return cohort
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+  try:
+    i, n = map(int, text.split('/'))
+  except ValueError:
+    i, n = -1, 0
+  if not 0 <= i < n:
+    raise errors.ConfigError(f'--shard={text}: use i/n with 0 <= i < n')
+  return i, n
+
+
+def main(_):
+  config = flags.FLAGS.config
+  config_lib.validate(config)
+  if os.path.exists(config.cohort.path):
+    open_checked(config)
+    print(f'{config.cohort.path} is complete already')
+  elif build(config, _parse_shard(flags.FLAGS.shard)):
+    print(f'{config.cohort.path} is complete')
+  else:
+    print(f'{config.cohort.path}: patients of other shards are missing yet')
+
+
+if __name__ == '__main__':
+  config_flags.DEFINE_config_file('config', 'configs/prostate.py')
+  flags.DEFINE_string('shard', '0/1', 'i/n: build every n-th patient from i.')
+  cli.run(main)

@@ -1,0 +1,181 @@
+"""The configuration: every field with its default, and its validation.
+
+The defaults are the paper's (Ma et al. 2021); `configs/` changes a few of
+them. A field that nothing reads is not in here.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from dvhflax import dvh
+from dvhflax import errors
+
+
+def default() -> ml_collections.ConfigDict:
+  """The paper's system: 97 simulated patients, 10 plans, 128x128x64."""
+  config = ml_collections.ConfigDict()
+
+  # Seed of initialisation, sampling and dropout.
+  config.seed = 0
+  # Samples an update, over all devices of all hosts.
+  config.batch_size = 3
+  # An epoch is as many samples as the training patients have plans.
+  config.epochs = 300
+  # Stop after this many updates; 0: after the epochs.
+  config.max_steps = 0
+  # Save every so many epochs; the latest and the best are kept.
+  config.checkpoint_every_epochs = 1
+
+  config.cohort = cohort = ml_collections.ConfigDict()
+  # Directory of the cohort store; built on first use if it does not exist.
+  cohort.path = 'cohorts/prostate'
+  # What it is built from: `simulated` or `openkbp`.
+  cohort.source = 'simulated'
+  # openkbp: the folder of the challenge's CSV files.
+  cohort.raw = config_dict.placeholder(str)
+  # simulated: number of patients, Pareto-optimal plans each, seed.
+  cohort.patients = 97
+  cohort.plans = 10
+  cohort.seed = 0
+  # Voxels along x, y, z, and simulated: their size in mm.
+  cohort.grid = (128, 128, 64)
+  cohort.spacing_mm = (3.75, 2.5, 3.0)
+  # Patients set apart; the rest train. The paper's 77 include validation.
+  cohort.validation_patients = 7
+  cohort.test_patients = 20
+  # The DVH vector: `volume_at_dose` or `dose_at_volume`; elements a
+  # structure; last dose level in fractions of the reference dose.
+  cohort.dvh_kind = 'volume_at_dose'
+  cohort.dvh_points = 32
+  cohort.dvh_max_dose = 1.2
+
+  config.model = model = ml_collections.ConfigDict()
+  # How the wish enters: `bottleneck` (figure 3), `film` (it scales and shifts
+  # every layer of the decoder), `none` (the anatomy-only network).
+  model.conditioning = 'bottleneck'
+  # Whether the DVH is standardised by the training set's mean and spread.
+  model.standardise_dvh = False
+  # `batch` (synchronised over devices) or `group`.
+  model.norm = 'batch'
+  # Channels at full size; doubled a level, up to the maximum.
+  model.base_channels = 16
+  model.max_channels = 128
+  # Dropout rate of the deepest level, equation (7).
+  model.dropout = 0.2
+  # `lax`, `im2col` (faster on CPUs), or `auto`, which picks one.
+  model.convolution = 'auto'
+  # Type of the computation: `float32` or `bfloat16`.
+  model.dtype = 'float32'
+
+  config.optimizer = optimizer = ml_collections.ConfigDict()
+  # Equation (6): learning rate of the first update, decay an update.
+  optimizer.learning_rate = 1e-3
+  optimizer.decay = 0.002
+
+  config.data = data = ml_collections.ConfigDict()
+  # Share of the wishes that are a plan of the patient's own; the others are
+  # of any patient of the split, as in the paper.
+  data.own_wish_share = 0.0
+  # Wishes a validation patient, the same in every epoch.
+  data.validation_wishes = 10
+  # Keep the training and validation patients in memory; False reads each
+  # batch from the store.
+  data.in_memory = True
+  # Batches made ready ahead of the device.
+  data.read_ahead = 4
+
+  config.evaluation = evaluation = ml_collections.ConfigDict()
+  # K': wishes a test patient.
+  evaluation.wishes = 200
+  # Wishes predicted at once.
+  evaluation.batch_size = 4
+  return config
+
+
+_CHOICES = {
+  'cohort.source': ('simulated', 'openkbp'),
+  'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
+  'model.conditioning': ('bottleneck', 'film', 'none'),
+  'model.norm': ('batch', 'group'),
+  'model.convolution': ('auto', 'lax', 'im2col'),
+  'model.dtype': ('float32', 'bfloat16'),
+}
+_LEAST = {
+  'batch_size': 1,
+  'epochs': 1,
+  'max_steps': 0,
+  'checkpoint_every_epochs': 1,
+  'cohort.patients': 3,
+  'cohort.plans': 1,
+  'cohort.validation_patients': 1,
+  'cohort.test_patients': 1,
+  'cohort.dvh_points': 2,
+  'model.base_channels': 1,
+  'model.max_channels': 1,
+  'model.dropout': 0,
+  'optimizer.learning_rate': 0,
+  'optimizer.decay': 0,
+  'data.own_wish_share': 0,
+  'data.validation_wishes': 1,
+  'data.read_ahead': 1,
+  'evaluation.wishes': 1,
+  'evaluation.batch_size': 1,
+}
+_BELOW = {'model.dropout': 1, 'data.own_wish_share': 1.0000001}
+
+
+def _get(config: ml_collections.ConfigDict, key: str):
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
+  """`{'model.norm': 'batch', ...}`, tuples as lists as JSON gives them."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      flat.update(flatten(value, f'{prefix}{name}.'))
+    else:
+      flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+  return flat
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Raises a ConfigError that names the first impossible key."""
+  unknown = sorted(set(flatten(config)) - set(flatten(default())))
+  if unknown:
+    raise errors.ConfigError(f'unknown configuration key: {unknown[0]}')
+  missing = sorted(set(flatten(default())) - set(flatten(config)))
+  if missing:
+    raise errors.ConfigError(f'missing configuration key: {missing[0]}')
+  for key, choices in _CHOICES.items():
+    if _get(config, key) not in choices:
+      raise errors.ConfigError(
+        f'{key}={_get(config, key)!r}: use one of {", ".join(choices)}'
+      )
+  for key, least in _LEAST.items():
+    value = _get(config, key)
+    if not value >= least or not value < _BELOW.get(key, float('inf')):
+      raise errors.ConfigError(f'{key}={value} is out of range')
+  for key in ('cohort.grid', 'cohort.spacing_mm'):
+    if len(_get(config, key)) != 3 or min(_get(config, key)) <= 0:
+      raise errors.ConfigError(f'{key} must be three positive numbers')
+  if config.cohort.dvh_max_dose <= 0:
+    raise errors.ConfigError('cohort.dvh_max_dose must be positive')
+  held_out = config.cohort.validation_patients + config.cohort.test_patients
+  if config.cohort.source == 'simulated' and (
+    held_out >= config.cohort.patients
+  ):
+    raise errors.ConfigError(
+      f'cohort.patients={config.cohort.patients} leaves none to train after '
+      f'{held_out} for validation and test'
+    )
+
+
+def dvh_spec(config: ml_collections.ConfigDict) -> dvh.DVHSpec:
+  """The DVH vector that a configuration asks for."""
+  cohort = config.cohort
+  return dvh.DVHSpec(
+    cohort.dvh_kind, cohort.dvh_points, float(cohort.dvh_max_dose)
+  )

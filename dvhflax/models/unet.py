@@ -1,0 +1,289 @@
+"""The 3D U-Net of figure 3: masks and a desired DVH in, a dose out.
+
+The encoder sees the anatomy alone, so that a new wish for the same patient
+needs the decoder only: `encode` once, `decode` for every wish.
+"""
+
+from collections.abc import Sequence
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dvhflax import errors
+from dvhflax import schedules
+from dvhflax.models.convolution import Convolution, convolve
+
+Conditioning = Literal['bottleneck', 'film', 'none']
+Norm = Literal['batch', 'group']
+Features = tuple[tuple[jax.Array, ...], jax.Array]
+
+GROUP_SIZE = 8
+
+
+def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+  """Max-pooling windows that take a grid to 1x1x1, halving axis by axis.
+
+  Six windows of 2x2x2 and one of 2x2x1 for the paper's 128x128x64.
+
+  Raises:
+    ConfigError: if an axis is no power of two, or the grid has one voxel.
+  """
+  if len(grid) != 3 or any(n < 1 or n & (n - 1) for n in grid):
+    raise errors.ConfigError(
+      f'grid={tuple(grid)} cannot be halved down to 1x1x1: each of its three '
+      'axes must be a power of two, such as (64, 64, 32)'
+    )
+  if max(grid) == 1:
+    raise errors.ConfigError('grid=(1, 1, 1) has nothing to pool')
+  plan = []
+  size = tuple(grid)
+  while max(size) > 1:
+    window = tuple(2 if n > 1 else 1 for n in size)
+    size = tuple(n // w for n, w in zip(size, window))
+    plan.append(window)
+  return tuple(plan)
+
+
+def max_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
+  """Largest value of each window; `[B, X, Y, Z, C]`."""
+  b, nx, ny, nz, c = x.shape
+  wx, wy, wz = window
+  tiles = x.reshape(b, nx // wx, wx, ny // wy, wy, nz // wz, wz, c)
+  return tiles.max((2, 4, 6))
+
+
+def upsample(x: jax.Array, window: Sequence[int]) -> jax.Array:
+  """Repeats each voxel over a window (nearest); `[B, X, Y, Z, C]`."""
+  b, nx, ny, nz, c = x.shape
+  wx, wy, wz = window
+  tiles = jnp.broadcast_to(
+    x[:, :, None, :, None, :, None], (b, nx, wx, ny, wy, nz, wz, c)
+  )
+  return tiles.reshape(b, nx * wx, ny * wy, nz * wz, c)
+
+
+class ConvLayer(nn.Module):
+  """Convolution, normalisation, optional modulation, ReLU, dropout.
+
+  Attributes:
+    features: output channels.
+    kernel_size: 3 or 1.
+    dropout: rate.
+    norm: `batch` (synchronised over `axis_name`) or `group`.
+    modulated: whether a wish scales and shifts the normalised features.
+    convolution: form of the convolution.
+    axis_name: mapped axis of the devices, None outside of one.
+    dtype: of the computation; normalisation is in float32.
+  """
+
+  features: int
+  kernel_size: int
+  dropout: float
+  norm: Norm
+  modulated: bool
+  convolution: Convolution
+  axis_name: str | None
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, wish: jax.Array | None, *, train: bool
+  ) -> jax.Array:
+    kernel = self.param(
+      'kernel',
+      nn.initializers.he_normal(),
+      (self.kernel_size,) * 3 + (x.shape[-1], self.features),
+    )
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    x = convolve(
+      x.astype(self.dtype), kernel.astype(self.dtype), self.convolution
+    )
+    x = x + bias.astype(self.dtype)
+    if self.norm == 'batch':
+      x = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        axis_name=self.axis_name if train else None,
+        use_fast_variance=False,
+        name='norm',
+      )(x)
+    else:
+      x = nn.GroupNorm(
+        num_groups=None,
+        group_size=math.gcd(GROUP_SIZE, self.features),
+        use_fast_variance=False,
+        name='norm',
+      )(x)
+    if self.modulated:
+      # Zero at the start: the network begins as if it were unconditioned.
+      change = nn.Dense(
+        2 * self.features,
+        kernel_init=nn.initializers.zeros,
+        name='modulation',
+      )(wish)[:, None, None, None]
+      scale, shift = jnp.split(change, 2, axis=-1)
+      x = x * (1 + scale) + shift
+    x = nn.relu(x).astype(self.dtype)
+    # Whole channels: neighbouring voxels are too alike to drop one by one.
+    return nn.Dropout(
+      self.dropout, broadcast_dims=(1, 2, 3), deterministic=not train
+    )(x)
+
+
+class UNet(nn.Module):
+  """Modified 3D U-Net (figure 3 of Ma et al. 2021).
+
+  Attributes:
+    grid: voxels along each axis.
+    dvh_shape: (S, K), structures and elements a structure.
+    base_channels: channels at full size; they double with each level.
+    max_channels: at most so many.
+    conditioning: how the wish enters: `bottleneck`, concatenated with the
+      1x1x1 anatomy features as in the paper; `film`, scaling and shifting
+      every layer of the decoder (Perez et al. 2018); `none`, the anatomy-only
+      network of the workflow's first step.
+    standardise_dvh: subtract the training set's mean DVH and divide by its
+      spread before use; see `dvh_statistics`.
+    norm: `batch` or `group` normalisation.
+    dropout: rate of the deepest level, equation (7).
+    convolution: `lax`, `im2col` or `auto`.
+    axis_name: mapped axis that batch statistics are averaged over.
+    dtype: of the computation; parameters are float32.
+  """
+
+  grid: tuple[int, int, int]
+  dvh_shape: tuple[int, int]
+  base_channels: int = 16
+  max_channels: int = 128
+  conditioning: Conditioning = 'bottleneck'
+  standardise_dvh: bool = False
+  norm: Norm = 'batch'
+  dropout: float = 0.2
+  convolution: Convolution = 'auto'
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    self.windows = pooling_plan(self.grid)
+    levels = len(self.windows)
+    channels = [
+      min(self.base_channels * 2**level, self.max_channels)
+      for level in range(levels)
+    ]
+    # A kernel of 3 needs more than the 2x2x1 or 1x1x1 voxels of the last two.
+    kernels = [3] * (levels - 1) + [1] * 2
+
+    def block(name: str, level: int, features: int, modulated: bool):
+      rate = schedules.dropout_rate(level + 1, levels, self.dropout)
+      return [
+        ConvLayer(
+          features=features,
+          kernel_size=kernels[level],
+          dropout=rate,
+          norm=self.norm,
+          modulated=modulated,
+          convolution=self.convolution,
+          axis_name=self.axis_name,
+          dtype=self.dtype,
+          name=f'{name}_{half}',
+        )
+        for half in 'ab'
+      ]
+
+    film = self.conditioning == 'film'
+    self.encoder = [
+      block(f'encoder_{i}', i, c, False) for i, c in enumerate(channels)
+    ]
+    self.bottleneck = block('bottleneck', levels, self.max_channels, False)
+    self.decoder = [
+      block(f'decoder_{i}', i, c, film) for i, c in enumerate(channels)
+    ]
+    self.dose = nn.Dense(1, kernel_init=nn.initializers.he_normal())
+    if self.conditioning != 'none':
+      # The training set's mean and spread, set once before the first update:
+      # not trained, but part of the model wherever it goes.
+      self.dvh_mean = self.variable(
+        'dvh_statistics', 'mean', jnp.zeros, self.dvh_shape
+      )
+      self.dvh_spread = self.variable(
+        'dvh_statistics', 'spread', jnp.ones, self.dvh_shape
+      )
+    if film:
+      self.wish_layers = [nn.Dense(self.max_channels) for _ in range(2)]
+
+  def encode(self, masks: jax.Array, *, train: bool) -> Features:
+    """Anatomy features of every level.
+
+    Args:
+      masks: `[B, X, Y, Z, S]`, 0 or 1, of any type.
+      train: whether dropout acts and batch statistics are of this batch.
+
+    Returns:
+      The skip connections from full size down, and the `[B, 1, 1, 1, C]`
+      bottleneck.
+    """
+    x = masks.astype(self.dtype)
+    skips = []
+    for window, layers in zip(self.windows, self.encoder):
+      for layer in layers:
+        x = layer(x, None, train=train)
+      skips.append(x)
+      x = max_pool(x, window)
+    for layer in self.bottleneck:
+      x = layer(x, None, train=train)
+    return tuple(skips), x
+
+  def decode(
+    self, features: Features, desired_dvh: jax.Array, *, train: bool
+  ) -> jax.Array:
+    """Dose for a wish, given the anatomy's features.
+
+    Args:
+      features: of `encode`, for `[B]` or for one patient.
+      desired_dvh: `[B, S, K]`; zeros for a structure without a wish.
+      train: as for `encode`.
+
+    Returns:
+      `[B, X, Y, Z]` float32 dose in fractions of the reference dose.
+    """
+    skips, x = features
+    batch = desired_dvh.shape[0]
+    skips, x = jax.tree.map(
+      lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), (skips, x)
+    )
+    wish = None
+    if self.conditioning != 'none':
+      wish = self._wish_vector(desired_dvh)
+    if self.conditioning == 'bottleneck':
+      vector = wish.astype(x.dtype)[:, None, None, None]
+      x = jnp.concatenate([x, vector], axis=-1)
+    elif self.conditioning == 'film':
+      for layer in self.wish_layers:
+        wish = nn.relu(layer(wish))
+    levels = list(zip(self.windows, skips, self.decoder))
+    for window, skip, layers in reversed(levels):
+      x = jnp.concatenate([upsample(x, window), skip], axis=-1)
+      for layer in layers:
+        x = layer(x, wish, train=train)
+    return self.dose(x)[..., 0].astype(jnp.float32)
+
+  def _wish_vector(self, desired_dvh: jax.Array) -> jax.Array:
+    """The stacked DVH, `[B, S * K]`, standardised if so configured."""
+    if self.standardise_dvh:
+      wished = jnp.any(desired_dvh != 0, axis=-1, keepdims=True)
+      desired_dvh = (desired_dvh - self.dvh_mean.value) / self.dvh_spread.value
+      desired_dvh = jnp.where(wished, desired_dvh, 0)
+    return desired_dvh.reshape(desired_dvh.shape[0], -1)
+
+  def __call__(
+    self, masks: jax.Array, desired_dvh: jax.Array, *, train: bool
+  ) -> jax.Array:
+    """`[B, X, Y, Z]` dose for `[B, X, Y, Z, S]` masks and `[B, S, K]`."""
+    if masks.shape[1:4] != tuple(self.grid):
+      raise ValueError(f'masks {masks.shape} are not on grid {self.grid}')
+    return self.decode(
+      self.encode(masks, train=train), desired_dvh, train=train
+    )

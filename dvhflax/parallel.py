@@ -1,0 +1,96 @@
+"""Data parallelism: the mapped axis, and what runs or is stored on it.
+
+The training state is replicated but never stacked: `in_axes=None` hands it
+to every device of every host, so one device and many share their code and
+their checkpoints.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from dvhflax import errors
+
+AXIS = 'batch'
+
+pmap = functools.partial(jax.pmap, axis_name=AXIS)
+pmean = functools.partial(jax.lax.pmean, axis_name=AXIS)
+psum = functools.partial(jax.lax.psum, axis_name=AXIS)
+
+
+def initialize(
+  coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+  """Joins the processes of several hosts; must be the first use of JAX.
+
+  Args:
+    coordinator: `host:port` of process 0. None lets JAX read the cluster's
+      environment (SLURM, Open MPI, Cloud TPU).
+    num_processes: number of processes, None as above.
+    process_id: this process, from 0, None as above.
+  """
+  jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def replicate(create: Callable[..., Any], *args: Any) -> Any:
+  """Runs `create(*args)` jitted, its result replicated on local devices."""
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return jax.jit(create, out_shardings=sharding)(*args)
+
+
+def shard(batch: Any) -> Any:
+  """Splits `[B, ...]` arrays of this host to `[devices, B/devices, ...]`."""
+  devices = jax.local_device_count()
+  return jax.tree.map(
+    lambda x: x.reshape(devices, -1, *x.shape[1:]), batch
+  )
+
+
+def local_slice(batch: int) -> slice:
+  """The share of a global batch of `batch` samples this process feeds."""
+  share = batch // jax.process_count()
+  return slice(share * jax.process_index(), share * (jax.process_index() + 1))
+
+
+def check_batch_size(batch: int, key: str) -> None:
+  """Raises a ConfigError unless the global batch splits over all devices."""
+  devices = jax.device_count()
+  if batch % devices:
+    below, above = batch // devices * devices, -(-batch // devices) * devices
+    fitting = ' or '.join(str(b) for b in (below, above) if b)
+    raise errors.ConfigError(
+      f'{key}={batch} does not split over {devices} devices; use {fitting} '
+      f'(any multiple of {devices})'
+    )
+
+
+def assert_replicated(tree: Any) -> None:
+  """Raises AssertionError if the local devices hold different values.
+
+  `pmap(out_axes=None)` takes one device's word for all: a gradient that was
+  not averaged would pass unseen.
+  """
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if not isinstance(leaf, jax.Array):
+      continue
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
+    first, *others = [np.asarray(s.data) for s in leaf.addressable_shards]
+    if not all(np.array_equal(first, o, equal_nan=True) for o in others):
+      raise AssertionError(
+        f'{jax.tree_util.keystr(path)} differs between devices'
+      )
+
+
+def sum_over_processes(values: Sequence[float]) -> np.ndarray:
+  """Sums host-side figures over all processes; every process gets the sum."""
+  values = np.asarray(values, np.float64)
+  if jax.process_count() == 1:
+    return values
+  from jax.experimental import multihost_utils
+
+  return np.asarray(multihost_utils.process_allgather(values)).sum(0)

@@ -1,0 +1,52 @@
+"""A patient as every source delivers it and the cohort store keeps it."""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+Role = Literal['body', 'oar', 'target']
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+  """A contoured structure and the part it plays.
+
+  Attributes:
+    name: name used in tables, figures and configs, such as `rectum`.
+    role: `target` (a PTV), `oar`, or `body` (the outline, or where no outline
+      was contoured the region that can receive dose).
+  """
+
+  name: str
+  role: Role
+
+
+@dataclasses.dataclass(frozen=True)
+class Patient:
+  """Masks and plans of one patient on one grid.
+
+  Attributes:
+    id: unique within a cohort.
+    masks: `[X, Y, Z, S]` uint8, 0 or 1, channels in the cohort's order of
+      structures; all 0 where a structure is absent.
+    present: `[S]` bool, whether the structure was contoured.
+    spacing_mm: voxel size along each axis.
+    dose: `[N, X, Y, Z]` float32, fraction of `reference_gy`.
+    reference_gy: `[N]` the dose in Gy that 1.0 stands for, plan by plan: the
+      prescription, or the plan's PTV mean dose.
+    prescription_gy: prescription of the (highest) target.
+    plan_weights: `[N, W]` objective weights of each plan; W is 0 where the
+      plans are clinical ones.
+    provenance: JSON-serialisable facts on where the patient came from.
+  """
+
+  id: str
+  masks: np.ndarray
+  present: np.ndarray
+  spacing_mm: tuple[float, float, float]
+  dose: np.ndarray
+  reference_gy: np.ndarray
+  prescription_gy: float
+  plan_weights: np.ndarray
+  provenance: dict[str, Any]

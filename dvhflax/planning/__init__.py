@@ -1,0 +1,1 @@
+"""Simulated patients and their Pareto-optimal treatment plans."""

@@ -1,0 +1,64 @@
+"""Projection of a desired DVH onto a patient's Pareto set: equation (4)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+# Candidates compared at once: their differences to one wish stay in cache.
+_BLOCK = 256
+
+
+@functools.partial(jax.jit, static_argnames='block')
+def project(
+  desired: jax.Array,
+  pareto: jax.Array,
+  valid: jax.Array,
+  *,
+  block: int = _BLOCK,
+) -> jax.Array:
+  """Index of the Pareto plan whose DVH is nearest to the desired one in L1.
+
+  Equation (4) of Ma et al. 2021, `argmin_n || D_i[n] - desired ||_1`, for a
+  batch. Candidates are met in blocks, so the memory beside the arguments is
+  about `B * block` distances however many plans there are.
+
+  Args:
+    desired: `[B, K]` desired DVH vectors.
+    pareto: `[B, N, K]` DVH vectors of each patient's plans; `[1, N, K]` is
+      one set for all of the batch.
+    valid: `[B, N]` bool (or `[1, N]`), False for plans that do not exist.
+    block: candidates a step.
+
+  Returns:
+    `[B]` int32 index; the lowest one on ties; -1 where no plan is valid or
+    the desired DVH is not a number.
+  """
+  batch, plans = desired.shape[0], pareto.shape[1]
+  block = min(block, plans)
+
+  def nearer(best, start):
+    # A last block that would run over the end is moved back, as dynamic_slice
+    # does: plans seen twice change nothing.
+    start = jnp.minimum(start, plans - block)
+    candidates = jax.lax.dynamic_slice_in_dim(pareto, start, block, axis=1)
+    usable = jax.lax.dynamic_slice_in_dim(valid, start, block, axis=1)
+    distance = jnp.abs(candidates - desired[:, None, :]).sum(-1)
+    distance = jnp.where(usable, distance, jnp.inf)
+    index = jnp.nanargmin(
+      jnp.where(jnp.isnan(distance), jnp.inf, distance), axis=1
+    )
+    least = jnp.take_along_axis(distance, index[:, None], axis=1)[:, 0]
+    better = least < best[0]
+    return (
+      jnp.where(better, least, best[0]),
+      jnp.where(better, start + index.astype(jnp.int32), best[1]),
+    ), None
+
+  none = (
+    jnp.full(batch, jnp.inf, desired.dtype),
+    jnp.full(batch, -1, jnp.int32),
+  )
+  starts = jnp.arange(0, plans, block, dtype=jnp.int32)
+  (_, index), _ = jax.lax.scan(nearer, none, starts)
+  return index

@@ -1,0 +1,33 @@
+"""Report files that are there whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields a path to write aside; renames it to `path` on success.
+
+  A reader, or a run that is killed, never sees a half-written file. On an
+  error the old file stays as it was.
+
+  Args:
+    path: the file to make or replace; its directory is made if need be.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # The suffix stays last: matplotlib takes the format from it.
+  aside = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+  try:
+    yield aside
+    os.replace(aside, path)
+  finally:
+    aside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+  """Writes UTF-8 text, whole or not at all."""
+  with replacing(path) as aside:
+    aside.write_text(text, encoding='utf-8')

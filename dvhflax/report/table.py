@@ -1,0 +1,359 @@
+"""Table 1: dose errors of the network, of its baselines and of the paper."""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dvhflax.report import files
+
+# Mean and standard deviation of true minus predicted, in % of the
+# prescription, of (mean dose, maximum dose): Ma et al. 2021, table 1.
+PAPER_TABLE1: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
+  'body': ((0.33, 0.73), (1.21, 1.90)),
+  'bladder': ((1.63, 4.48), (0.02, 1.17)),
+  'rectum': ((0.54, 4.83), (0.64, 1.46)),
+  'ptv': ((0.52, 0.23), (1.83, 1.09)),
+}
+
+Paper = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleErrors:
+  """Errors of one network, or of one baseline, over the test samples.
+
+  Attributes:
+    mean_error: `[M, S]` mean dose, true minus predicted, in % of the
+      prescription; NaN where the structure is absent.
+    max_error: `[M, S]` maximum dose, likewise.
+    dvh_fidelity: `[M]` mean absolute difference of the desired and the
+      predicted DVH; None where it was not measured.
+  """
+
+  mean_error: np.ndarray
+  max_error: np.ndarray
+  dvh_fidelity: np.ndarray | None = None
+
+  def __post_init__(self):
+    shape = np.shape(self.mean_error)
+    if len(shape) != 2 or np.shape(self.max_error) != shape:
+      raise ValueError(
+        f'mean_error {shape} and max_error {np.shape(self.max_error)} must '
+        'both be [M, S]'
+      )
+    if self.dvh_fidelity is not None:
+      if np.shape(self.dvh_fidelity) != shape[:1]:
+        raise ValueError(
+          f'dvh_fidelity {np.shape(self.dvh_fidelity)} must be {shape[:1]}'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """Where a test sample came from.
+
+  Attributes:
+    patient_id: patient whose dose is predicted.
+    desired_patient_id: patient that the desired DVH was drawn from.
+    desired_plan: plan of that patient.
+    label_plan: plan of `patient_id` that the desired DVH projects onto.
+  """
+
+  patient_id: str
+  desired_patient_id: str
+  desired_plan: int
+  label_plan: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """Errors of one structure over the samples that have it, in %.
+
+  Standard deviations are those of the samples at hand (divided by n), so one
+  sample has 0.
+  """
+
+  samples: int
+  mean: float
+  std: float
+  absolute_mean: float
+  absolute_std: float
+
+
+def statistics(errors: np.ndarray) -> Statistics:
+  """Statistics of `[M]` errors, NaNs left out; NaN where all are."""
+  errors = np.asarray(errors, np.float64)
+  errors = errors[~np.isnan(errors)]
+  if not errors.size:
+    return Statistics(0, *[float('nan')] * 4)
+  absolute = np.abs(errors)
+  return Statistics(
+    samples=errors.size,
+    mean=float(errors.mean()),
+    std=float(errors.std()),
+    absolute_mean=float(absolute.mean()),
+    absolute_std=float(absolute.std()),
+  )
+
+
+def table1(
+  results: Mapping[str, SampleErrors],
+  structures: Sequence[str],
+  paper: Paper | None = None,
+) -> str:
+  """Table 1 as aligned plain text.
+
+  Args:
+    results: the network first, then its baselines, each under the name to
+      show.
+    structures: `[S]` names.
+    paper: `PAPER_TABLE1`, or None to leave the paper out; shown for the
+      structures it names, whatever their case.
+
+  Returns:
+    Lines of some 90 to 110 columns. The network's block ends in the paper's
+    values, a baseline's in the ratio of its mean absolute error to the
+    network's: above 1 the network is better.
+
+  Raises:
+    ValueError: no result, or one of another number of structures.
+  """
+  blocks = _blocks(results, structures, paper)
+  every_row = [row for block in blocks for row in (block.header, *block.rows)]
+  widths = [max(map(len, column)) for column in zip(*every_row, strict=True)]
+  samples_column, mean_columns = sum(widths[:2]) + 2, sum(widths[2:5]) + 4
+  head = (
+    ' ' * (samples_column + 2)
+    + 'mean dose'.center(mean_columns)
+    + '  '
+    + 'maximum dose'.center(sum(widths[5:]) + 4)
+  )
+  rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
+  lines = [_CAPTION, '', head.rstrip()]
+  for block in blocks:
+    lines += [rule, block.title, _aligned(block.header, widths)]
+    lines += [_aligned(row, widths) for row in block.rows]
+  return '\n'.join([*lines, rule, *_notes(results, paper)]) + '\n'
+
+
+def table1_markdown(
+  results: Mapping[str, SampleErrors],
+  structures: Sequence[str],
+  paper: Paper | None = None,
+) -> str:
+  """`table1` as Markdown, one table a block; the same arguments."""
+  lines = [_CAPTION, '']
+  for block in _blocks(results, structures, paper):
+    header = list(block.header)
+    for first, dose in ((2, 'mean dose'), (5, 'maximum dose')):
+      for column in range(first, first + 3):
+        header[column] = f'{dose}, {header[column]}' if header[column] else ''
+    # An empty column means that the paper was left out.
+    kept = [c for c, title in enumerate(header) if title]
+    lines += [f'**{block.title}**', '']
+    lines.append('| ' + ' | '.join(header[c] for c in kept) + ' |')
+    lines.append('| --- |' + ' ---: |' * (len(kept) - 1))
+    for row in block.rows:
+      lines.append('| ' + ' | '.join(row[c] for c in kept) + ' |')
+    lines.append('')
+  return '\n'.join([*lines, *_notes(results, paper)]) + '\n'
+
+
+def summary(
+  results: Mapping[str, SampleErrors], structures: Sequence[str]
+) -> dict[str, Any]:
+  """The numbers of table 1 for machines.
+
+  Args:
+    results: the network first, then its baselines.
+    structures: `[S]` names.
+
+  Returns:
+    A JSON-serialisable dict, None for what has no value: name ->
+    `{'samples', 'dvh_fidelity', 'structures': {name: {'samples',
+    'mean_dose': ..., 'max_dose': ...}}}`, each dose with `mean`, `std`,
+    `absolute_mean`, `absolute_std` in % and, for a baseline, `ratio` to the
+    network.
+
+  Raises:
+    ValueError: no result, or one of another number of structures.
+  """
+  network = _checked(results, structures)
+  numbers: dict[str, Any] = {}
+  for name, errors in results.items():
+    fidelity = errors.dvh_fidelity
+    measured = fidelity is not None and not np.all(np.isnan(fidelity))
+    numbers[name] = {
+      'samples': len(errors.mean_error),
+      'dvh_fidelity': float(np.nanmean(fidelity)) if measured else None,
+      'structures': {},
+    }
+    for s, structure in enumerate(structures):
+      row: dict[str, Any] = {}
+      for dose, of_network, own in (
+        ('mean_dose', network.mean_error, errors.mean_error),
+        ('max_dose', network.max_error, errors.max_error),
+      ):
+        values = dataclasses.asdict(statistics(own[:, s]))
+        row['samples'] = values.pop('samples')
+        if errors is not network:
+          values['ratio'] = _ratio(own[:, s], of_network[:, s])
+        row[dose] = {
+          key: value if np.isfinite(value) else None
+          for key, value in values.items()
+        }
+      numbers[name]['structures'][structure] = row
+  return numbers
+
+
+def write_samples_csv(
+  path: str | os.PathLike[str],
+  results: Mapping[str, SampleErrors],
+  structures: Sequence[str],
+  samples: Sequence[Sample],
+) -> None:
+  """Writes one row a network and sample, whole or not at all.
+
+  Args:
+    path: the CSV file; replaced if it exists.
+    results: the network and its baselines, all over the same samples.
+    structures: `[S]` names.
+    samples: `[M]`, where each sample came from.
+
+  Raises:
+    ValueError: a result of another number of samples or structures.
+  """
+  _checked(results, structures)
+  for name, errors in results.items():
+    if len(errors.mean_error) != len(samples):
+      raise ValueError(
+        f'{name} has {len(errors.mean_error)} samples, not {len(samples)}'
+      )
+  columns = ['network', 'patient_id', 'desired_patient_id']
+  columns += ['desired_plan', 'label_plan']
+  columns += [f'mean_error_{structure}' for structure in structures]
+  columns += [f'max_error_{structure}' for structure in structures]
+  columns += ['dvh_fidelity']
+  with (
+    files.replacing(path) as aside,
+    open(aside, 'w', newline='', encoding='utf-8') as file,
+  ):
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    for name, errors in results.items():
+      for m, sample in enumerate(samples):
+        fidelity = errors.dvh_fidelity
+        values = [*errors.mean_error[m], *errors.max_error[m]]
+        values.append(np.nan if fidelity is None else fidelity[m])
+        writer.writerow(
+          [name, *dataclasses.astuple(sample), *map(_number, values)]
+        )
+
+
+_CAPTION = (
+  'Dose errors, true minus predicted, in % of the prescription: '
+  'mean ± standard deviation'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+  title: str
+  header: list[str]
+  rows: list[list[str]]
+
+
+def _blocks(
+  results: Mapping[str, SampleErrors],
+  structures: Sequence[str],
+  paper: Paper | None,
+) -> list[_Block]:
+  network = _checked(results, structures)
+  blocks = []
+  for name, errors in results.items():
+    is_network = errors is network
+    last = ('paper' if paper else '') if is_network else 'ratio'
+    columns = ['signed', 'absolute', last]
+    rows = []
+    for s, structure in enumerate(structures):
+      row = [structure, str(statistics(errors.mean_error[:, s]).samples)]
+      for dose, of_network, own in (
+        (0, network.mean_error, errors.mean_error),
+        (1, network.max_error, errors.max_error),
+      ):
+        values = statistics(own[:, s])
+        row.append(_signed(values.mean, values.std))
+        row.append(_absolute(values.absolute_mean, values.absolute_std))
+        if is_network:
+          published = (paper or {}).get(structure.casefold())
+          row.append(_signed(*published[dose]) if published else '')
+        else:
+          row.append(_fixed(_ratio(own[:, s], of_network[:, s])))
+      rows.append(row)
+    blocks.append(_Block(name, ['structure', 'n', *columns, *columns], rows))
+  return blocks
+
+
+def _checked(
+  results: Mapping[str, SampleErrors], structures: Sequence[str]
+) -> SampleErrors:
+  """The network's errors, which come first, once all shapes are right."""
+  if not results:
+    raise ValueError('a table needs at least one result')
+  for name, errors in results.items():
+    if errors.mean_error.shape[1] != len(structures):
+      raise ValueError(
+        f'{name} has errors of {errors.mean_error.shape[1]} structures, '
+        f'not {len(structures)}'
+      )
+  return next(iter(results.values()))
+
+
+def _notes(
+  results: Mapping[str, SampleErrors], paper: Paper | None
+) -> list[str]:
+  notes = []
+  if paper:
+    notes.append('paper: signed errors of Ma et al. 2021, table 1')
+  if len(results) > 1:
+    network = next(iter(results))
+    notes.append(
+      f'ratio: mean absolute error over that of "{network}"; above 1, '
+      f'"{network}" is better'
+    )
+  return notes
+
+
+def _ratio(baseline: np.ndarray, network: np.ndarray) -> float:
+  """Baseline's over network's mean absolute error; NaN where undefined."""
+  of_network = statistics(network).absolute_mean
+  if not of_network > 0:
+    return float('nan')
+  return statistics(baseline).absolute_mean / of_network
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+  first = row[0].ljust(widths[0])
+  rest = (c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))
+  return '  '.join([first, *rest]).rstrip()
+
+
+def _signed(mean: float, std: float) -> str:
+  return '-' if np.isnan(mean) else f'{mean:+.2f} ± {std:.2f}'
+
+
+def _absolute(mean: float, std: float) -> str:
+  return '-' if np.isnan(mean) else f'{mean:.2f} ± {std:.2f}'
+
+
+def _fixed(value: float) -> str:
+  return '-' if np.isnan(value) else f'{value:.2f}'
+
+
+def _number(value: float) -> str:
+  """Shortest text that reads back as the number; empty for NaN."""
+  return '' if np.isnan(value) else repr(float(value))
