@@ -1,0 +1,39 @@
+"""Head-and-neck patients of the OpenKBP challenge, one clinical plan each.
+
+  python run_train.py --config=configs/openkbp.py \
+    --config.cohort.raw=.../provided-data --workdir=runs/openkbp
+
+Variants: none, 128x128x128; `small`, 64x64x64 for a plain CPU.
+"""
+
+from dvhflax import config as config_lib
+
+VARIANTS = ('', 'small')
+
+
+def get_config(variant: str = ''):
+  if variant not in VARIANTS:
+    raise ValueError(f'configs/openkbp.py:{variant}: use :small or none')
+  config = config_lib.default()
+  config.epochs = 100
+  config.batch_size = 2
+  config.cohort.source = 'openkbp'
+  config.cohort.path = 'cohorts/openkbp'
+  config.cohort.grid = (128, 128, 128)
+  config.cohort.validation_patients = 4
+  config.cohort.test_patients = 8
+  # One plan a patient: another patient's wish would always have the same
+  # label, and the network would learn not to listen. The wish is the plan's.
+  config.data.own_wish_share = 1.0
+  config.data.validation_wishes = 1
+  config.evaluation.wishes = 1
+  config.model.conditioning = 'film'
+  config.model.standardise_dvh = True
+  config.model.norm = 'group'
+  if variant == 'small':
+    config.epochs = 5
+    config.cohort.path = 'cohorts/openkbp_small'
+    config.cohort.grid = (64, 64, 64)
+    config.model.base_channels = 8
+    config.model.dropout = 0.0
+  return config

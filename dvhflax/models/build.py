@@ -1,0 +1,104 @@
+"""The network of a configuration and of a checkpoint."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from dvhflax.checkpoint import Checkpoints
+from dvhflax.models.unet import UNet
+
+# Added in quadrature to the spread of a DVH element: volume fractions that
+# hardly differ in the training set are not blown up.
+SPREAD_FLOOR = 0.02
+
+
+def build_unet(
+  config: ml_collections.ConfigDict,
+  structures: int,
+  axis_name: str | None = None,
+) -> UNet:
+  """The network that `config.model` describes.
+
+  Args:
+    config: see `config.py`.
+    structures: S, mask channels.
+    axis_name: mapped axis to synchronise batch norm over.
+  """
+  model = config.model
+  return UNet(
+    grid=tuple(config.cohort.grid),
+    dvh_shape=(structures, config.cohort.dvh_points),
+    base_channels=model.base_channels,
+    max_channels=model.max_channels,
+    conditioning=model.conditioning,
+    standardise_dvh=model.standardise_dvh,
+    norm=model.norm,
+    dropout=model.dropout,
+    convolution=model.convolution,
+    axis_name=axis_name,
+    dtype=jnp.dtype(model.dtype),
+  )
+
+
+def initial_variables(model: UNet, rng: jax.Array) -> Any:
+  """`{'params': ..., 'batch_stats': ..., 'dvh_statistics': ...}`."""
+  masks = jnp.zeros((1, *model.grid, model.dvh_shape[0]), jnp.uint8)
+  desired_dvh = jnp.zeros((1, *model.dvh_shape))
+  variables = model.init(rng, masks, desired_dvh, train=False)
+  return {'batch_stats': {}, 'dvh_statistics': {}, **variables}
+
+
+def dvh_statistics(dvh: np.ndarray, valid: np.ndarray) -> dict[str, Any]:
+  """Mean and spread of a training set's DVH vectors.
+
+  Args:
+    dvh: `[P, N, S, K]`; zeros for an absent structure.
+    valid: `[P, N]`.
+
+  Returns:
+    `mean` and `spread`, each `[S, K]` float32, over the plans that have the
+    structure.
+  """
+  curves = dvh[valid]
+  counted = curves.any(-1, keepdims=True)
+  number = np.maximum(counted.sum(0), 1)
+  mean = (curves * counted).sum(0) / number
+  variance = (np.square(curves - mean) * counted).sum(0) / number
+  return {
+    'mean': jnp.asarray(mean, jnp.float32),
+    'spread': jnp.asarray(np.sqrt(variance + SPREAD_FLOOR**2), jnp.float32),
+  }
+
+
+def restore(
+  workdir: str, which: str = 'best'
+) -> tuple[UNet, Any, ml_collections.ConfigDict, dict[str, Any], int]:
+  """The network of a training run.
+
+  Args:
+    workdir: absolute path of the run.
+    which: `best`, `latest`, or a saved step's number.
+
+  Returns:
+    The network, its variables, the run's config, its `data` item (structures
+    and DVH vector), and the step.
+
+  Raises:
+    CheckpointError: if there is no such checkpoint.
+  """
+  checkpoints = Checkpoints(workdir)
+  step = checkpoints.best if which == 'best' else checkpoints.latest
+  if which not in ('best', 'latest'):
+    step = int(which)
+  config = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
+  data = checkpoints.json(step, 'data')
+  model = build_unet(config, len(data['structures']))
+  target = jax.eval_shape(
+    lambda: initial_variables(model, jax.random.key(0))
+  )
+  variables = checkpoints.restore(step, 'model', target)
+  checkpoints.close()
+  return model, jax.tree.map(jnp.asarray, variables), config, data, step

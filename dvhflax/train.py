@@ -1,0 +1,419 @@
+"""Training: the step, the validation, the run from start or from a save."""
+
+from collections.abc import Callable
+import collections
+import dataclasses
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import tqdm
+
+from dvhflax import config as config_lib
+from dvhflax import errors
+from dvhflax import parallel
+from dvhflax.checkpoint import Checkpoints
+from dvhflax.cohort.sampler import feed, Reader, Sampler, Samples
+from dvhflax.cohort.store import Cohort
+from dvhflax.history import History
+from dvhflax.losses import squared_error
+from dvhflax.models.build import (
+  build_unet,
+  dvh_statistics,
+  initial_variables,
+)
+from dvhflax.models.unet import UNet
+from dvhflax.schedules import inverse_time_decay
+
+Batch = dict[str, jax.Array]
+
+# Losses are looked at so many updates late: waiting for the newest would
+# leave the device idle.
+_LAG = 2
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that an update changes.
+
+  Attributes:
+    step: updates made.
+    model: variables of the network.
+    opt_state: of optax.
+    loss_sum: sum of the samples' losses in this epoch so far.
+  """
+
+  step: jax.Array
+  model: Any
+  opt_state: Any
+  loss_sum: jax.Array
+
+
+def create_state(
+  model: UNet,
+  tx: optax.GradientTransformation,
+  statistics: dict[str, Any],
+  rng: jax.Array,
+) -> TrainState:
+  """The state before the first update."""
+  variables = initial_variables(model, rng)
+  if variables['dvh_statistics']:
+    variables['dvh_statistics'] = statistics
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    model=variables,
+    opt_state=tx.init(variables['params']),
+    loss_sum=jnp.zeros(()),
+  )
+
+
+def make_train_step(
+  model: UNet, tx: optax.GradientTransformation, steps_per_epoch: int
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, jax.Array]]:
+  """The update, mapped over devices.
+
+  Args:
+    model: network with `axis_name=parallel.AXIS`.
+    tx: optimiser.
+    steps_per_epoch: after so many the sum of losses starts anew.
+
+  Returns:
+    `step(state, batch, rng) -> state, loss`; the state replicated, the batch
+    `[devices, B/devices, ...]`, the loss the mean over the global batch.
+  """
+
+  def train_step(state, batch, rng):
+    rng = jax.random.fold_in(rng, state.step)
+    rng = jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+
+    def loss_fn(params):
+      predicted, updates = model.apply(
+        {**state.model, 'params': params},
+        batch['masks'],
+        batch['desired_dvh'],
+        train=True,
+        rngs={'dropout': rng},
+        mutable=['batch_stats'],
+      )
+      losses = squared_error(predicted, batch['dose'])
+      return losses.mean(), (updates, losses.sum(), losses.size)
+
+    gradient, (updates, loss_sum, size) = jax.grad(loss_fn, has_aux=True)(
+      state.model['params']
+    )
+    gradient = parallel.pmean(gradient)
+    loss_sum = parallel.psum(loss_sum)
+    change, opt_state = tx.update(
+      gradient, state.opt_state, state.model['params']
+    )
+    params = optax.apply_updates(state.model['params'], change)
+    begun = state.step % steps_per_epoch != 0
+    state = TrainState(
+      step=state.step + 1,
+      model={**state.model, **updates, 'params': params},
+      opt_state=opt_state,
+      loss_sum=jnp.where(begun, state.loss_sum, 0) + loss_sum,
+    )
+    return state, loss_sum / (size * parallel.psum(1))
+
+  return parallel.pmap(
+    train_step, in_axes=(None, 0, None), out_axes=(None, None),
+    donate_argnums=0,
+  )
+
+
+def make_eval_step(model: UNet) -> Callable[[Any, Batch], jax.Array]:
+  """Weighted sum of the samples' losses, over all devices.
+
+  Returns:
+    `step(variables, batch) -> sum`; `batch['weight']` is 0 for padding.
+  """
+
+  def eval_step(variables, batch):
+    predicted = model.apply(
+      variables, batch['masks'], batch['desired_dvh'], train=False
+    )
+    losses = squared_error(predicted, batch['dose'])
+    return parallel.psum(jnp.sum(losses * batch['weight']))
+
+  return parallel.pmap(eval_step, in_axes=(None, 0), out_axes=None)
+
+
+def validation_loss(
+  eval_step: Callable[[Any, Batch], jax.Array],
+  variables: Any,
+  samples: Samples,
+  reader: Reader,
+  batch_size: int,
+) -> float:
+  """Mean loss over samples; a last batch is padded with samples of weight 0.
+
+  Args:
+    eval_step: of `make_eval_step`.
+    variables: of the network.
+    samples: `[M]` samples.
+    reader: of their cohort.
+    batch_size: global batch, a multiple of the devices.
+  """
+  number = len(samples.patients)
+  sums = []
+  for start in range(0, number, batch_size):
+    index = start + np.arange(batch_size)[parallel.local_slice(batch_size)]
+    weight = (index < number).astype(np.float32)
+    index = np.minimum(index, number - 1)
+    masks, dose = reader(samples.patients[index], samples.labels[index])
+    batch = {
+      'masks': masks,
+      'desired_dvh': samples.desired_dvh[index],
+      'dose': dose,
+      'weight': weight,
+    }
+    sums.append(eval_step(variables, parallel.shard(batch)))
+  return float(np.sum(jax.device_get(sums), dtype=np.float64) / number)
+
+
+class _Interrupted:
+  """SIGTERM and Ctrl-C set a flag, so that the run saves before it leaves."""
+
+  def __init__(self):
+    self.signal: int | None = None
+
+  def __enter__(self):
+    def note(number, _):
+      # A second one is not caught: it ends the run at once.
+      signal.signal(number, self._before[number])
+      self.signal = number
+
+    self._before = {
+      s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)
+    }
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+
+class _LossWatch:
+  """Raises once a loss is not finite, a few updates late, never waiting."""
+
+  def __init__(self, schedule: optax.Schedule, cohort: Cohort):
+    self._schedule = schedule
+    self._cohort = cohort
+    self._waiting = collections.deque()
+    self.last = float('nan')
+
+  def add(self, step: int, loss: jax.Array, samples: Samples) -> None:
+    self._waiting.append((step, loss, samples))
+    self._look(_LAG)
+
+  def flush(self) -> None:
+    self._look(0)
+
+  def _look(self, keep: int) -> None:
+    while len(self._waiting) > keep:
+      step, loss, samples = self._waiting.popleft()
+      self.last = float(loss)
+      if not np.isfinite(self.last):
+        names = [self._cohort.patients[i].id for i in samples.patients]
+        raise errors.UserError(
+          f'the loss is {self.last} at step {step}, learning rate '
+          f'{float(self._schedule(step)):.3g}, patients {", ".join(names)}; '
+          'the last checkpoint is sound: lower optimizer.learning_rate, or '
+          'look at these patients with dvhflax.cohort.validate'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What stays the same during a run."""
+
+  config: ml_collections.ConfigDict
+  data: dict[str, Any]
+  checkpoints: Checkpoints
+
+  def save(self, state: TrainState, loss: float = float('inf')) -> None:
+    self.checkpoints.save(
+      int(state.step),
+      model=state.model,
+      train={
+        'step': state.step,
+        'opt_state': state.opt_state,
+        'loss_sum': state.loss_sum,
+      },
+      config=self.config.to_dict(),
+      data=self.data,
+      validation_loss=loss,
+    )
+
+
+# A run may go on with another value of these.
+_CHANGEABLE = (
+  'epochs', 'max_steps', 'checkpoint_every_epochs', 'cohort.path',
+  'cohort.raw', 'data.in_memory', 'data.read_ahead', 'model.convolution',
+  'evaluation.wishes', 'evaluation.batch_size',
+)
+
+
+def _resume(
+  checkpoints: Checkpoints, config: ml_collections.ConfigDict,
+  state: TrainState, workdir: str,
+) -> TrainState:
+  """The state as last saved, or as given if nothing is saved yet."""
+  step = checkpoints.latest
+  if step is None:
+    return state
+  saved = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
+  saved, wanted = config_lib.flatten(saved), config_lib.flatten(config)
+  for key in sorted(wanted):
+    if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
+      raise errors.CheckpointError(
+        f'{workdir} was trained with {key}={saved.get(key)!r}, now '
+        f'{wanted[key]!r}: use another --workdir or the former value'
+      )
+  model = checkpoints.restore(step, 'model', state.model)
+  train = checkpoints.restore(
+    step,
+    'train',
+    {
+      'step': state.step,
+      'opt_state': state.opt_state,
+      'loss_sum': state.loss_sum,
+    },
+  )
+  return parallel.replicate(lambda s: s, TrainState(model=model, **train))
+
+
+def train(
+  config: ml_collections.ConfigDict, cohort: Cohort, workdir: str
+) -> TrainState:
+  """Trains, from the workdir's last checkpoint if there is one.
+
+  Args:
+    config: validated; see `config.py`.
+    cohort: fits the config.
+    workdir: absolute path; gets `checkpoints/`, `history.csv` and
+      `tensorboard/`.
+
+  Returns:
+    The last state.
+
+  Raises:
+    ConfigError: if the batch does not split over the devices.
+    CheckpointError: if the workdir holds a run of another configuration.
+    UserError: if the loss is not finite.
+    SystemExit: after SIGTERM or Ctrl-C, once the state is saved.
+  """
+  parallel.check_batch_size(config.batch_size, 'batch_size')
+  batch_size = config.batch_size
+  options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
+  sampler = Sampler(cohort, 'train', **options)
+  validation = Sampler(cohort, 'validation', **options)
+  samples = validation.fixed(config.data.validation_wishes)
+  steps_per_epoch = sampler.steps_per_epoch(batch_size)
+  total = config.epochs * steps_per_epoch
+  if config.max_steps:
+    total = min(total, config.max_steps)
+
+  model = build_unet(config, len(cohort.structures), parallel.AXIS)
+  schedule = inverse_time_decay(
+    config.optimizer.learning_rate, config.optimizer.decay
+  )
+  tx = optax.adam(schedule)
+  statistics = dvh_statistics(
+    cohort.dvh[sampler.patients], cohort.valid[sampler.patients]
+  )
+  state = parallel.replicate(
+    lambda key: create_state(model, tx, statistics, key),
+    jax.random.key(config.seed),
+  )
+  checkpoints = Checkpoints(workdir, create=True)
+  state = _resume(checkpoints, config, state, workdir)
+  first = int(state.step)
+  run = _Run(config, _data_item(cohort), checkpoints)
+  history = History(workdir, first, write=jax.process_index() == 0)
+  if first >= total:
+    print(f'{workdir} is trained already: {first} updates')
+    checkpoints.close()
+    return state
+
+  reader = Reader(
+    cohort,
+    np.concatenate([sampler.patients, validation.patients]),
+    config.data.in_memory,
+  )
+  train_step = make_train_step(model, tx, steps_per_epoch)
+  eval_step = make_eval_step(model)
+  rng = jax.random.key(config.seed + 1)
+  watch = _LossWatch(schedule, cohort)
+  batches = feed(
+    sampler,
+    reader,
+    range(first, total),
+    batch_size=batch_size,
+    local=parallel.local_slice(batch_size),
+    place=parallel.shard,
+    read_ahead=config.data.read_ahead,
+  )
+  bar = tqdm.tqdm(
+    total=total, initial=first, unit='step', file=sys.stderr,
+    desc='training', disable=jax.process_index() != 0, mininterval=1,
+  )
+  epoch_start, epoch_first = time.monotonic(), first
+  with _Interrupted() as interrupted, bar:
+    for step, (drawn, batch) in enumerate(batches, first):
+      state, loss = train_step(state, batch, rng)
+      watch.add(step, loss, drawn)
+      bar.update()
+      bar.set_postfix_str(f'loss {watch.last:.2e}', refresh=False)
+      done = step + 1
+      epoch_ends = done % steps_per_epoch == 0
+      if epoch_ends or done == total:
+        watch.flush()
+        seconds = time.monotonic() - epoch_start
+        seen = (done - 1) % steps_per_epoch + 1
+        held_out = validation_loss(
+          eval_step, state.model, samples, reader, batch_size
+        )
+        history.add(
+          epoch=-(-done // steps_per_epoch),
+          step=done,
+          train_loss=float(state.loss_sum) / (seen * batch_size),
+          val_loss=held_out,
+          learning_rate=float(schedule(done)),
+          samples_per_s=(done - epoch_first) * batch_size / seconds,
+        )
+        bar.write(history.line(), file=sys.stderr)
+        epoch = done // steps_per_epoch
+        if done == total or epoch % config.checkpoint_every_epochs == 0:
+          run.save(state, held_out)
+        epoch_start, epoch_first = time.monotonic(), done
+      if interrupted.signal is not None:
+        break
+  watch.flush()
+  if interrupted.signal is not None and int(state.step) < total:
+    run.save(state)
+    checkpoints.close()
+    print(f'saved step {int(state.step)} in {workdir}; run again to go on')
+    sys.exit(128 + interrupted.signal)
+  checkpoints.close()
+  history.close()
+  return state
+
+
+def _data_item(cohort: Cohort) -> dict[str, Any]:
+  """What a prediction must know of the data, for the checkpoint."""
+  return {
+    'structures': [dataclasses.asdict(s) for s in cohort.structures],
+    'dvh': dataclasses.asdict(cohort.dvh_spec),
+    'cohort': os.path.basename(os.path.normpath(cohort.path)),
+    'provenance': cohort.metadata.provenance,
+  }

@@ -1,0 +1,50 @@
+"""Trains a dose prediction network.
+
+  python run_train.py --config=configs/prostate.py:small
+"""
+
+import os
+
+from absl import flags
+from ml_collections import config_flags
+
+from dvhflax import cli
+from dvhflax import config as config_lib
+from dvhflax import parallel
+
+config_flags.DEFINE_config_file('config', 'configs/prostate.py')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', 'runs/prostate', 'Checkpoints and losses; resumed if it exists.'
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'Several processes train together.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0; none: from the cluster.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Number of processes; none: from the cluster.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'This process, from 0; none: from the cluster.'
+)
+
+
+def main(_):
+  config = flags.FLAGS.config
+  config_lib.validate(config)
+  if _DISTRIBUTED.value:
+    parallel.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+  from dvhflax.cohort import build
+  from dvhflax.train import train
+
+  cohort = build.open_or_build(config)
+  workdir = os.path.abspath(_WORKDIR.value)
+  os.makedirs(workdir, exist_ok=True)
+  train(config, cohort, workdir)
+
+
+if __name__ == '__main__':
+  cli.run(main)
