@@ -16,7 +16,7 @@ from dvhflax.planning.grid import VoxelGrid
 
 # Beamlets per axis and active beamlets are rounded up to multiples of these,
 # so that patients share compiled programs.
-_LATTICE_MULTIPLE = 4
+_LATTICE_MULTIPLE = 8
 _ACTIVE_MULTIPLE = 256
 
 

@@ -1,0 +1,77 @@
+"""The TensorStore arrays of a cohort: layout, opening, checksums."""
+
+from collections.abc import Sequence
+import os
+import zlib
+
+import numpy as np
+import tensorstore as ts
+
+ARRAYS = ('masks', 'dose', 'dvh')
+
+
+def layout(
+  *,
+  patients: int,
+  plans: int,
+  grid: Sequence[int],
+  structures: int,
+  points: int,
+  dose_dtype: str,
+) -> dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]:
+  """Name -> (shape, dtype, chunk): one read is one patient or one plan."""
+  grid = tuple(grid)
+  masks = (patients, *grid, structures)
+  dose = (patients, plans, *grid)
+  dvh = (patients, plans, structures, points)
+  return {
+    'masks': (masks, 'uint8', (1, *masks[1:])),
+    'dose': (dose, dose_dtype, (1, 1, *grid)),
+    'dvh': (dvh, 'float32', (1, *dvh[1:])),
+  }
+
+
+def open_array(
+  path: str,
+  name: str,
+  shape: tuple[int, ...],
+  dtype: str,
+  chunk: tuple[int, ...],
+) -> ts.TensorStore:
+  """Opens an array for writing; several processes may create it at once."""
+  codecs = [
+    {'name': 'bytes', 'configuration': {'endian': 'little'}},
+    {'name': 'zstd', 'configuration': {'level': 3}},
+    # So that a damaged chunk is an error and never a wrong dose.
+    {'name': 'crc32c'},
+  ]
+  if dtype == 'uint8':
+    codecs[0] = {'name': 'bytes'}
+  spec = {
+    'driver': 'zarr3',
+    'kvstore': {'driver': 'file', 'path': os.path.join(path, name)},
+    'metadata': {
+      'shape': list(shape),
+      'data_type': dtype,
+      'chunk_grid': {
+        'name': 'regular',
+        'configuration': {'chunk_shape': list(chunk)},
+      },
+      'codecs': codecs,
+    },
+  }
+  return ts.open(spec, create=True, open=True).result()
+
+
+def read_array(path: str, name: str) -> ts.TensorStore:
+  """Opens an array read-only."""
+  spec = {
+    'driver': 'zarr3',
+    'kvstore': {'driver': 'file', 'path': os.path.join(path, name)},
+  }
+  return ts.open(spec, read=True).result()
+
+
+def checksum(array: np.ndarray) -> int:
+  """CRC-32 of an array's values."""
+  return zlib.crc32(np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,193 @@
+"""Reads a cohort store."""
+
+from collections.abc import Sequence
+import json
+import os
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.cohort import arrays
+from dvhflax.cohort.schema import CohortMetadata, PatientRecord
+from dvhflax.cohort.writer import building_path, METADATA, PLAN, RECORDS
+from dvhflax.dvh import DVHSpec
+from dvhflax.patient import Structure
+
+
+class Cohort:
+  """A complete cohort, read-only.
+
+  Attributes:
+    path: of the store.
+    metadata: of the store.
+    dvh: `[P, N, S, K]` float32 DVH vectors; zeros where there is no plan.
+    valid: `[P, N]` bool, whether a patient has that plan.
+    present: `[P, S]` bool, whether a patient has that structure.
+  """
+
+  def __init__(self, path: str, metadata: CohortMetadata):
+    """Use `Cohort.open`."""
+    self.path = path
+    self.metadata = metadata
+    layout = arrays.layout(
+      patients=len(metadata.patients),
+      plans=metadata.max_plans,
+      grid=metadata.grid,
+      structures=len(metadata.structures),
+      points=metadata.dvh.points,
+      dose_dtype=metadata.dose_dtype,
+    )
+    self._arrays = {}
+    for name, (shape, dtype, _) in layout.items():
+      try:
+        array = arrays.read_array(path, name)
+      except ValueError:
+        raise errors.CohortError(
+          f'{path}/{name} is missing or damaged: build the cohort again'
+        ) from None
+      if array.shape != shape or array.dtype.name != dtype:
+        raise errors.CohortError(
+          f'{path}/{name} is {array.dtype.name} {array.shape}, but '
+          f'{METADATA} says {dtype} {shape}'
+        )
+      self._arrays[name] = array
+    plans = np.array([p.plans for p in metadata.patients])
+    self.valid = np.arange(metadata.max_plans) < plans[:, None]
+    self.present = np.array([p.present for p in metadata.patients])
+    self.dvh = self._read('dvh', [()], lambda _: '')[0]
+
+  @classmethod
+  def open(cls, path: str) -> 'Cohort':
+    """Opens a cohort store.
+
+    Raises:
+      CohortError: if it is missing, half-written or damaged.
+    """
+    if not os.path.isdir(path):
+      half = building_path(path)
+      if os.path.isdir(half):
+        raise errors.CohortError(_half_written(path, half))
+      raise errors.CohortError(f'there is no cohort at {path}')
+    file_name = os.path.join(path, METADATA)
+    try:
+      with open(file_name) as file:
+        values = json.load(file)
+    except FileNotFoundError:
+      raise errors.CohortError(
+        f'{path} has no {METADATA}: it is no cohort, or not a whole one'
+      ) from None
+    except ValueError as error:
+      raise errors.CohortError(f'{file_name}: {error}') from None
+    return cls(path, CohortMetadata.from_json(values, file_name))
+
+  @property
+  def structures(self) -> tuple[Structure, ...]:
+    """S structures, in the order of the mask channels."""
+    return self.metadata.structures
+
+  @property
+  def grid(self) -> tuple[int, int, int]:
+    """Voxels along x, y, z."""
+    return self.metadata.grid
+
+  @property
+  def dvh_spec(self) -> DVHSpec:
+    """Elements of the DVH vectors."""
+    return self.metadata.dvh
+
+  @property
+  def patients(self) -> tuple[PatientRecord, ...]:
+    """P records."""
+    return self.metadata.patients
+
+  def split(self, name: str) -> np.ndarray:
+    """Indices of the patients of a split.
+
+    Raises:
+      CohortError: if it is empty.
+    """
+    indices = [i for i, p in enumerate(self.patients) if p.split == name]
+    if not indices:
+      raise errors.CohortError(f'{self.path} has no patient in split {name!r}')
+    return np.array(indices)
+
+  def masks(self, patient: int) -> np.ndarray:
+    """`[X, Y, Z, S]` uint8."""
+    self._check(patient, 0)
+    return self._read('masks', [(patient,)], self._patient)[0]
+
+  def dose(self, patient: int, plan: int) -> np.ndarray:
+    """`[X, Y, Z]` float32, fraction of the plan's `reference_gy`."""
+    self._check(patient, plan)
+    dose = self._read('dose', [(patient, plan)], self._plan)[0]
+    return dose.astype(np.float32)
+
+  def doses(self, patient: int) -> np.ndarray:
+    """`[plans, X, Y, Z]` float32."""
+    self._check(patient, 0)
+    keys = [(patient, n) for n in range(self.patients[patient].plans)]
+    return np.stack(self._read('dose', keys, self._plan)).astype(np.float32)
+
+  def read(
+    self, patients: Sequence[int], plans: Sequence[int]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """A batch, read all at once.
+
+    Args:
+      patients: `[B]`.
+      plans: `[B]`, each of the patient in the same place.
+
+    Returns:
+      masks `[B, X, Y, Z, S]` uint8, dose `[B, X, Y, Z]` as stored.
+    """
+    keys = [(int(p), int(n)) for p, n in zip(patients, plans, strict=True)]
+    for key in keys:
+      self._check(*key)
+    distinct = list(dict.fromkeys((p,) for p, _ in keys))
+    masks = dict(
+      zip(distinct, self._read('masks', distinct, self._patient))
+    )
+    dose = self._read('dose', keys, self._plan)
+    return np.stack([masks[p,] for p, _ in keys]), np.stack(dose)
+
+  def _check(self, patient: int, plan: int) -> None:
+    # TensorStore would notice at the read only, and in other words.
+    if not 0 <= patient < len(self.patients):
+      raise IndexError(f'{self.path} has no patient {patient}')
+    if not 0 <= plan < self.patients[patient].plans:
+      raise IndexError(f'{self.patients[patient].id} has no plan {plan}')
+
+  def _patient(self, key: tuple[int, ...]) -> str:
+    return f' of patient {self.patients[key[0]].id}'
+
+  def _plan(self, key: tuple[int, ...]) -> str:
+    return f' of patient {self.patients[key[0]].id}, plan {key[1]}'
+
+  def _read(self, name, keys, describe) -> list[np.ndarray]:
+    # All reads are under way before the first is waited for.
+    futures = [self._arrays[name][key].read() for key in keys]
+    read = []
+    for key, future in zip(keys, futures):
+      try:
+        read.append(np.asarray(future.result()))
+      except ValueError:
+        raise errors.CohortError(
+          f'{self.path}/{name}{describe(key)} is damaged; '
+          f'python -m dvhflax.cohort.validate {self.path} lists all faults'
+        ) from None
+    return read
+
+
+def _half_written(path: str, half: str) -> str:
+  done = len([
+    f for f in os.listdir(os.path.join(half, RECORDS)) if f.endswith('.json')
+  ])
+  try:
+    with open(os.path.join(half, PLAN)) as file:
+      total = str(len(json.load(file)['ids']))
+  except (OSError, ValueError, KeyError):
+    total = 'unknown'
+  return (
+    f'{path} is half-written, {done} of {total} patients: run the same '
+    'command with its --config again to go on building'
+  )

@@ -1,0 +1,225 @@
+"""Writes a cohort store patient by patient; a killed build goes on.
+
+Everything goes to `PATH.building`. A patient's record is written last, whole
+or not at all, so what has a record is complete; `finish` renames the folder.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from dvhflax import dvh as dvh_lib
+from dvhflax import errors
+from dvhflax.cohort import arrays
+from dvhflax.cohort.schema import CohortMetadata, PatientRecord, SPLITS
+from dvhflax.patient import Patient, Structure
+
+METADATA = 'metadata.json'
+PLAN = 'build.json'
+RECORDS = 'patients'
+
+
+def building_path(path: str) -> str:
+  """Where the cohort of a path lies until it is complete."""
+  return os.path.normpath(path) + '.building'
+
+
+class CohortWriter:
+  """A cohort under construction."""
+
+  def __init__(
+    self,
+    path: str,
+    *,
+    structures: Sequence[Structure],
+    grid: tuple[int, int, int],
+    dvh: dvh_lib.DVHSpec,
+    max_plans: int,
+    patient_ids: Sequence[str],
+    splits: Sequence[str],
+    provenance: dict[str, Any],
+    dose_dtype: str = 'float16',
+  ):
+    """Begins a cohort, or goes on with one of the same description.
+
+    Args:
+      path: of the cohort, once complete.
+      structures: S structures, in the order of the mask channels.
+      grid: voxels along x, y, z.
+      dvh: elements of the DVH vectors.
+      max_plans: N, the most plans a patient has.
+      patient_ids: P unique names.
+      splits: `[P]`, each `train`, `validation` or `test`.
+      provenance: JSON; what the content follows from.
+      dose_dtype: `float16` or `float32`.
+
+    Raises:
+      CohortError: if there is a cohort at the path already, or one half
+        built of another description.
+    """
+    if os.path.exists(path):
+      raise errors.CohortError(
+        f'{path} exists: remove it, or build under another cohort.path'
+      )
+    if len(set(patient_ids)) != len(patient_ids):
+      raise errors.CohortError('patient ids are not unique')
+    if set(splits) - set(SPLITS) or len(splits) != len(patient_ids):
+      raise errors.CohortError(f'every patient needs a split of {SPLITS}')
+    self._path = path
+    self._building = building_path(path)
+    self._metadata = CohortMetadata(
+      tuple(structures), tuple(grid), dvh, max_plans, (), provenance,
+      dose_dtype,
+    )  # fmt: skip
+    self._ids, self._splits = list(patient_ids), list(splits)
+    os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
+    self._agree()
+    layout = arrays.layout(
+      patients=len(self._ids),
+      plans=max_plans,
+      grid=grid,
+      structures=len(structures),
+      points=dvh.points,
+      dose_dtype=dose_dtype,
+    )
+    self._arrays = {
+      name: arrays.open_array(self._building, name, *described)
+      for name, described in layout.items()
+    }
+
+  def _agree(self) -> None:
+    """Writes the description, or compares it with the one that is there."""
+    plan = json.loads(
+      json.dumps({
+        **self._metadata.to_json(),
+        'ids': self._ids,
+        'splits': self._splits,
+      })
+    )
+    path = os.path.join(self._building, PLAN)
+    if not os.path.exists(path):
+      _write_json(path, plan)
+      return
+    with open(path) as file:
+      before = json.load(file)
+    for key in plan:
+      if before.get(key) != plan[key]:
+        raise errors.CohortError(
+          f'{self._building} was begun with another {key}: go on with the '
+          'former configuration, or remove that folder'
+        )
+
+  def _record_path(self, index: int) -> str:
+    return os.path.join(self._building, RECORDS, f'{index:06d}.json')
+
+  def missing(self) -> list[int]:
+    """Indices of the patients that are yet to be written."""
+    return [
+      i
+      for i in range(len(self._ids))
+      if not os.path.exists(self._record_path(i))
+    ]
+
+  def write(self, index: int, patient: Patient) -> None:
+    """Writes one patient.
+
+    Raises:
+      CohortError: if the patient does not fit the cohort, or has a dose that
+        is negative or no number.
+    """
+    self._check(index, patient)
+    plans = len(patient.dose)
+    dose = patient.dose.astype(self._metadata.dose_dtype)
+    # Of the dose as stored, so that the store agrees with itself.
+    curves = np.stack([
+      dvh_lib.dvh(d.astype(np.float32), patient.masks, self._metadata.dvh)
+      for d in dose
+    ])
+    writes = [
+      self._arrays['masks'][index].write(patient.masks),
+      self._arrays['dose'][index, :plans].write(dose),
+      self._arrays['dvh'][index, :plans].write(curves),
+    ]
+    for write in writes:
+      write.result()
+    record = PatientRecord(
+      id=patient.id,
+      split=self._splits[index],
+      plans=plans,
+      present=tuple(map(bool, patient.present)),
+      spacing_mm=tuple(map(float, patient.spacing_mm)),
+      prescription_gy=float(patient.prescription_gy),
+      reference_gy=tuple(map(float, patient.reference_gy)),
+      plan_weights=tuple(tuple(map(float, w)) for w in patient.plan_weights),
+      provenance=patient.provenance,
+      checksums={
+        'masks': arrays.checksum(patient.masks),
+        'dose': arrays.checksum(dose),
+        'dvh': arrays.checksum(curves),
+      },
+    )
+    _write_json(self._record_path(index), dataclasses.asdict(record))
+
+  def _check(self, index: int, patient: Patient) -> None:
+    grid, structures = self._metadata.grid, self._metadata.structures
+    plans = len(patient.dose)
+
+    def refuse(why: str):
+      raise errors.CohortError(f'patient {patient.id}: {why}')
+
+    if patient.id != self._ids[index]:
+      refuse(f'is not {self._ids[index]}, the cohort\'s patient {index}')
+    if patient.masks.shape != (*grid, len(structures)):
+      refuse(f'masks {patient.masks.shape}, wanted {(*grid, len(structures))}')
+    if patient.masks.dtype != np.uint8 or patient.masks.max() > 1:
+      refuse('masks must be uint8, 0 or 1')
+    if not 1 <= plans <= self._metadata.max_plans:
+      refuse(f'{plans} plans, wanted 1 to {self._metadata.max_plans}')
+    if patient.dose.shape[1:] != grid:
+      refuse(f'dose {patient.dose.shape}, wanted {(plans, *grid)}')
+    if not np.isfinite(patient.dose).all() or patient.dose.min() < 0:
+      refuse('a dose is negative or no number')
+    if len(patient.reference_gy) != plans or len(patient.plan_weights) != plans:
+      refuse('reference_gy and plan_weights need an entry a plan')
+    occupied = patient.masks.any((0, 1, 2))
+    for structure, present, some in zip(structures, patient.present, occupied):
+      if bool(present) != bool(some):
+        refuse(f'{structure.name} is {"empty" if present else "not absent"}')
+    if not any(o for s, o in zip(structures, occupied) if s.role == 'target'):
+      refuse('has no target')
+
+  def finish(self) -> bool:
+    """Makes the cohort readable if every patient is written.
+
+    Returns:
+      Whether it is complete.
+    """
+    if self.missing():
+      return False
+    records = []
+    for i in range(len(self._ids)):
+      path = self._record_path(i)
+      with open(path) as file:
+        records.append(PatientRecord.from_json(json.load(file), path))
+    metadata = dataclasses.replace(self._metadata, patients=tuple(records))
+    _write_json(os.path.join(self._building, METADATA), metadata.to_json())
+    try:
+      os.rename(self._building, self._path)
+    except OSError:
+      # Another process that shared the work may have come first.
+      if not os.path.exists(os.path.join(self._path, METADATA)):
+        raise
+    return True
+
+
+def _write_json(path: str, values: dict[str, Any]) -> None:
+  aside = f'{path}.{os.getpid()}.tmp'
+  with open(aside, 'w') as file:
+    json.dump(values, file, indent=1)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(aside, path)

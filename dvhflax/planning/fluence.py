@@ -1,0 +1,70 @@
+"""Fluence optimisation, all plans of a patient at once.
+
+Accelerated projected gradient (Nesterov; restarts after O'Donoghue and
+Candes 2015) with a diagonal majoriser in place of a step length: for a
+non-negative D and curvature h, D^T diag(h) D is at most
+diag(D^T (h * D 1)).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from dvhflax.planning.objectives import Objectives
+
+
+def dose(fluence: jax.Array, influence: jax.Array) -> jax.Array:
+  """`[N, V]` dose of `[N, M]` fluences with `[V, M]` influence."""
+  return jnp.einsum('pb,vb->pv', fluence, influence)
+
+
+def adjoint(gradient: jax.Array, influence: jax.Array) -> jax.Array:
+  """`[N, M]`: the transpose of `dose` on `[N, V]`.
+
+  Plans are rows: XLA's product with a transposed influence is 10 times
+  slower on CPUs.
+  """
+  return jnp.einsum('pv,vb->pb', gradient, influence)
+
+
+@functools.partial(jax.jit, static_argnames='iterations')
+def optimise(
+  influence: jax.Array,
+  objectives: Objectives,
+  weights: jax.Array,
+  start: jax.Array,
+  iterations: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Minimises the weighted sums of objectives over fluences >= 0.
+
+  Args:
+    influence: `[V, M]`, not negative.
+    objectives: T objectives on the V voxels.
+    weights: `[N, T]` of N plans, positive.
+    start: `[N, M]` fluences.
+    iterations: number of them.
+
+  Returns:
+    fluence `[N, M]`, objective values `[N, T]`.
+  """
+  bound = adjoint(
+    objectives.curvature(weights) * influence.sum(1), influence
+  )
+  # Padded beamlets reach no voxel: they keep their fluence of 0.
+  step = jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
+
+  def iterate(_, carry):
+    x, y, momentum = carry
+    slope = adjoint(objectives.gradient(dose(y, influence), weights), influence)
+    new = jnp.maximum(y - step * slope, 0)
+    # Momentum that points uphill is dropped, plan by plan.
+    uphill = ((y - new) / jnp.where(step > 0, step, 1) * (new - x)).sum(-1) > 0
+    momentum = jnp.where(uphill, 1.0, momentum)
+    following = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+    push = ((momentum - 1) / following)[:, None]
+    return new, new + push * (new - x), following
+
+  ones = jnp.ones(len(weights))
+  x, _, _ = jax.lax.fori_loop(0, iterations, iterate, (start, start, ones))
+  return x, objectives.values(dose(x, influence))

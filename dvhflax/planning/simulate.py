@@ -1,0 +1,52 @@
+"""Simulated patients with Pareto-optimal plans."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dvhflax.patient import Patient
+from dvhflax.planning.anatomy import sample_anatomy
+from dvhflax.planning.planner import plan_patient
+from dvhflax.planning.protocol import PROSTATE, Protocol
+
+
+def simulate_patient(
+  seed: int,
+  index: int,
+  *,
+  grid: tuple[int, int, int],
+  spacing_mm: tuple[float, float, float],
+  plans: int,
+  structures: Sequence[str] = ('body', 'bladder', 'rectum', 'PTV'),
+  protocol: Protocol = PROSTATE,
+) -> Patient:
+  """A patient that follows from (seed, index) alone.
+
+  Args:
+    seed: of the cohort.
+    index: of the patient in it.
+    grid: voxels along x, y, z.
+    spacing_mm: voxel size.
+    plans: N Pareto-optimal plans.
+    structures: mask channels, in order.
+    protocol: of the plans.
+
+  Returns:
+    The patient; each plan's dose in fractions of its own PTV mean dose.
+  """
+  rng = np.random.default_rng([seed, index])
+  anatomy = sample_anatomy(rng, grid, spacing_mm)
+  planned = plan_patient(anatomy.masks, spacing_mm, plans, protocol)
+  target = anatomy.masks[protocol.target] > 0
+  mean_gy = planned.dose_gy[:, target].mean(1)
+  return Patient(
+    id=f'sim-{index:04d}',
+    masks=np.stack([anatomy.masks[s] for s in structures], -1),
+    present=np.ones(len(structures), bool),
+    spacing_mm=tuple(spacing_mm),
+    dose=planned.dose_gy / mean_gy[:, None, None, None],
+    reference_gy=mean_gy,
+    prescription_gy=protocol.prescription_gy,
+    plan_weights=planned.weights,
+    provenance={'seed': seed, 'index': index, 'protocol': protocol.name},
+  )
