@@ -1,0 +1,107 @@
+"""Shared fixtures: a tiny cohort whose doses follow from their weights."""
+
+import numpy as np
+import pytest
+
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.writer import CohortWriter
+from dvhflax.dvh import DVHSpec
+from dvhflax.patient import Patient, Structure
+
+GRID = (8, 8, 4)
+SPEC = DVHSpec(points=16)
+STRUCTURES = (
+  Structure('body', 'body'),
+  Structure('rectum', 'oar'),
+  Structure('PTV', 'target'),
+)
+
+
+def make_patient(
+  index: int, plans: int = 3, lacking: tuple[int, ...] = ()
+) -> Patient:
+  """A box of a patient; later plans give the rectum less."""
+  rng = np.random.default_rng(index)
+  masks = np.zeros((*GRID, len(STRUCTURES)), np.uint8)
+  masks[1:7, 1:7, :, 0] = 1
+  masks[2:6, 4:6, :, 1] = 1
+  masks[2:6, 2:4, 1:3, 2] = 1
+  masks[..., list(lacking)] = 0
+  dose = 0.2 * masks[..., 0] * (1 + 0.2 * rng.random(GRID))
+  doses = []
+  for n in range(plans):
+    share = 0.9 - 0.6 * (n + rng.random() / 2) / plans
+    plan = np.where(masks[..., 1], share, dose)
+    plan = np.where(masks[..., 2], 1.0, plan)
+    doses.append(plan)
+  return Patient(
+    id=f'p{index}',
+    masks=masks,
+    present=masks.any((0, 1, 2)),
+    spacing_mm=(3.0, 3.0, 5.0),
+    dose=np.array(doses, np.float32),
+    reference_gy=np.full(plans, 78.0),
+    prescription_gy=78.0,
+    plan_weights=np.zeros((plans, 0)),
+    provenance={},
+  )
+
+
+def write_cohort(path, patients, splits, provenance=None) -> None:
+  writer = make_writer(path, patients, splits, provenance)
+  for i, patient in enumerate(patients):
+    writer.write(i, patient)
+  assert writer.finish()
+
+
+def make_writer(path, patients, splits, provenance=None) -> CohortWriter:
+  return CohortWriter(
+    str(path),
+    structures=STRUCTURES,
+    grid=GRID,
+    dvh=SPEC,
+    max_plans=max(len(p.dose) for p in patients),
+    patient_ids=[p.id for p in patients],
+    splits=splits,
+    provenance=provenance or {'source': 'test'},
+  )
+
+
+SPLITS = ['train'] * 5 + ['validation'] + ['test'] * 2
+
+
+@pytest.fixture(scope='session')
+def cohort_path(tmp_path_factory) -> str:
+  """Eight patients; ragged plans, one without a rectum."""
+  path = tmp_path_factory.mktemp('cohort') / 'tiny'
+  patients = [make_patient(i, plans=3 + i % 2) for i in range(8)]
+  patients[1] = make_patient(1, plans=2, lacking=(1,))
+  write_cohort(path, patients, SPLITS)
+  return str(path)
+
+
+@pytest.fixture
+def cohort(cohort_path) -> Cohort:
+  return Cohort.open(cohort_path)
+
+
+@pytest.fixture
+def config(cohort_path):
+  """A configuration that trains on the tiny cohort within seconds."""
+  from dvhflax import config as config_lib
+
+  config = config_lib.default()
+  config.epochs = 2
+  config.batch_size = 4
+  config.cohort.path = cohort_path
+  config.cohort.grid = GRID
+  config.cohort.dvh_points = SPEC.points
+  config.model.base_channels = 4
+  config.model.max_channels = 8
+  config.model.dropout = 0.0
+  config.model.norm = 'group'
+  config.model.conditioning = 'film'
+  config.model.standardise_dvh = True
+  config.data.validation_wishes = 3
+  config.evaluation.wishes = 4
+  return config
