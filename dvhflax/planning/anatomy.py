@@ -27,8 +27,8 @@ class Anatomy:
   """A simulated patient.
 
   Attributes:
-    masks: name -> `[X, Y, Z]` uint8; `body`, `bladder`, `rectum`, `prostate`,
-      `PTV`, `femoral_head_left`, `femoral_head_right`. Organs are disjoint;
+    masks: name -> `[X, Y, Z]` uint8; `body`, `bladder`, `rectum`, `prostate`
+      (with the seminal vesicles), `PTV`, `femoral_head_left`, `femoral_head_right`. Organs are disjoint;
       the PTV, the prostate with its margin, overlaps bladder and rectum.
     spacing_mm: voxel size.
   """
@@ -186,11 +186,33 @@ def _sample_shapes(rng: np.random.Generator):
     bend=rng.uniform(0, 5),
     sway=(rng.uniform(0, 5), rng.uniform(0, 2 * np.pi)),
   )
-  near_prostate = prostate.grown(_GAP_MM, _GAP_MM).contains
+  # The target includes the seminal vesicles, behind and above the prostate.
+  half_sv = rng.uniform((20, 8, 11), (27, 11, 17))
+  vesicles = _Ellipsoid(
+    half_axes * (0, 0.45, 0.9) + (0, 0, rng.uniform(4, 8)),
+    half_sv,
+    half_sv,
+    rng.uniform(-0.05, 0.05, 5),
+  )
+  sv_margin = np.array([margin - 2, posterior, margin - 2])
+  ptv_sv = vesicles.grown(margin - 2, sv_margin)
+
+  def in_target(*p):
+    return prostate.contains(*p) | vesicles.contains(*p)
+
+  def in_ptv(*p):
+    return ptv.contains(*p) | ptv_sv.contains(*p)
+
+  def near_target(*p):
+    return (
+      prostate.grown(_GAP_MM, _GAP_MM).contains(*p)
+      | vesicles.grown(_GAP_MM, _GAP_MM).contains(*p)
+    )
+
 
   def rectum_of(radius):
     shape = dataclasses.replace(tube, radius=radius)
-    return lambda *p: shape.contains(*p) & ~near_prostate(*p)
+    return lambda *p: shape.contains(*p) & ~near_target(*p)
 
   rectum = _fit_volume(
     rectum_of, _truncated(rng, 74, 34, 35, 120), 5.0, 35.0
@@ -199,7 +221,7 @@ def _sample_shapes(rng: np.random.Generator):
   # A fuller bladder rises up to the field of view's end, then widens.
   volume = _lognormal(rng, 222, 0.48, 80, 600)
   aspect = rng.uniform(0.95, 1.25)
-  sink = rng.uniform(4, 9)
+  sink = rng.uniform(12, 22)
   back = rng.uniform(0.2, 0.45)
   waves = rng.uniform(-0.04, 0.04, 5)
   top = half_axes[2] - sink
@@ -226,7 +248,7 @@ def _sample_shapes(rng: np.random.Generator):
     )
 
     def contains(*p):
-      inside = shape.contains(*p) & ~near_prostate(*p) & ~rectum(*p)
+      inside = shape.contains(*p) & ~near_target(*p) & ~rectum(*p)
       for head in heads.values():
         inside &= ~head.contains(*p)
       return inside & in_body(*p, inset=12.0)
@@ -238,7 +260,7 @@ def _sample_shapes(rng: np.random.Generator):
     'body': functools.partial(in_body, inset=0.0),
     'bladder': bladder,
     'rectum': rectum,
-    'prostate': prostate.contains,
-    'PTV': ptv.contains,
+    'prostate': in_target,
+    'PTV': in_ptv,
     **{name: head.contains for name, head in heads.items()},
   }

@@ -2,7 +2,10 @@
 
   D[v, j] = (SAD / |p - source|)^2 sum_k w_k(depth) G_k(X - x_j) G_k(Z - z_j)
 
-with G_k the integral of a Gaussian over the beamlet's width.
+with G_k the integral of a Gaussian over the beamlet's width. The optimiser
+gets dense rows of D. The dose of solved fluences in every voxel needs no D:
+each plan's fluence is blurred by each Gaussian once, on a fine grid in the
+isocentre's plane, and looked up.
 """
 
 from collections.abc import Iterator
@@ -14,12 +17,16 @@ from jax.scipy.ndimage import map_coordinates
 from jax.scipy.special import erf
 import numpy as np
 
-from dvhflax.planning.beams import beam_axes, Beamlets
+from dvhflax.planning.beams import beam_axes, Beamlets, project
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import DepthMaps
 
 # Voxels at once: one shape for every patient, and it stays in cache.
 CHUNK = 4096
+# Grid of the blurred fluences. Linear look-up errs by at most h^2/8 times the
+# second derivative, below 0.5% of the narrowest Gaussian (2.12 mm).
+_FINE_MM = 0.75
+_MARGIN_MM = 3 * _FINE_MM
 
 
 class Influence:
@@ -72,53 +79,108 @@ class Influence:
     return jnp.concatenate(parts)
 
   def dose(self, points: np.ndarray, fluence: jax.Array) -> np.ndarray:
-    """Dose of `[N, M]` fluences in `[V, 3]` points, `[N, V]` float32.
-
-    The rows are made chunk by chunk and never kept.
-    """
-    dose = np.empty((len(fluence), len(points)), np.float32)
-    for rows, chunk in self._chunks(points):
-      part = _dose(chunk, fluence, **self._arguments, **self._static)
-      dose[:, rows] = np.asarray(part)[:, : rows.stop - rows.start]
+    """Dose of `[N, M]` fluences in `[V, 3]` points, `[N, V]` float32."""
+    beams = self.beamlets
+    _, x, z = project(points - beams.isocentre, beams.angles, beams.sad_mm)
+    half = [np.ceil(np.abs(u).max() / 24) * 24 + _MARGIN_MM for u in (x, z)]
+    fine = [np.arange(-h, h + _FINE_MM, _FINE_MM) for h in half]
+    arguments = dict(self._arguments)
+    edges = [arguments.pop('edges_x'), arguments.pop('edges_z')]
+    # A place more for the padding's -1 to go to.
+    size = self.beamlets.open.size
+    lattice = jnp.zeros((len(fluence), size + 1))
+    lattice = lattice.at[:, arguments.pop('active')].set(fluence)
+    maps = lattice[:, :-1].reshape(len(fluence), *self.beamlets.open.shape)
+    dose = np.zeros((len(fluence), len(points)), np.float32)
+    for beam in range(len(beams.angles)):
+      blurred = _blur(
+        maps[:, beam],
+        *[jnp.asarray(f, jnp.float32) for f in fine],
+        *edges,
+        arguments['sigma'],
+      )
+      for rows, chunk in self._chunks(points):
+        part = _look_up(
+          chunk, blurred, beam, half[0], half[1], **arguments, **self._static
+        )
+        dose[:, rows] += np.asarray(part)[: rows.stop - rows.start].T
     return dose
 
 
-def _matrix(
+def _profiles(position, edges, sigma):
+  """`[V, K, I]` share of a Gaussian round each position in each beamlet."""
+  # One erf an edge: the integral over a beamlet is a difference of two.
+  reach = (edges - position[:, None])[:, None, :] / sigma[:, None]
+  return jnp.diff(erf(reach / np.sqrt(2)), axis=-1) / 2
+
+
+def _geometry(points, ex, ey, depth, first, step, weights, sad, depth_step):
+  """X, Z and the weights `[V, K]`, inverse square included, of one beam."""
+  t = sad + points[:, :2] @ ey
+  x = (points[:, :2] @ ex) * sad / t
+  z = points[:, 2] * sad / t
+  place = [(u - first[i]) / step[i] for i, u in enumerate((t, x, z))]
+  radiological = map_coordinates(depth, place, order=1, mode='nearest')
+  row = jnp.clip(radiological / depth_step, 0, len(weights) - 1.001)
+  low = row.astype(jnp.int32)
+  share = (row - low)[:, None]
+  w = weights[low] * (1 - share) + weights[low + 1] * share
+  # |p - source|^2 = t^2 (1 + (X^2 + Z^2) / SAD^2).
+  inverse_square = (sad / t) ** 2 / (1 + (x**2 + z**2) / sad**2)
+  return x, z, w * inverse_square[:, None]
+
+
+_STATIC = ('sad', 'depth_step')
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _rows(
   points, *, depth, first, step, across, along, edges_x, edges_z, active,
   weights, sigma, sad, depth_step,
 ):  # fmt: skip
-  beams, width = depth.shape[0], np.sqrt(2)
-
-  def profiles(position, edges):
-    # One erf an edge: the integral over a beamlet is a difference of two.
-    reach = (edges - position[:, None])[:, None, :] / (width * sigma[:, None])
-    return jnp.diff(erf(reach), axis=-1) / 2
-
   def one(beam):
-    ex, ey = across[beam], along[beam]
-    t = sad + points[:, :2] @ ey
-    x = (points[:, :2] @ ex) * sad / t
-    z = points[:, 2] * sad / t
-    place = [(u - first[i]) / step[i] for i, u in enumerate((t, x, z))]
-    radiological = map_coordinates(depth[beam], place, order=1, mode='nearest')
-    row = jnp.clip(radiological / depth_step, 0, len(weights) - 1.001)
-    low = row.astype(jnp.int32)
-    share = (row - low)[:, None]
-    w = weights[low] * (1 - share) + weights[low + 1] * share
-    # |p - source|^2 = t^2 (1 + (X^2 + Z^2) / SAD^2).
-    inverse_square = (sad / t) ** 2 / (1 + (x**2 + z**2) / sad**2)
-    along_x = profiles(x, edges_x) * (w * inverse_square[:, None])[..., None]
-    return jnp.einsum('vki,vkj->vij', along_x, profiles(z, edges_z))
+    x, z, w = _geometry(
+      points, across[beam], along[beam], depth[beam], first, step, weights,
+      sad, depth_step,
+    )  # fmt: skip
+    in_x = _profiles(x, edges_x, sigma) * w[..., None]
+    in_z = _profiles(z, edges_z, sigma)
+    # A sum of outer products: XLA's small batched products are slower.
+    return sum(
+      in_x[:, k, :, None] * in_z[:, k, None, :] for k in range(len(sigma))
+    )
 
-  lattice = jax.lax.map(one, jnp.arange(beams))
+  lattice = jax.lax.map(one, jnp.arange(depth.shape[0]))
   flat = jnp.moveaxis(lattice, 0, 1).reshape(len(points), -1)
   return jnp.where(active >= 0, jnp.take(flat, active, axis=1), 0)
 
 
-_STATIC = ('sad', 'depth_step')
-_rows = functools.partial(jax.jit, static_argnames=_STATIC)(_matrix)
+@jax.jit
+def _blur(fluence, fine_x, fine_z, edges_x, edges_z, sigma):
+  """`[U, W, N, K]` of `[N, I, J]` fluences of one beam."""
+  in_x = _profiles(fine_x, edges_x, sigma)
+  in_z = _profiles(fine_z, edges_z, sigma)
+  half = jnp.einsum('uki,nij->kunj', in_x, fluence)
+  return jnp.einsum('kunj,wkj->uwnk', half, in_z)
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
-def _dose(points, fluence, **beams):
-  return jnp.einsum('pb,vb->pv', fluence, _matrix(points, **beams))
+def _look_up(
+  points, blurred, beam, half_x, half_z, *, depth, first, step, across, along,
+  weights, sigma, sad, depth_step,
+):  # fmt: skip
+  """`[V, N]` dose of one beam."""
+  x, z, w = _geometry(
+    points, across[beam], along[beam], depth[beam], first, step, weights,
+    sad, depth_step,
+  )  # fmt: skip
+  u, v = (x + half_x) / _FINE_MM, (z + half_z) / _FINE_MM
+  i, j = u.astype(jnp.int32), v.astype(jnp.int32)
+  a, b = (u - i)[:, None, None], (v - j)[:, None, None]
+  value = (
+    blurred[i, j] * (1 - a) * (1 - b)
+    + blurred[i + 1, j] * a * (1 - b)
+    + blurred[i, j + 1] * (1 - a) * b
+    + blurred[i + 1, j + 1] * a * b
+  )
+  return (value * w[:, None]).sum(-1)

@@ -64,7 +64,7 @@ def trade_off_weights(plans: int, protocol: Protocol) -> np.ndarray:
 
   columns = [np.ones(plans)]
   for k in range(oars):
-    weight = between(protocol.oar_weights, places[:, k])
+    weight = between(protocol.oar_weights[k], places[:, k])
     columns += [weight, weight / 4]
   columns.append(between(protocol.body_weights, places[:, -1]))
   return np.stack(columns, 1)

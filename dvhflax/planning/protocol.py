@@ -26,7 +26,7 @@ class Protocol:
       sees, within `near_mm` of the target and beyond.
     near_mm: see above.
     iterations: of the fluence optimisation.
-    oar_weights: least and most weight of an OAR, relative to the target's.
+    oar_weights: least and most weight of each OAR, relative to the target's.
     body_weights: least and most weight of the body, likewise.
   """
 
@@ -43,7 +43,10 @@ class Protocol:
   body_far_mm: float = 16.0
   near_mm: float = 75.0
   iterations: int = 250
-  oar_weights: tuple[float, float] = (3e-3, 0.6)
+  oar_weights: tuple[tuple[float, float], ...] = (
+    (3e-3, 0.08),
+    (3e-3, 0.2),
+  )
   body_weights: tuple[float, float] = (0.5, 2.0)
 
   def __post_init__(self):
