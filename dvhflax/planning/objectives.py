@@ -94,8 +94,9 @@ def sample_objectives(
   """Chooses voxels and writes the protocol's objectives on them.
 
   The target and the smaller OARs are taken whole: a subsampled target is
-  left with cold spots that nothing sees. The body is taken from a lattice,
-  dense near the target, each sample standing for its cell.
+  left with cold spots that nothing sees. A larger OAR is taken from a
+  lattice, and so is the body, more densely near the target, each sample
+  standing for its cell.
 
   Args:
     masks: `[X, Y, Z]` by name; `body`, the target and the OARs.
@@ -120,8 +121,12 @@ def sample_objectives(
     _lattice(grid, protocol.body_far_mm),
   )
   chosen = target | (body & (cell > 0))
+  seen = {}
   for name in protocol.oars:
-    chosen |= masks[name] > 0
+    seen[name] = masks[name] > 0
+    if np.count_nonzero(seen[name]) > protocol.oar_voxels:
+      seen[name] &= _lattice(grid, protocol.oar_mm) > 0
+    chosen |= seen[name]
   index = np.argwhere(chosen)
   at = tuple(index.T)
 
@@ -130,7 +135,7 @@ def sample_objectives(
   nothing = np.zeros(len(index))
   terms = [(protocol.target, target[at], nothing + 1.0, True, False)]
   for name in protocol.oars:
-    inside = masks[name][at] > 0
+    inside = seen[name][at]
     terms += [
       (f'{name} overdose', inside, nothing + protocol.oar_threshold, 0, 0),
       (f'{name} mean', inside, nothing, False, True),

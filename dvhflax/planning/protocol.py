@@ -25,6 +25,8 @@ class Protocol:
     body_near_mm, body_far_mm: spacing of the body voxels that the optimiser
       sees, within `near_mm` of the target and beyond.
     near_mm: see above.
+    oar_mm: spacing of the voxels of an OAR of more than `oar_voxels`.
+    oar_voxels: see above.
     iterations: of the fluence optimisation.
     oar_weights: least and most weight of each OAR, relative to the target's.
     body_weights: least and most weight of the body, likewise.
@@ -39,10 +41,12 @@ class Protocol:
   sad_mm: float = 1000.0
   beamlet_mm: float = 5.0
   margin_mm: float = 6.0
-  body_near_mm: float = 7.0
+  body_near_mm: float = 10.0
   body_far_mm: float = 16.0
-  near_mm: float = 75.0
-  iterations: int = 250
+  near_mm: float = 45.0
+  oar_mm: float = 7.0
+  oar_voxels: int = 4096
+  iterations: int = 200
   oar_weights: tuple[tuple[float, float], ...] = (
     (3e-3, 0.08),
     (3e-3, 0.2),
