@@ -21,10 +21,10 @@ def get_config(variant: str = ''):
     )
   config = config_lib.default()
   if variant.startswith('small'):
-    config.epochs = 10
+    config.epochs = 8
     config.optimizer.learning_rate = 2e-3
     config.cohort.path = 'cohorts/prostate_small'
-    config.cohort.patients = 40
+    config.cohort.patients = 36
     config.cohort.grid = (64, 64, 32)
     config.cohort.spacing_mm = (7.5, 5.0, 6.0)
     config.cohort.validation_patients = 3

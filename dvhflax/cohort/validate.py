@@ -1,0 +1,118 @@
+"""Says all that is wrong with a cohort store, in one go.
+
+  python -m dvhflax.cohort.validate cohorts/prostate
+"""
+
+from collections import Counter
+import sys
+
+import numpy as np
+import tqdm
+
+from dvhflax import dvh as dvh_lib
+from dvhflax import errors
+from dvhflax.cohort import arrays
+from dvhflax.cohort.schema import SPLITS
+from dvhflax.cohort.store import Cohort
+
+
+def validate(path: str) -> list[str]:
+  """All faults of the store at a path, one line each; none if it is sound."""
+  try:
+    cohort = Cohort.open(path)
+  except errors.CohortError as error:
+    return [str(error)]
+  faults = []
+  counts = Counter(record.id for record in cohort.patients)
+  faults += [f'patient id {i} occurs {n} times' for i, n in counts.items()
+             if n > 1]  # fmt: skip
+  for split in SPLITS:
+    if not any(record.split == split for record in cohort.patients):
+      faults.append(f'no patient is in split {split}')
+  for i in tqdm.tqdm(
+    range(len(cohort.patients)), unit='patient', file=sys.stderr
+  ):
+    faults += [
+      f'patient {cohort.patients[i].id}: {fault}'
+      for fault in _patient_faults(cohort, i)
+    ]
+  return faults
+
+
+def _patient_faults(cohort: Cohort, i: int) -> list[str]:
+  record = cohort.patients[i]
+  faults = []
+  if record.split not in SPLITS:
+    faults.append(f'split {record.split!r} is none of {", ".join(SPLITS)}')
+  if len(record.present) != len(cohort.structures):
+    faults.append(f'{len(record.present)} present flags')
+  if not 1 <= record.plans <= cohort.metadata.max_plans:
+    faults.append(f'{record.plans} plans')
+    return faults
+  for name in ('reference_gy', 'plan_weights'):
+    if len(getattr(record, name)) != record.plans:
+      faults.append(f'{name} has another length than there are plans')
+  masks = None
+  try:
+    masks = cohort.masks(i)
+    faults += _mask_faults(cohort, i, masks)
+  except errors.CohortError as error:
+    faults.append(str(error))
+  doses = []
+  for n in range(record.plans):
+    try:
+      dose = cohort.read([i], [n])[1][0] if masks is not None else None
+    except errors.CohortError as error:
+      faults.append(str(error))
+      continue
+    if dose is None:
+      continue
+    doses.append(dose)
+    if not np.isfinite(dose).all() or dose.min() < 0:
+      faults.append(f'plan {n}: a dose is negative or no number')
+      continue
+    curves = dvh_lib.dvh(dose.astype(np.float32), masks, cohort.dvh_spec)
+    if not np.allclose(curves, cohort.dvh[i, n], atol=1e-6):
+      faults.append(f'plan {n}: its DVH vector is not that of its dose')
+  found = {'dvh': cohort.dvh[i, : record.plans]}
+  if masks is not None:
+    found['masks'] = masks
+  if len(doses) == record.plans:
+    found['dose'] = np.stack(doses)
+  for name, array in found.items():
+    if record.checksums.get(name) != arrays.checksum(array):
+      faults.append(f'{name} differs from its checksum')
+  return faults
+
+
+def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:
+  faults = []
+  if masks.max() > 1:
+    faults.append('a mask holds values other than 0 and 1')
+  occupied = masks.any((0, 1, 2))
+  flags = cohort.patients[i].present
+  for structure, some, present in zip(cohort.structures, occupied, flags):
+    if some != present:
+      faults.append(
+        f'{structure.name} is {"empty" if present else "there"}, but flagged '
+        f'{"present" if present else "absent"}'
+      )
+  targets = [s.role == 'target' for s in cohort.structures]
+  if not occupied[targets].any():
+    faults.append('has no target')
+  return faults
+
+
+def main(argv: list[str]) -> int:
+  if len(argv) != 2 or argv[1].startswith('-'):
+    print('usage: python -m dvhflax.cohort.validate PATH', file=sys.stderr)
+    return 2
+  faults = validate(argv[1])
+  for fault in faults:
+    print(fault)
+  print(f'{argv[1]}: {len(faults) or "no"} fault{"s" * (len(faults) != 1)}')
+  return 1 if faults else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,201 @@
+"""Reads patients of the OpenKBP challenge (Babier et al. 2021, Med Phys).
+
+A patient is a folder of CSV files on a grid of 128^3 voxels, C-order flat
+indices in the first column. Array axes there run anterior to posterior, right
+to left, superior to inferior; here they are turned to x to the patient's
+left, y to posterior, z to superior.
+"""
+
+from collections.abc import Sequence
+import pathlib
+import re
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.patient import Patient, Structure
+
+SOURCE_GRID = (128, 128, 128)
+PRESCRIPTION_GY = 70.0
+
+# The challenge has no body contour: dose is possible within this mask only.
+POSSIBLE_DOSE = Structure('PossibleDose', 'body')
+STRUCTURES = (
+  POSSIBLE_DOSE,
+  Structure('Brainstem', 'oar'),
+  Structure('SpinalCord', 'oar'),
+  Structure('RightParotid', 'oar'),
+  Structure('LeftParotid', 'oar'),
+  Structure('Esophagus', 'oar'),
+  Structure('Larynx', 'oar'),
+  Structure('Mandible', 'oar'),
+  Structure('PTV56', 'target'),
+  Structure('PTV63', 'target'),
+  Structure('PTV70', 'target'),
+)
+
+
+def find_patients(root: str | pathlib.Path) -> list[pathlib.Path]:
+  """Folders `pt_N` at any depth below `root`, in the order of N.
+
+  Raises:
+    CohortError: if there is none, or two of one name.
+  """
+  folders = [
+    folder
+    for folder in pathlib.Path(root).rglob('pt_*')
+    if folder.is_dir() and re.fullmatch(r'pt_\d+', folder.name)
+  ]
+  if not folders:
+    raise errors.CohortError(
+      f'{root} holds no folder pt_N: give the folder that the challenge\'s '
+      'archive unpacks to'
+    )
+  names = [folder.name for folder in folders]
+  for name in names:
+    if names.count(name) > 1:
+      raise errors.CohortError(f'{root} holds more than one folder {name}')
+  return sorted(folders, key=lambda folder: int(folder.name[3:]))
+
+
+def read_patient(
+  folder: pathlib.Path, *, grid: Sequence[int] = SOURCE_GRID
+) -> Patient:
+  """Reads a patient.
+
+  Args:
+    folder: with `dose.csv`, `possible_dose_mask.csv`, `voxel_dimensions.csv`
+      and a CSV a structure.
+    grid: 128^3, or fewer voxels by a whole factor: doses are averaged over
+      blocks, masks hold the blocks that a structure fills by half.
+
+  Returns:
+    The patient with its one clinical plan, in fractions of 70 Gy.
+
+  Raises:
+    ConfigError: for a grid that does not divide 128^3.
+    CohortError: for a missing or faulty file, which it names.
+  """
+  grid = tuple(grid)
+  if len(grid) != 3 or any(n < 1 or 128 % n for n in grid):
+    raise errors.ConfigError(
+      f'cohort.grid={grid}: OpenKBP has 128^3 voxels, each axis must divide it'
+    )
+  factors = tuple(128 // n for n in grid)
+  dose = _turned(_read_values(folder / 'dose.csv'))
+  if dose.min() < 0:
+    raise errors.CohortError(f'{folder / "dose.csv"}: a dose is negative')
+  fractions = []
+  for structure in STRUCTURES:
+    if structure is POSSIBLE_DOSE:
+      mask = _read_mask(folder / 'possible_dose_mask.csv')
+    elif (folder / f'{structure.name}.csv').exists():
+      mask = _read_mask(folder / f'{structure.name}.csv')
+    else:
+      mask = np.zeros(SOURCE_GRID, np.float32)
+    fractions.append(_block_mean(_turned(mask), factors))
+  masks = _to_masks(np.stack(fractions, -1))
+  present = masks.any((0, 1, 2))
+  targets = [i for i, s in enumerate(STRUCTURES) if s.role == 'target']
+  if not present[targets].any():
+    raise errors.CohortError(f'{folder} has none of PTV56, PTV63, PTV70')
+  if not present[0]:
+    raise errors.CohortError(f'{folder / "possible_dose_mask.csv"} is empty')
+  return Patient(
+    id=folder.name,
+    masks=masks,
+    present=present,
+    spacing_mm=_spacing(folder / 'voxel_dimensions.csv', factors),
+    dose=_block_mean(dose, factors)[None] / np.float32(PRESCRIPTION_GY),
+    reference_gy=np.array([PRESCRIPTION_GY]),
+    prescription_gy=PRESCRIPTION_GY,
+    plan_weights=np.zeros((1, 0)),
+    provenance={'source': 'openkbp', 'folder': folder.parent.name},
+  )
+
+
+def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, list[bytes]]:
+  """Indices of the first column, and the second column as text."""
+  try:
+    lines = path.read_bytes().split()
+  except FileNotFoundError:
+    raise errors.CohortError(f'{path} is missing') from None
+  cells = b','.join(lines[1:]).split(b',') if len(lines) > 1 else []
+  try:
+    # The index may be written as a float, as pandas does.
+    index = np.array(cells[::2], dtype='S').astype(np.float64)
+  except ValueError:
+    raise errors.CohortError(
+      f'{path}: the first column must hold numbers only'
+    ) from None
+  if len(cells) != 2 * (len(lines) - 1) and lines:
+    raise errors.CohortError(f'{path}: every line needs two columns')
+  voxels = np.prod(SOURCE_GRID)
+  if not ((index >= 0) & (index < voxels) & (index == np.rint(index))).all():
+    raise errors.CohortError(f'{path}: an index lies outside of 128^3 voxels')
+  return index.astype(np.int64), cells[1::2]
+
+
+def _read_mask(path: pathlib.Path) -> np.ndarray:
+  index, _ = _read_columns(path)
+  mask = np.zeros(np.prod(SOURCE_GRID), np.float32)
+  mask[index] = 1
+  return mask.reshape(SOURCE_GRID)
+
+
+def _read_values(path: pathlib.Path) -> np.ndarray:
+  index, cells = _read_columns(path)
+  try:
+    values = np.array(cells, dtype='S').astype(np.float32)
+  except ValueError:
+    raise errors.CohortError(
+      f'{path}: the second column must hold numbers only'
+    ) from None
+  if not len(values) or not np.isfinite(values).all():
+    raise errors.CohortError(f'{path}: a value is missing or no number')
+  dense = np.zeros(np.prod(SOURCE_GRID), np.float32)
+  dense[index] = values
+  return dense.reshape(SOURCE_GRID)
+
+
+def _turned(array: np.ndarray) -> np.ndarray:
+  """(posterior, left, inferior) axes to (left, posterior, superior)."""
+  return array.transpose(1, 0, 2)[:, :, ::-1]
+
+
+def _spacing(
+  path: pathlib.Path, factors: tuple[int, ...]
+) -> tuple[float, float, float]:
+  try:
+    values = [float(word) for word in path.read_text().split()]
+  except FileNotFoundError:
+    raise errors.CohortError(f'{path} is missing') from None
+  except ValueError:
+    values = []
+  if len(values) != 3 or not all(0 < v < np.inf for v in values):
+    raise errors.CohortError(f'{path} must hold three positive lengths in mm')
+  y, x, z = values
+  return (x * factors[0], y * factors[1], z * factors[2])
+
+
+def _block_mean(array: np.ndarray, factors: tuple[int, ...]) -> np.ndarray:
+  if factors == (1, 1, 1):
+    return np.ascontiguousarray(array)
+  (nx, ny, nz), (fx, fy, fz) = array.shape, factors
+  blocks = array.reshape(nx // fx, fx, ny // fy, fy, nz // fz, fz)
+  return blocks.mean((1, 3, 5))
+
+
+def _to_masks(fractions: np.ndarray) -> np.ndarray:
+  """`[X, Y, Z, S]` volume fractions to masks; targets do not overlap."""
+  targets = [i for i, s in enumerate(STRUCTURES) if s.role == 'target']
+  most = fractions.max((0, 1, 2))
+  # A structure too thin to fill half a voxel keeps its fullest ones.
+  threshold = np.where(most >= 0.5, 0.5, np.maximum(most / 2, 1e-6))
+  masks = fractions >= threshold
+  share = fractions[..., targets]
+  # On a tie the last target, of the highest prescription, has the voxel.
+  fullest = share.shape[-1] - 1 - share[..., ::-1].argmax(-1)
+  for place, channel in enumerate(targets):
+    masks[..., channel] &= fullest == place
+  return masks.astype(np.uint8)

@@ -1,0 +1,141 @@
+"""The cohort store: round trip, resume, damage, validation."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from conftest import GRID, make_patient, make_writer, SPLITS, write_cohort
+import numpy as np
+import pytest
+
+from dvhflax import dvh
+from dvhflax import errors
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.validate import validate
+
+
+def test_round_trip(cohort):
+  for i in (0, 1, 3):
+    plans = 2 if i == 1 else 3 + i % 2
+    patient = make_patient(i, plans, lacking=(1,) if i == 1 else ())
+    np.testing.assert_array_equal(cohort.masks(i), patient.masks)
+    np.testing.assert_allclose(cohort.doses(i), patient.dose, atol=1e-3)
+    assert cohort.valid[i].sum() == plans
+    np.testing.assert_array_equal(cohort.present[i], patient.present)
+    curves = dvh.dvh(cohort.dose(i, 1), patient.masks, cohort.dvh_spec)
+    np.testing.assert_array_equal(cohort.dvh[i, 1], curves)
+  masks, dose = cohort.read([3, 0, 3], [2, 0, 1])
+  np.testing.assert_array_equal(masks[0], cohort.masks(3))
+  np.testing.assert_array_equal(dose[2], cohort.dose(3, 1))
+
+
+def test_index_out_of_range_fails_at_once(cohort):
+  with pytest.raises(IndexError, match='no plan 2'):
+    cohort.dose(1, 2)
+  with pytest.raises(IndexError, match='no patient -1'):
+    cohort.masks(-1)
+
+
+def test_killed_build_goes_on(tmp_path):
+  path = tmp_path / 'half'
+  patients = [make_patient(i) for i in range(8)]
+  make_writer(path, patients, SPLITS).write(2, patients[2])
+  with pytest.raises(errors.CohortError, match='half-written, 1 of 8'):
+    Cohort.open(str(path))
+  again = make_writer(path, patients, SPLITS)
+  assert again.missing() == [0, 1, 3, 4, 5, 6, 7]
+  assert not again.finish()
+  for i in again.missing():
+    again.write(i, patients[i])
+  assert again.finish()
+  assert validate(str(path)) == []
+  with pytest.raises(errors.CohortError, match='exists'):
+    make_writer(path, patients, SPLITS)
+
+
+def test_half_built_of_another_description_is_refused(tmp_path):
+  patients = [make_patient(i) for i in range(8)]
+  make_writer(tmp_path / 'c', patients, SPLITS, {'seed': 1})
+  with pytest.raises(errors.CohortError, match='another provenance'):
+    make_writer(tmp_path / 'c', patients, SPLITS, {'seed': 2})
+
+
+@pytest.mark.parametrize(
+  'fault, match',
+  [
+    ({'id': 'other'}, 'is not p0'),
+    ({'dose': -np.ones((3, *GRID), 'f')}, 'negative'),
+    ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'no number'),
+    ({'masks': np.zeros((*GRID, 3), np.uint8)}, 'is empty'),
+    ({'reference_gy': np.ones(1)}, 'an entry a plan'),
+  ],
+)
+def test_faulty_patient_is_refused(tmp_path, fault, match):
+  import dataclasses
+
+  patients = [make_patient(i) for i in range(8)]
+  writer = make_writer(tmp_path / 'c', patients, SPLITS)
+  with pytest.raises(errors.CohortError, match=match):
+    writer.write(0, dataclasses.replace(patients[0], **fault))
+  assert 0 in writer.missing()
+
+
+def damage(path, array, patient):
+  chunks = sorted(pathlib.Path(path, array, 'c', str(patient)).rglob('*'))
+  chunk = next(c for c in chunks if c.is_file())
+  content = bytearray(chunk.read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  chunk.write_bytes(content)
+
+
+@pytest.fixture
+def copy(cohort_path, tmp_path):
+  return shutil.copytree(cohort_path, tmp_path / 'copy')
+
+
+def test_damaged_chunk_is_an_error(copy):
+  damage(copy, 'dose', 3)
+  with pytest.raises(errors.CohortError, match='p3, plan 0 is damaged'):
+    Cohort.open(str(copy)).doses(3)
+
+
+def test_validator_lists_all_faults(copy):
+  damage(copy, 'dose', 3)
+  damage(copy, 'masks', 5)
+  name = os.path.join(copy, 'metadata.json')
+  values = json.loads(pathlib.Path(name).read_text())
+  values['patients'][0]['split'] = 'tset'
+  values['patients'][2]['present'][1] = False
+  values['patients'][4]['id'] = 'p6'
+  pathlib.Path(name).write_text(json.dumps(values))
+  faults = '\n'.join(validate(str(copy)))
+  for part in (
+    'p3: ', 'p5: ', "'tset'", 'p2: rectum is there', 'p6 occurs 2 times'
+  ):
+    assert part in faults
+
+
+@pytest.mark.parametrize(
+  'content, match',
+  [
+    ('', 'metadata.json'),
+    ('{"schema_version": 9}', 'schema_version 9'),
+    ('{"schema_version": 1}', "lacks the key 'structures'"),
+  ],
+)
+def test_broken_metadata(copy, content, match):
+  pathlib.Path(copy, 'metadata.json').write_text(content)
+  with pytest.raises(errors.CohortError, match=match):
+    Cohort.open(str(copy))
+
+
+def test_missing_and_empty(tmp_path):
+  with pytest.raises(errors.CohortError, match='there is no cohort'):
+    Cohort.open(str(tmp_path / 'nothing'))
+  with pytest.raises(errors.CohortError, match='no metadata.json'):
+    Cohort.open(str(tmp_path))
+  patients = [make_patient(0)]
+  write_cohort(tmp_path / 'c', patients, ['train'])
+  with pytest.raises(errors.CohortError, match="no patient in split 'test'"):
+    Cohort.open(str(tmp_path / 'c')).split('test')

@@ -1,0 +1,28 @@
+"""Equations (5), (6), (7) against their numbers."""
+
+import numpy as np
+import pytest
+
+from dvhflax import losses
+from dvhflax import schedules
+
+
+def test_learning_rate_halves_after_500_updates():
+  schedule = schedules.inverse_time_decay(1e-3, 0.002)
+  np.testing.assert_allclose(
+    [schedule(0), schedule(500), schedule(77000)],
+    [1e-3, 5e-4, 1e-3 / 155],
+    rtol=1e-6,
+  )
+
+
+def test_dropout_grows_to_its_initial_rate():
+  rates = [schedules.dropout_rate(level, 7, 0.2) for level in range(1, 9)]
+  assert rates == pytest.approx([0.2 * k / 7 for k in range(1, 8)] + [0.2])
+
+
+def test_squared_error_is_per_sample():
+  dose = np.zeros((2, 2, 2, 1), np.float16)
+  predicted = np.zeros((2, 2, 2, 1), np.float32)
+  predicted[1, 0] = 2
+  np.testing.assert_allclose(losses.squared_error(predicted, dose), [0, 2])

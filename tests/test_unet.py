@@ -1,0 +1,101 @@
+"""Figure 3: shapes, size, conditioning; the two forms of the convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dvhflax import errors
+from dvhflax.models.build import initial_variables
+from dvhflax.models.convolution import convolve
+from dvhflax.models.unet import pooling_plan, UNet
+
+
+def make(grid=(8, 8, 4), **fields):
+  fields = {'base_channels': 4, 'max_channels': 8, **fields}
+  model = UNet(grid=grid, dvh_shape=(3, 5), **fields)
+  variables = initial_variables(model, jax.random.key(0))
+  rng = np.random.default_rng(0)
+  masks = (rng.random((2, *grid, 3)) < 0.5).astype(np.uint8)
+  wish = rng.random((2, 3, 5)).astype(np.float32)
+  return model, variables, masks, wish
+
+
+def test_paper_network_has_its_parameters():
+  model = UNet(grid=(128, 128, 64), dvh_shape=(4, 32))
+  variables = jax.eval_shape(
+    lambda: initial_variables(model, jax.random.key(0))
+  )
+  sizes = [x.size for x in jax.tree.leaves(variables['params'])]
+  assert sum(sizes) == 7_350_289
+
+
+def test_pooling_plan_of_the_paper():
+  assert pooling_plan((128, 128, 64)) == ((2, 2, 2),) * 6 + ((2, 2, 1),)
+
+
+@pytest.mark.parametrize('grid', [(96, 64, 32), (0, 4, 4), (1, 1, 1), (4, 4)])
+def test_impossible_grids(grid):
+  with pytest.raises(errors.ConfigError, match='grid'):
+    pooling_plan(grid)
+
+
+@pytest.mark.parametrize('norm', ['batch', 'group'])
+@pytest.mark.parametrize('conditioning', ['bottleneck', 'film', 'none'])
+def test_every_conditioning_predicts_a_dose(conditioning, norm):
+  model, variables, masks, wish = make(conditioning=conditioning, norm=norm)
+  dose = model.apply(variables, masks, wish, train=False)
+  assert dose.shape == (2, 8, 8, 4) and dose.dtype == jnp.float32
+  assert np.isfinite(dose).all()
+
+
+@pytest.mark.parametrize('conditioning', ['bottleneck', 'film'])
+def test_wish_has_a_gradient(conditioning):
+  model, variables, masks, wish = make(
+    conditioning=conditioning, standardise_dvh=True
+  )
+  # Modulation begins at zero; a network that was trained has left it.
+  params = jax.tree.map(lambda x: x + 0.1, variables['params'])
+
+  def mean_dose(wish):
+    return model.apply(
+      {**variables, 'params': params}, masks, wish, train=False
+    ).sum()
+
+  assert np.abs(jax.grad(mean_dose)(wish)).max() > 0
+
+
+def test_anatomy_only_ignores_the_wish():
+  model, variables, masks, wish = make(conditioning='none')
+  first = model.apply(variables, masks, wish, train=False)
+  np.testing.assert_array_equal(
+    first, model.apply(variables, masks, 0 * wish, train=False)
+  )
+
+
+def test_one_encoding_serves_many_wishes():
+  model, variables, masks, wish = make(conditioning='bottleneck')
+  features = model.apply(
+    variables, masks[:1], train=False, method=UNet.encode
+  )
+  together = model.apply(
+    variables, features, wish, train=False, method=UNet.decode
+  )
+  for i in range(2):
+    alone = model.apply(variables, masks[:1], wish[i : i + 1], train=False)
+    np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_convolutions_agree_with_their_gradients():
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.standard_normal((2, 4, 6, 5, 3)), jnp.float32)
+  kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 3, 4)), jnp.float32)
+
+  def value(form):
+    def loss(x, kernel):
+      return jnp.square(convolve(x, kernel, form)).sum()
+
+    return jax.value_and_grad(loss, (0, 1))(x, kernel)
+
+  for ours, xla in zip(*map(jax.tree.leaves, map(value, ('im2col', 'lax')))):
+    np.testing.assert_allclose(ours, xla, rtol=1e-4, atol=1e-3)
