@@ -1,14 +1,13 @@
 """Evaluates a trained network: table 1, figures 4 to 6, all samples.
 
-  python run_eval.py --workdir=runs/small --anatomy_workdir=runs/anatomy
+python run_eval.py --workdir=runs/small --anatomy_workdir=runs/anatomy
 """
 
 import os
 
 from absl import flags
 
-from dvhflax import cli
-from dvhflax import errors
+from dvhflax import cli, errors
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'A training run.')
 _ANATOMY = flags.DEFINE_string(

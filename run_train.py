@@ -1,6 +1,6 @@
 """Trains a dose prediction network.
 
-  python run_train.py --config=configs/prostate.py:small
+python run_train.py --config=configs/prostate.py:small
 """
 
 import os
@@ -8,9 +8,8 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from dvhflax import cli
+from dvhflax import cli, parallel
 from dvhflax import config as config_lib
-from dvhflax import parallel
 
 config_flags.DEFINE_config_file('config', 'configs/prostate.py')
 _WORKDIR = flags.DEFINE_string(

@@ -21,7 +21,7 @@ def get_config(variant: str = ''):
     )
   config = config_lib.default()
   if variant.startswith('small'):
-    config.epochs = 8
+    config.epochs = 6
     config.optimizer.learning_rate = 2e-3
     config.cohort.path = 'cohorts/prostate_small'
     config.cohort.patients = 36

@@ -5,6 +5,7 @@ mean and spread: all that a prediction needs), `train` (optimiser and
 counters), `config` and `data` (structures, grid, DVH vector) as JSON.
 """
 
+import os
 from typing import Any
 
 from absl import logging
@@ -12,7 +13,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import orbax.checkpoint.checkpoint_managers as managers
-import os
 
 from dvhflax import errors
 
@@ -40,12 +40,14 @@ class Checkpoints:
       raise errors.CheckpointError(
         f'{workdir} has no checkpoint: give the --workdir of a training run'
       )
-    policy = managers.AnyPreservationPolicy([
-      managers.LatestN(1),
-      managers.BestN(
-        get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1
-      ),
-    ])
+    policy = managers.AnyPreservationPolicy(
+      [
+        managers.LatestN(1),
+        managers.BestN(
+          get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1
+        ),
+      ]
+    )
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
@@ -77,6 +79,21 @@ class Checkpoints:
   def best(self) -> int | None:
     """The saved step of the least validation loss, None if there is none."""
     return self._manager.best_step()
+
+  def find(self, which: str) -> int:
+    """The step that `best`, `latest` or a number stands for.
+
+    Raises:
+      CheckpointError: if no such step is saved.
+    """
+    steps = {str(step): step for step in self._manager.all_steps()}
+    steps |= {'best': self.best, 'latest': self.latest}
+    if steps.get(which) is None:
+      raise errors.CheckpointError(
+        f'{self._path} has no checkpoint {which!r}; there are '
+        f'{", ".join(steps)}'
+      )
+    return steps[which]
 
   def save(
     self,

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 import sys
+from typing import NoReturn
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 from dvhflax import errors
 
@@ -19,7 +19,7 @@ def _parse(argv: list[str]) -> list[str]:
     _leave(error)
 
 
-def _leave(error: Exception):
+def _leave(error: Exception) -> NoReturn:
   text = error.args[0] if isinstance(error, KeyError) else error
   print(f'error: {" ".join(str(text).split())}', file=sys.stderr)
   sys.exit(2)

@@ -7,8 +7,7 @@ them. A field that nothing reads is not in here.
 import ml_collections
 from ml_collections import config_dict
 
-from dvhflax import dvh
-from dvhflax import errors
+from dvhflax import dvh, errors
 
 
 def default() -> ml_collections.ConfigDict:

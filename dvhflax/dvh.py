@@ -80,9 +80,7 @@ def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
   Returns:
     `[S, K]` float32; zeros for a structure without a voxel.
   """
-  measure = (
-    volume_at_dose if spec.kind == 'volume_at_dose' else dose_at_volume
-  )
+  measure = volume_at_dose if spec.kind == 'volume_at_dose' else dose_at_volume
   levels = spec.levels
   curves = np.zeros((masks.shape[-1], spec.points), np.float32)
   for s in range(masks.shape[-1]):

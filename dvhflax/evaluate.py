@@ -17,18 +17,15 @@ import numpy as np
 import tqdm
 
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors
-from dvhflax import metrics
-from dvhflax import openkbp_scores
+from dvhflax import errors, metrics, openkbp_scores
 from dvhflax.cohort.sampler import Sampler, Samples
 from dvhflax.cohort.store import Cohort
 from dvhflax.models import build
 from dvhflax.models.unet import UNet
 from dvhflax.report import figure as figures
-from dvhflax.report import files
+from dvhflax.report import files, table
 from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
-from dvhflax.report import table
 from dvhflax.report import violins as violins_report
 
 NETWORK = 'network'
@@ -58,9 +55,7 @@ def make_predict(model: UNet, variables: Any, batch_size: int) -> Predict:
 
   @jax.jit
   def encode(variables, masks):
-    return model.apply(
-      variables, masks[None], train=False, method=UNet.encode
-    )
+    return model.apply(variables, masks[None], train=False, method=UNet.encode)
 
   @jax.jit
   def decode(variables, features, desired_dvh):
@@ -268,9 +263,7 @@ def evaluate(
       make_predict(anatomy, anatomy_variables, batch_size),
       wishes,
     )
-  targets = [
-    i for i, s in enumerate(cohort.structures) if s.role == 'target'
-  ]
+  targets = [i for i, s in enumerate(cohort.structures) if s.role == 'target']
   mean_dose, centre = mean_training_dose(cohort, targets)
 
   def predict_mean(masks, desired_dvh):

@@ -6,7 +6,12 @@ import os
 import tensorboardX
 
 COLUMNS = (
-  'epoch', 'step', 'train_loss', 'val_loss', 'learning_rate', 'samples_per_s'
+  'epoch',
+  'step',
+  'train_loss',
+  'val_loss',
+  'learning_rate',
+  'samples_per_s',
 )
 
 
@@ -16,7 +21,9 @@ def read(workdir: str) -> list[dict[str, float]]:
   if not os.path.exists(path):
     return []
   with open(path, newline='') as file:
-    return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return [
+      {k: float(v) for k, v in row.items()} for row in csv.DictReader(file)
+    ]
 
 
 class History:

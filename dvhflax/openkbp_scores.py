@@ -4,8 +4,8 @@ Babier et al. 2021, Med Phys 48:5549, with the percentiles of the organisers'
 evaluation code. Doses are in Gy; lower scores are better.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+import dataclasses
 
 import numpy as np
 

@@ -45,9 +45,7 @@ def replicate(create: Callable[..., Any], *args: Any) -> Any:
 def shard(batch: Any) -> Any:
   """Splits `[B, ...]` arrays of this host to `[devices, B/devices, ...]`."""
   devices = jax.local_device_count()
-  return jax.tree.map(
-    lambda x: x.reshape(devices, -1, *x.shape[1:]), batch
-  )
+  return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
 
 
 def local_slice(batch: int) -> slice:

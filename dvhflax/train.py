@@ -1,7 +1,7 @@
 """Training: the step, the validation, the run from start or from a save."""
 
-from collections.abc import Callable
 import collections
+from collections.abc import Callable
 import dataclasses
 import os
 import signal
@@ -18,10 +18,9 @@ import optax
 import tqdm
 
 from dvhflax import config as config_lib
-from dvhflax import errors
-from dvhflax import parallel
+from dvhflax import errors, parallel
 from dvhflax.checkpoint import Checkpoints
-from dvhflax.cohort.sampler import feed, Reader, Sampler, Samples
+from dvhflax.cohort.sampler import Reader, Sampler, Samples, feed
 from dvhflax.cohort.store import Cohort
 from dvhflax.history import History
 from dvhflax.losses import squared_error
@@ -125,7 +124,9 @@ def make_train_step(
     return state, loss_sum / (size * parallel.psum(1))
 
   return parallel.pmap(
-    train_step, in_axes=(None, 0, None), out_axes=(None, None),
+    train_step,
+    in_axes=(None, 0, None),
+    out_axes=(None, None),
     donate_argnums=0,
   )
 
@@ -183,8 +184,7 @@ def validation_loss(
 class _Interrupted:
   """SIGTERM and Ctrl-C set a flag, so that the run saves before it leaves."""
 
-  def __init__(self):
-    self.signal: int | None = None
+  signal: int | None = None
 
   def __enter__(self):
     def note(number, _):
@@ -208,7 +208,9 @@ class _LossWatch:
   def __init__(self, schedule: optax.Schedule, cohort: Cohort):
     self._schedule = schedule
     self._cohort = cohort
-    self._waiting = collections.deque()
+    self._waiting: collections.deque[tuple[int, jax.Array, Samples]] = (
+      collections.deque()
+    )
     self.last = float('nan')
 
   def add(self, step: int, loss: jax.Array, samples: Samples) -> None:
@@ -257,15 +259,24 @@ class _Run:
 
 # A run may go on with another value of these.
 _CHANGEABLE = (
-  'epochs', 'max_steps', 'checkpoint_every_epochs', 'cohort.path',
-  'cohort.raw', 'data.in_memory', 'data.read_ahead', 'model.convolution',
-  'evaluation.wishes', 'evaluation.batch_size',
+  'epochs',
+  'max_steps',
+  'checkpoint_every_epochs',
+  'cohort.path',
+  'cohort.raw',
+  'data.in_memory',
+  'data.read_ahead',
+  'model.convolution',
+  'evaluation.wishes',
+  'evaluation.batch_size',
 )
 
 
 def _resume(
-  checkpoints: Checkpoints, config: ml_collections.ConfigDict,
-  state: TrainState, workdir: str,
+  checkpoints: Checkpoints,
+  config: ml_collections.ConfigDict,
+  state: TrainState,
+  workdir: str,
 ) -> TrainState:
   """The state as last saved, or as given if nothing is saved yet."""
   step = checkpoints.latest
@@ -364,8 +375,13 @@ def train(
     read_ahead=config.data.read_ahead,
   )
   bar = tqdm.tqdm(
-    total=total, initial=first, unit='step', file=sys.stderr,
-    desc='training', disable=jax.process_index() != 0, mininterval=1,
+    total=total,
+    initial=first,
+    unit='step',
+    file=sys.stderr,
+    desc='training',
+    disable=jax.process_index() != 0,
+    mininterval=1,
   )
   epoch_start, epoch_first = time.monotonic(), first
   with _Interrupted() as interrupted, bar:

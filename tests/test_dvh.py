@@ -1,6 +1,7 @@
 """DVHs against closed forms, and the device's against numpy's."""
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 

@@ -1,6 +1,7 @@
 """Equation (4) against a plain loop."""
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from dvhflax import losses
-from dvhflax import schedules
+from dvhflax import losses, schedules
 
 
 def test_learning_rate_halves_after_500_updates():

@@ -8,7 +8,7 @@ import pytest
 from dvhflax import errors
 from dvhflax.models.build import initial_variables
 from dvhflax.models.convolution import convolve
-from dvhflax.models.unet import pooling_plan, UNet
+from dvhflax.models.unet import UNet, pooling_plan
 
 
 def make(grid=(8, 8, 4), **fields):
@@ -75,9 +75,7 @@ def test_anatomy_only_ignores_the_wish():
 
 def test_one_encoding_serves_many_wishes():
   model, variables, masks, wish = make(conditioning='bottleneck')
-  features = model.apply(
-    variables, masks[:1], train=False, method=UNet.encode
-  )
+  features = model.apply(variables, masks[:1], train=False, method=UNet.encode)
   together = model.apply(
     variables, features, wish, train=False, method=UNet.decode
   )

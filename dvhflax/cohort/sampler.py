@@ -7,7 +7,6 @@ a run that resumes meets the samples it would have met.
 from collections.abc import Iterator
 import concurrent.futures
 import dataclasses
-import functools
 import itertools
 
 import jax
@@ -92,7 +91,6 @@ class Sampler:
       )
     return self.samples_per_epoch // batch_size
 
-  @functools.lru_cache(maxsize=2)
   def _epoch_order(self, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([self._seed, 0, epoch])
     return rng.permutation(self._plans[:, 0])
@@ -146,9 +144,7 @@ class Reader:
       return self._cohort.read(patients, plans)
     return (
       np.stack([self._masks[int(p)] for p in patients]),
-      np.stack([
-        self._doses[int(p), int(n)] for p, n in zip(patients, plans)
-      ]),
+      np.stack([self._doses[int(p), int(n)] for p, n in zip(patients, plans)]),
     )
 
 

@@ -90,9 +90,7 @@ class CohortMetadata:
       )
     fields = _fields(cls, values, where)
     try:
-      fields['structures'] = tuple(
-        Structure(**s) for s in fields['structures']
-      )
+      fields['structures'] = tuple(Structure(**s) for s in fields['structures'])
       fields['dvh'] = DVHSpec(**fields['dvh'])
       fields['grid'] = tuple(map(int, fields['grid']))
     except (TypeError, ValueError) as error:
@@ -104,7 +102,7 @@ class CohortMetadata:
     return cls(**fields)
 
 
-_KINDS = {
+_KINDS: dict[str, Any] = {
   'id': str, 'split': str, 'plans': int, 'present': list, 'spacing_mm': list,
   'prescription_gy': (int, float), 'reference_gy': list,
   'plan_weights': list, 'provenance': dict, 'checksums': dict,

@@ -9,7 +9,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import CohortMetadata, PatientRecord
-from dvhflax.cohort.writer import building_path, METADATA, PLAN, RECORDS
+from dvhflax.cohort.writer import METADATA, PLAN, RECORDS, building_path
 from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Structure
 
@@ -144,9 +144,7 @@ class Cohort:
     for key in keys:
       self._check(*key)
     distinct = list(dict.fromkeys((p,) for p, _ in keys))
-    masks = dict(
-      zip(distinct, self._read('masks', distinct, self._patient))
-    )
+    masks = dict(zip(distinct, self._read('masks', distinct, self._patient)))
     dose = self._read('dose', keys, self._plan)
     return np.stack([masks[p,] for p, _ in keys]), np.stack(dose)
 
@@ -179,9 +177,9 @@ class Cohort:
 
 
 def _half_written(path: str, half: str) -> str:
-  done = len([
-    f for f in os.listdir(os.path.join(half, RECORDS)) if f.endswith('.json')
-  ])
+  done = len(
+    [f for f in os.listdir(os.path.join(half, RECORDS)) if f.endswith('.json')]
+  )
   try:
     with open(os.path.join(half, PLAN)) as file:
       total = str(len(json.load(file)['ids']))

@@ -1,6 +1,6 @@
 """Says all that is wrong with a cohort store, in one go.
 
-  python -m dvhflax.cohort.validate cohorts/prostate
+python -m dvhflax.cohort.validate cohorts/prostate
 """
 
 from collections import Counter

@@ -15,7 +15,7 @@ import numpy as np
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors
 from dvhflax.cohort import arrays
-from dvhflax.cohort.schema import CohortMetadata, PatientRecord, SPLITS
+from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
 from dvhflax.patient import Patient, Structure
 
 METADATA = 'metadata.json'
@@ -94,11 +94,13 @@ class CohortWriter:
   def _agree(self) -> None:
     """Writes the description, or compares it with the one that is there."""
     plan = json.loads(
-      json.dumps({
-        **self._metadata.to_json(),
-        'ids': self._ids,
-        'splits': self._splits,
-      })
+      json.dumps(
+        {
+          **self._metadata.to_json(),
+          'ids': self._ids,
+          'splits': self._splits,
+        }
+      )
     )
     path = os.path.join(self._building, PLAN)
     if not os.path.exists(path):
@@ -135,10 +137,12 @@ class CohortWriter:
     plans = len(patient.dose)
     dose = patient.dose.astype(self._metadata.dose_dtype)
     # Of the dose as stored, so that the store agrees with itself.
-    curves = np.stack([
-      dvh_lib.dvh(d.astype(np.float32), patient.masks, self._metadata.dvh)
-      for d in dose
-    ])
+    curves = np.stack(
+      [
+        dvh_lib.dvh(d.astype(np.float32), patient.masks, self._metadata.dvh)
+        for d in dose
+      ]
+    )
     writes = [
       self._arrays['masks'][index].write(patient.masks),
       self._arrays['dose'][index, :plans].write(dose),
@@ -151,7 +155,7 @@ class CohortWriter:
       split=self._splits[index],
       plans=plans,
       present=tuple(map(bool, patient.present)),
-      spacing_mm=tuple(map(float, patient.spacing_mm)),
+      spacing_mm=patient.spacing_mm,
       prescription_gy=float(patient.prescription_gy),
       reference_gy=tuple(map(float, patient.reference_gy)),
       plan_weights=tuple(tuple(map(float, w)) for w in patient.plan_weights),
@@ -172,7 +176,7 @@ class CohortWriter:
       raise errors.CohortError(f'patient {patient.id}: {why}')
 
     if patient.id != self._ids[index]:
-      refuse(f'is not {self._ids[index]}, the cohort\'s patient {index}')
+      refuse(f"is not {self._ids[index]}, the cohort's patient {index}")
     if patient.masks.shape != (*grid, len(structures)):
       refuse(f'masks {patient.masks.shape}, wanted {(*grid, len(structures))}')
     if patient.masks.dtype != np.uint8 or patient.masks.max() > 1:

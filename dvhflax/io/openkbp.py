@@ -48,7 +48,7 @@ def find_patients(root: str | pathlib.Path) -> list[pathlib.Path]:
   ]
   if not folders:
     raise errors.CohortError(
-      f'{root} holds no folder pt_N: give the folder that the challenge\'s '
+      f"{root} holds no folder pt_N: give the folder that the challenge's "
       'archive unpacks to'
     )
   names = [folder.name for folder in folders]

@@ -90,15 +90,11 @@ def restore(
     CheckpointError: if there is no such checkpoint.
   """
   checkpoints = Checkpoints(workdir)
-  step = checkpoints.best if which == 'best' else checkpoints.latest
-  if which not in ('best', 'latest'):
-    step = int(which)
+  step = checkpoints.find(which)
   config = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
   data = checkpoints.json(step, 'data')
   model = build_unet(config, len(data['structures']))
-  target = jax.eval_shape(
-    lambda: initial_variables(model, jax.random.key(0))
-  )
+  target = jax.eval_shape(lambda: initial_variables(model, jax.random.key(0)))
   variables = checkpoints.restore(step, 'model', target)
   checkpoints.close()
   return model, jax.tree.map(jnp.asarray, variables), config, data, step

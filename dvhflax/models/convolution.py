@@ -44,7 +44,7 @@ def convolve(
 
 def _neighbourhoods(padded: jax.Array, plane: jax.Array) -> jax.Array:
   """Rows of 27 C values round every voxel of one plane along x."""
-  batch, _, ny, nz, channels = padded.shape
+  _, _, ny, nz, channels = padded.shape
   slab = lax.dynamic_slice_in_dim(padded, plane, 3, axis=1)
   columns = [
     slab[:, i, j : j + ny - 2, k : k + nz - 2]
@@ -86,9 +86,7 @@ def _im2col_forward(x, kernel):
 def _im2col_backward(saved, gradient):
   x, kernel = saved
   channels, features = kernel.shape[3:]
-  to_input = _im2col(
-    gradient, jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
-  )
+  to_input = _im2col(gradient, jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4))
   padded = _pad(x)
 
   def add_plane(total, i_plane):

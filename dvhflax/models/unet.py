@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dvhflax import errors
-from dvhflax import schedules
+from dvhflax import errors, schedules
 from dvhflax.models.convolution import Convolution, convolve
 
 Conditioning = Literal['bottleneck', 'film', 'none']
@@ -39,10 +38,10 @@ def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
   if max(grid) == 1:
     raise errors.ConfigError('grid=(1, 1, 1) has nothing to pool')
   plan = []
-  size = tuple(grid)
-  while max(size) > 1:
-    window = tuple(2 if n > 1 else 1 for n in size)
-    size = tuple(n // w for n, w in zip(size, window))
+  nx, ny, nz = grid
+  while max(nx, ny, nz) > 1:
+    window = (min(nx, 2), min(ny, 2), min(nz, 2))
+    nx, ny, nz = nx // window[0], ny // window[1], nz // window[2]
     plan.append(window)
   return tuple(plan)
 
@@ -254,12 +253,9 @@ class UNet(nn.Module):
     skips, x = jax.tree.map(
       lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), (skips, x)
     )
-    wish = None
-    if self.conditioning != 'none':
-      wish = self._wish_vector(desired_dvh)
+    wish = None if self.conditioning == 'none' else self._wish(desired_dvh)
     if self.conditioning == 'bottleneck':
-      vector = wish.astype(x.dtype)[:, None, None, None]
-      x = jnp.concatenate([x, vector], axis=-1)
+      x = self._concatenate(x, wish)
     elif self.conditioning == 'film':
       for layer in self.wish_layers:
         wish = nn.relu(layer(wish))
@@ -270,7 +266,12 @@ class UNet(nn.Module):
         x = layer(x, wish, train=train)
     return self.dose(x)[..., 0].astype(jnp.float32)
 
-  def _wish_vector(self, desired_dvh: jax.Array) -> jax.Array:
+  def _concatenate(self, x: jax.Array, wish: jax.Array) -> jax.Array:
+    """The wish as further channels of the one bottleneck voxel."""
+    vector = wish.astype(x.dtype)[:, None, None, None]
+    return jnp.concatenate([x, vector], axis=-1)
+
+  def _wish(self, desired_dvh: jax.Array) -> jax.Array:
     """The stacked DVH, `[B, S * K]`, standardised if so configured."""
     if self.standardise_dvh:
       wished = jnp.any(desired_dvh != 0, axis=-1, keepdims=True)

@@ -27,9 +27,10 @@ class Anatomy:
   """A simulated patient.
 
   Attributes:
-    masks: name -> `[X, Y, Z]` uint8; `body`, `bladder`, `rectum`, `prostate`
-      (with the seminal vesicles), `PTV`, `femoral_head_left`, `femoral_head_right`. Organs are disjoint;
-      the PTV, the prostate with its margin, overlaps bladder and rectum.
+    masks: name -> `[X, Y, Z]` uint8: `body`, `bladder`, `rectum`, `prostate`
+      (with the seminal vesicles), `PTV`, `femoral_head_left` and
+      `femoral_head_right`. Organs are disjoint; the PTV, the prostate with
+      its margin, overlaps bladder and rectum.
     spacing_mm: voxel size.
   """
 
@@ -149,14 +150,14 @@ def sample_anatomy(
     spacing_mm: voxel size.
   """
   contains = _sample_shapes(rng)
-  axes = VoxelGrid(tuple(grid), tuple(spacing_mm)).axes()
+  axes = VoxelGrid(grid, spacing_mm).axes()
   masks = {
     name: np.ascontiguousarray(
       np.broadcast_to(inside(*axes), grid), dtype=np.uint8
     )
     for name, inside in contains.items()
   }
-  return Anatomy(masks, tuple(spacing_mm))
+  return Anatomy(masks, spacing_mm)
 
 
 def _sample_shapes(rng: np.random.Generator):
@@ -204,19 +205,15 @@ def _sample_shapes(rng: np.random.Generator):
     return ptv.contains(*p) | ptv_sv.contains(*p)
 
   def near_target(*p):
-    return (
-      prostate.grown(_GAP_MM, _GAP_MM).contains(*p)
-      | vesicles.grown(_GAP_MM, _GAP_MM).contains(*p)
-    )
-
+    return prostate.grown(_GAP_MM, _GAP_MM).contains(*p) | vesicles.grown(
+      _GAP_MM, _GAP_MM
+    ).contains(*p)
 
   def rectum_of(radius):
     shape = dataclasses.replace(tube, radius=radius)
     return lambda *p: shape.contains(*p) & ~near_target(*p)
 
-  rectum = _fit_volume(
-    rectum_of, _truncated(rng, 74, 34, 35, 120), 5.0, 35.0
-  )
+  rectum = _fit_volume(rectum_of, _truncated(rng, 74, 34, 35, 120), 5.0, 35.0)
 
   # A fuller bladder rises up to the field of view's end, then widens.
   volume = _lognormal(rng, 222, 0.48, 80, 600)
@@ -230,9 +227,8 @@ def _sample_shapes(rng: np.random.Generator):
     centre = np.array(
       [side * rng.uniform(85, 95), rng.uniform(-8, 4), rng.uniform(-5, 12)]
     )
-    heads[name] = _Ellipsoid(
-      centre, *[np.full(3, rng.uniform(22, 27))] * 2, np.zeros(5)
-    )
+    radius = np.full(3, rng.uniform(22, 27))
+    heads[name] = _Ellipsoid(centre, radius, radius, np.zeros(5))
 
   def in_body(x, y, z, inset=0.0):
     shrink = 1 - 0.00025 * np.abs(z)

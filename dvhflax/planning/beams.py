@@ -130,9 +130,9 @@ def open_beamlets(
     column = np.floor((x + dx) / width_mm).astype(int) + shape[0] // 2
     for dz in steps:
       row = np.floor((z + dz) / width_mm).astype(int) + shape[1] // 2
-      opened[
-        beam, column.clip(0, shape[0] - 1), row.clip(0, shape[1] - 1)
-      ] = True
+      opened[beam, column.clip(0, shape[0] - 1), row.clip(0, shape[1] - 1)] = (
+        True
+      )
   return Beamlets(isocentre, angles, sad_mm, width_mm, opened)
 
 

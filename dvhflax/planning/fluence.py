@@ -48,9 +48,7 @@ def optimise(
   Returns:
     fluence `[N, M]`, objective values `[N, T]`.
   """
-  bound = adjoint(
-    objectives.curvature(weights) * influence.sum(1), influence
-  )
+  bound = adjoint(objectives.curvature(weights) * influence.sum(1), influence)
   # Padded beamlets reach no voxel: they keep their fluence of 0.
   step = jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 

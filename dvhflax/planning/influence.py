@@ -17,7 +17,7 @@ from jax.scipy.ndimage import map_coordinates
 from jax.scipy.special import erf
 import numpy as np
 
-from dvhflax.planning.beams import beam_axes, Beamlets, project
+from dvhflax.planning.beams import Beamlets, beam_axes, project
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import DepthMaps
 

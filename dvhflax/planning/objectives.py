@@ -133,7 +133,9 @@ def sample_objectives(
   fall = np.clip(distance[at] / _BODY_FALL_MM, 0, 1)
   top, low = _BODY_THRESHOLDS
   nothing = np.zeros(len(index))
-  terms = [(protocol.target, target[at], nothing + 1.0, True, False)]
+  terms: list[tuple] = [
+    (protocol.target, target[at], nothing + 1.0, True, False)
+  ]
   for name in protocol.oars:
     inside = seen[name][at]
     terms += [

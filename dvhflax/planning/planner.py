@@ -93,7 +93,7 @@ def plan_patient(
   if protocol.target not in masks:
     raise PlanningError(f'{protocol.target} is missing: nothing to treat')
   target = masks[protocol.target] > 0
-  grid = VoxelGrid(target.shape, tuple(spacing_mm))
+  grid = VoxelGrid(target.shape, spacing_mm)
   beamlets = open_beamlets(
     target,
     grid,
@@ -124,6 +124,4 @@ def plan_patient(
   dose[:, body] = influence.dose(grid.centres(index), fluence * scale)
   d95 = np.quantile(dose[:, target], 0.05, axis=1)
   dose *= (protocol.prescription_gy / d95)[:, None, None, None]
-  return Plans(
-    dose, np.asarray(weights), np.asarray(values), sampled.names
-  )
+  return Plans(dose, np.asarray(weights), np.asarray(values), sampled.names)

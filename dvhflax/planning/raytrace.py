@@ -4,8 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.ndimage import map_coordinates
+import numpy as np
 
 from dvhflax.planning.beams import Beamlets, beam_axes
 from dvhflax.planning.grid import VoxelGrid
@@ -54,9 +54,7 @@ def depth_maps(
   reach = _multiple(np.hypot(*(grid.half_extent + shift)[:2]), 25)
   reach = min(reach, 0.9 * sad)
   widest_x = _multiple(reach * sad / (sad - reach) * 0.8, 30)
-  widest_z = _multiple(
-    (grid.half_extent + shift)[2] * sad / (sad - reach), 30
-  )
+  widest_z = _multiple((grid.half_extent + shift)[2] * sad / (sad - reach), 30)
   half = np.array([reach, widest_x, widest_z])
   step = np.array([_STEP_T_MM, _STEP_X_MM, _STEP_Z_MM])
   count = (2 * np.ceil(half / step) + 1).astype(int)

@@ -43,7 +43,7 @@ def simulate_patient(
     id=f'sim-{index:04d}',
     masks=np.stack([anatomy.masks[s] for s in structures], -1),
     present=np.ones(len(structures), bool),
-    spacing_mm=tuple(spacing_mm),
+    spacing_mm=spacing_mm,
     dose=planned.dose_gy / mean_gy[:, None, None, None],
     reference_gy=mean_gy,
     prescription_gy=protocol.prescription_gy,

@@ -1,7 +1,7 @@
 """What the figures share: style, the structures' colours, saving."""
 
-import os
 from collections.abc import Sequence
+import os
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

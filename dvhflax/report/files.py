@@ -1,9 +1,9 @@
 """Report files that are there whole or not at all."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
 
 
 @contextlib.contextmanager

@@ -1,13 +1,13 @@
 """Figure 4: training and validation loss over epochs."""
 
+from collections.abc import Mapping
 import csv
 import os
-from collections.abc import Mapping
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+import numpy as np
 
 from dvhflax import errors
 from dvhflax.report import figure as figures
@@ -46,9 +46,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except FileNotFoundError:
     raise errors.UserError(f'{path}: no such history; train first') from None
   except ValueError as error:
-    raise errors.UserError(
-      f'{path}, line {reader.line_num}: {error}'
-    ) from None
+    raise errors.UserError(f'{path}, line {reader.line_num}: {error}') from None
   if not by_epoch:
     raise errors.UserError(f'{path}: no epoch is complete yet')
   table = np.array([by_epoch[epoch] for epoch in sorted(by_epoch)])
@@ -76,7 +74,9 @@ def losses(history: Mapping[str, np.ndarray]) -> Figure:
       continue
     # A lone epoch has no line to draw.
     marker = 'o' if shown.sum() == 1 else None
-    axes.plot(epoch[shown], loss[shown], label=label, color=colour, marker=marker)
+    axes.plot(
+      epoch[shown], loss[shown], label=label, color=colour, marker=marker
+    )
     if column == 'val_loss':
       best = np.argmin(np.where(shown, loss, np.inf))
       axes.plot(

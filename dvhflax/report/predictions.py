@@ -1,16 +1,16 @@
 """Figure 5: predicted doses of one patient beside the true ones."""
 
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
+import numpy as np
 
 from dvhflax import dvh
 from dvhflax.patient import Structure
@@ -105,7 +105,9 @@ def predictions(
   _share_dose_axis([row[-1] for row in panels], samples)
 
   legend, dose_bar, difference_bar, styles = feet
-  shown = [np.any([s.masks[..., i] for s in samples]) for i in range(len(colours))]
+  shown = [
+    np.any([s.masks[..., i] for s in samples]) for i in range(len(colours))
+  ]
   _structure_legend(legend, structures, colours, shown)
   _style_legend(styles)
   _colour_bar(
@@ -341,7 +343,9 @@ def _draw_curves(
 
 def _last_dose(sample: Prediction) -> float:
   """A little more than the highest dose of either plan."""
-  return 1.02 * max(float(sample.true.max()), float(sample.predicted.max()), 0.1)
+  return 1.02 * max(
+    float(sample.true.max()), float(sample.predicted.max()), 0.1
+  )
 
 
 def _share_dose_axis(

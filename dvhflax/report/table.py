@@ -1,9 +1,9 @@
 """Table 1: dose errors of the network, of its baselines and of the paper."""
 
+from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,12 @@ class SampleErrors:
         f'mean_error {shape} and max_error {np.shape(self.max_error)} must '
         'both be [M, S]'
       )
-    if self.dvh_fidelity is not None:
-      if np.shape(self.dvh_fidelity) != shape[:1]:
-        raise ValueError(
-          f'dvh_fidelity {np.shape(self.dvh_fidelity)} must be {shape[:1]}'
-        )
+    if self.dvh_fidelity is None:
+      return
+    if np.shape(self.dvh_fidelity) != shape[:1]:
+      raise ValueError(
+        f'dvh_fidelity {np.shape(self.dvh_fidelity)} must be {shape[:1]}'
+      )
 
 
 @dataclasses.dataclass(frozen=True)

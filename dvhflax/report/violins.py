@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+import numpy as np
 
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures

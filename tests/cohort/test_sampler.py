@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from dvhflax.cohort.sampler import feed, Reader, Sampler
+from dvhflax.cohort.sampler import Reader, Sampler, feed
 
 
 def make(cohort, own=0.0):
@@ -13,9 +13,9 @@ def make(cohort, own=0.0):
 def test_an_epoch_meets_every_plan_once(cohort):
   sampler = make(cohort)
   assert sampler.samples_per_epoch == 3 + 2 + 3 + 4 + 3
-  seen = np.concatenate([
-    sampler.at(s, 1).patients for s in range(sampler.samples_per_epoch)
-  ])
+  seen = np.concatenate(
+    [sampler.at(s, 1).patients for s in range(sampler.samples_per_epoch)]
+  )
   assert np.bincount(seen).tolist() == [3, 2, 3, 4, 3]
 
 

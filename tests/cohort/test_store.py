@@ -5,12 +5,11 @@ import os
 import pathlib
 import shutil
 
-from conftest import GRID, make_patient, make_writer, SPLITS, write_cohort
+from conftest import GRID, SPLITS, make_patient, make_writer, write_cohort
 import numpy as np
 import pytest
 
-from dvhflax import dvh
-from dvhflax import errors
+from dvhflax import dvh, errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 
@@ -111,7 +110,11 @@ def test_validator_lists_all_faults(copy):
   pathlib.Path(name).write_text(json.dumps(values))
   faults = '\n'.join(validate(str(copy)))
   for part in (
-    'p3: ', 'p5: ', "'tset'", 'p2: rectum is there', 'p6 occurs 2 times'
+    'p3: ',
+    'p5: ',
+    "'tset'",
+    'p2: rectum is there',
+    'p6 occurs 2 times',
   ):
     assert part in faults
 
@@ -133,7 +136,7 @@ def test_broken_metadata(copy, content, match):
 def test_missing_and_empty(tmp_path):
   with pytest.raises(errors.CohortError, match='there is no cohort'):
     Cohort.open(str(tmp_path / 'nothing'))
-  with pytest.raises(errors.CohortError, match='no metadata.json'):
+  with pytest.raises(errors.CohortError, match=r'no metadata\.json'):
     Cohort.open(str(tmp_path))
   patients = [make_patient(0)]
   write_cohort(tmp_path / 'c', patients, ['train'])

@@ -1,0 +1,109 @@
+"""The OpenKBP importer on folders that the tests write."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from dvhflax import errors
+from dvhflax.io import openkbp
+
+VOXELS = 128**3
+
+
+def flat(posterior, left, inferior):
+  return (posterior * 128 + left) * 128 + inferior
+
+
+def block(start, size):
+  return [
+    flat(start[0] + i, start[1] + j, start[2] + k)
+    for i in range(size)
+    for j in range(size)
+    for k in range(size)
+  ]
+
+
+def write(folder, name, indices, values=None):
+  values = values if values is not None else [''] * len(indices)
+  lines = [',data'] + [f'{i},{v}' for i, v in zip(indices, values)]
+  (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
+
+
+@pytest.fixture
+def folder(tmp_path):
+  folder = tmp_path / 'train-pats' / 'pt_3'
+  folder.mkdir(parents=True)
+  target, cord = block((40, 50, 60), 8), block((80, 20, 10), 4)
+  possible = target + cord
+  write(folder, 'PTV70', target)
+  write(folder, 'SpinalCord', cord)
+  write(folder, 'possible_dose_mask', possible)
+  doses = [70.0] * len(target) + [20.0] * len(cord)
+  write(folder, 'dose', possible, doses)
+  (folder / 'voxel_dimensions.csv').write_text('3.0\n4.0\n2.5\n')
+  return folder
+
+
+def test_axes_point_left_posterior_superior(folder):
+  patient = openkbp.read_patient(folder)
+  ptv = np.argwhere(patient.masks[..., -1])
+  np.testing.assert_array_equal(ptv.min(0), [50, 40, 127 - 67])
+  assert patient.spacing_mm == (4.0, 3.0, 2.5)
+  np.testing.assert_allclose(patient.dose[0, 50, 40, 60] * 70, 70.0)
+  names = [s.name for s, p in zip(openkbp.STRUCTURES, patient.present) if p]
+  assert names == ['PossibleDose', 'SpinalCord', 'PTV70']
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.tuples(*[st.integers(0, 127)] * 3))
+def test_any_voxel_lands_in_its_place(place):
+  source = np.zeros((128, 128, 128), np.float32)
+  source[place] = 1
+  posterior, left, inferior = place
+  turned = openkbp._turned(source)
+  assert turned[left, posterior, 127 - inferior] == 1
+
+
+def test_coarse_grid_averages_dose_and_keeps_small_structures(folder):
+  write(folder, 'Larynx', [flat(41, 51, 61)])
+  patient = openkbp.read_patient(folder, grid=(64, 64, 32))
+  assert patient.masks.shape == (64, 64, 32, 11)
+  assert patient.masks[..., 6].sum() == 1
+  assert patient.spacing_mm == (8.0, 6.0, 10.0)
+  np.testing.assert_allclose(patient.dose.max() * 70, 70.0, rtol=1e-6)
+  assert patient.masks[..., -1].sum() == 4 * 4 * 2
+
+
+def test_patients_are_found_in_order(folder):
+  (folder.parent / 'pt_20').mkdir()
+  (folder.parent / 'pt_100').mkdir()
+  names = [f.name for f in openkbp.find_patients(folder.parents[1])]
+  assert names == ['pt_3', 'pt_20', 'pt_100']
+
+
+@pytest.mark.parametrize(
+  'name, content, match',
+  [
+    ('dose', None, 'dose.csv is missing'),
+    ('dose', ',data\n5,x\n', 'second column'),
+    ('dose', ',data\n5,nan\n', 'no number'),
+    ('dose', ',data\n5,-3\n', 'negative'),
+    ('dose', f',data\n{VOXELS},3\n', 'outside'),
+    ('SpinalCord', ',data\nx,\n', 'first column'),
+    ('voxel_dimensions', '3\n0\n2\n', 'three positive'),
+    ('PTV70', None, 'has none of PTV56'),
+  ],
+)
+def test_faulty_files_are_named(folder, name, content, match):
+  path = folder / f'{name}.csv'
+  path.unlink() if content is None else path.write_text(content)
+  with pytest.raises(errors.CohortError, match=match):
+    openkbp.read_patient(folder)
+
+
+def test_other_grids_and_empty_roots(folder, tmp_path):
+  with pytest.raises(errors.ConfigError, match='divide'):
+    openkbp.read_patient(folder, grid=(100, 64, 64))
+  with pytest.raises(errors.CohortError, match='no folder pt_N'):
+    openkbp.find_patients(folder)

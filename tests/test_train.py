@@ -1,0 +1,231 @@
+"""Training: resume after a kill, devices and processes, faults, hearing."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from dvhflax import checkpoint as checkpoint_lib
+from dvhflax import errors, history, parallel
+from dvhflax.cohort.sampler import Reader, Sampler
+from dvhflax.models.build import build_unet, dvh_statistics
+from dvhflax.schedules import inverse_time_decay
+from dvhflax.train import create_state, make_train_step, train
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def assert_same(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def test_a_run_in_two_parts_equals_one(config, cohort, tmp_path):
+  config.model.dropout = 0.2
+  config.model.norm = 'batch'
+  whole = train(config, cohort, str(tmp_path / 'whole'))
+  # Not at an epoch's end.
+  config.max_steps = 4
+  train(config, cohort, str(tmp_path / 'parts'))
+  config.max_steps = 0
+  parts = train(config, cohort, str(tmp_path / 'parts'))
+  assert_same(whole, parts)
+  rows = history.read(str(tmp_path / 'parts'))
+  assert [r for r in rows if r['step'] != 4][-1]['step'] == int(whole.step)
+  last = history.read(str(tmp_path / 'whole'))[-1]
+  assert rows[-1]['train_loss'] == last['train_loss']
+  assert rows[-1]['val_loss'] == last['val_loss']
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, 'tests')
+import conftest
+from dvhflax.cohort.store import Cohort
+from dvhflax.train import train
+config = conftest.config.__wrapped__(sys.argv[1])
+config.epochs = int(sys.argv[3])
+train(config, Cohort.open(sys.argv[1]), sys.argv[2])
+"""
+
+
+def start(cohort_path, workdir, epochs):
+  return subprocess.Popen(
+    [sys.executable, '-c', COMMAND, cohort_path, workdir, str(epochs)],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def wait_for_epoch(workdir, process, epoch=2):
+  deadline = time.monotonic() + 120
+  while len(history.read(workdir)) < epoch:
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def test_sigkill_then_restart_ends_alike(config, cohort, cohort_path, tmp_path):
+  workdir = str(tmp_path / 'killed')
+  process = start(cohort_path, workdir, 400)
+  wait_for_epoch(workdir, process)
+  process.kill()
+  process.communicate()
+  config.epochs = len(history.read(workdir)) + 3
+  killed = train(config, cohort, workdir)
+  whole = train(config, cohort, str(tmp_path / 'whole'))
+  assert_same(killed, whole)
+  epochs = [row['epoch'] for row in history.read(workdir)]
+  assert epochs == list(range(1, config.epochs + 1))
+
+
+def test_sigterm_saves_and_says_so(cohort_path, tmp_path):
+  workdir = str(tmp_path / 'stopped')
+  process = start(cohort_path, workdir, 400)
+  wait_for_epoch(workdir, process)
+  process.send_signal(signal.SIGTERM)
+  out, _ = process.communicate(timeout=120)
+  assert process.returncode == 128 + signal.SIGTERM
+  step = checkpoint_lib.Checkpoints(workdir).latest
+  assert f'saved step {step}' in out
+
+
+def test_latest_and_best_are_kept(config, cohort, tmp_path):
+  config.epochs = 4
+  train(config, cohort, str(tmp_path))
+  rows = history.read(str(tmp_path))
+  best = min(rows, key=lambda row: row['val_loss'])['step']
+  checkpoints = checkpoint_lib.Checkpoints(str(tmp_path))
+  assert (checkpoints.best, checkpoints.latest) == (best, rows[-1]['step'])
+
+
+def test_another_configuration_is_refused(config, cohort, tmp_path):
+  train(config, cohort, str(tmp_path))
+  config.model.base_channels = 8
+  with pytest.raises(errors.CheckpointError, match='base_channels=4, now 8'):
+    train(config, cohort, str(tmp_path))
+
+
+def test_checkpoint_of_another_network_is_refused(config, cohort, tmp_path):
+  train(config, cohort, str(tmp_path))
+  checkpoints = checkpoint_lib.Checkpoints(str(tmp_path))
+  config.model.base_channels = 8
+  other = make_state(config, cohort)[1]
+  with pytest.raises(errors.CheckpointError, match='another network'):
+    checkpoints.restore(checkpoints.latest, 'model', other.model)
+
+
+def test_non_finite_loss_names_step_rate_and_patients(config, cohort, tmp_path):
+  config.optimizer.learning_rate = 1e30
+  with pytest.raises(errors.UserError, match=r'step \d.*rate.*patients p'):
+    train(config, cohort, str(tmp_path))
+
+
+def make_state(config, cohort):
+  model = build_unet(config, len(cohort.structures), parallel.AXIS)
+  tx = optax.adam(
+    inverse_time_decay(config.optimizer.learning_rate, config.optimizer.decay)
+  )
+  statistics = dvh_statistics(cohort.dvh, cohort.valid)
+  state = parallel.replicate(
+    lambda key: create_state(model, tx, statistics, key), jax.random.key(0)
+  )
+  return make_train_step(model, tx, 100), state
+
+
+def run_steps(config, cohort, steps=2, batch_size=8):
+  """Loss and parameters after some updates, on all local devices."""
+  sampler = Sampler(cohort, 'train', seed=0, own_wish_share=0.0)
+  reader = Reader(cohort, sampler.patients, True)
+  step, state = make_state(config, cohort)
+  losses = []
+  for i in range(steps):
+    s = sampler.at(i, batch_size)
+    local = parallel.local_slice(batch_size)
+    masks, dose = reader(s.patients[local], s.labels[local])
+    batch = {
+      'masks': masks,
+      'desired_dvh': s.desired_dvh[local],
+      'dose': dose.astype(np.float32),
+    }
+    state, loss = step(state, parallel.shard(batch), jax.random.key(1))
+    losses.append(float(loss))
+  parallel.assert_replicated(state)
+  return losses, jax.device_get(state.model)
+
+
+DEVICES = """
+import pickle, sys
+sys.path.insert(0, 'tests')
+import conftest, test_train
+from dvhflax import parallel
+if len(sys.argv) > 3:
+  parallel.initialize(sys.argv[3], 2, int(sys.argv[4]))
+from dvhflax.cohort.store import Cohort
+config = conftest.config.__wrapped__(sys.argv[1])
+config.model.norm = 'batch'
+result = test_train.run_steps(config, Cohort.open(sys.argv[1]))
+with open(sys.argv[2], 'wb') as file:
+  pickle.dump(result, file)
+"""
+
+
+def run_devices(cohort_path, output, devices, *extra):
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  return subprocess.Popen(
+    [sys.executable, '-c', DEVICES, cohort_path, str(output), *extra],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags},
+  )
+
+
+def assert_close(ours, output):
+  import pickle
+
+  losses, model = pickle.loads(pathlib.Path(output).read_bytes())
+  np.testing.assert_allclose(losses, ours[0], rtol=1e-5)
+  for a, b in zip(
+    jax.tree.leaves(model['params']), jax.tree.leaves(ours[1]['params'])
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_eight_devices_equal_one(config, cohort, cohort_path, tmp_path):
+  config.model.norm = 'batch'
+  process = run_devices(cohort_path, tmp_path / 'eight', 8)
+  one = run_steps(config, cohort)
+  assert process.wait(timeout=240) == 0
+  assert_close(one, tmp_path / 'eight')
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(config, cohort, cohort_path, tmp_path):
+  import socket
+
+  config.model.norm = 'batch'
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{probe.getsockname()[1]}'
+  processes = [
+    run_devices(cohort_path, tmp_path / str(i), 1, address, str(i))
+    for i in range(2)
+  ]
+  one = run_steps(config, cohort)
+  for i, process in enumerate(processes):
+    assert process.wait(timeout=240) == 0
+    assert_close(one, tmp_path / str(i))
+
+
+def test_batch_that_does_not_split(monkeypatch):
+  monkeypatch.setattr(jax, 'device_count', lambda: 4)
+  with pytest.raises(errors.ConfigError, match='use 4 or 8'):
+    parallel.check_batch_size(6, 'batch_size')
