@@ -7,7 +7,6 @@ Several processes or hosts may share the work: give each `--shard=i/n`.
 
 import os
 import sys
-from typing import Any, Protocol
 
 from absl import flags
 import ml_collections
@@ -21,7 +20,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.io import openkbp
 from dvhflax.models.unet import pooling_plan
-from dvhflax.patient import Patient, Structure
+from dvhflax.patient import Structure
 from dvhflax.planning.simulate import simulate_patient
 
 PROSTATE_STRUCTURES = (
@@ -41,18 +40,6 @@ def split_patients(
   splits[order[:test]] = 'test'
   splits[order[test : test + validation]] = 'validation'
   return splits.tolist()
-
-
-class _Source(Protocol):
-  """Where patients come from."""
-
-  ids: list[str]
-  structures: tuple[Structure, ...]
-  max_plans: int
-  provenance: dict[str, Any]
-
-  def read(self, index: int) -> Patient:
-    """The patient of an index."""
 
 
 class _Simulated:
@@ -121,7 +108,7 @@ def build(
   """
   cohort = config.cohort
   pooling_plan(cohort.grid)
-  source: _Source = (
+  source: _Simulated | _OpenKBP = (
     _Simulated(cohort) if cohort.source == 'simulated' else _OpenKBP(cohort)
   )
   held_out = cohort.validation_patients + cohort.test_patients

@@ -72,7 +72,7 @@ class CohortWriter:
     self._path = path
     self._building = building_path(path)
     self._metadata = CohortMetadata(
-      tuple(structures), tuple(grid), dvh, max_plans, (), provenance,
+      tuple(structures), grid, dvh, max_plans, (), provenance,
       dose_dtype,
     )  # fmt: skip
     self._ids, self._splits = list(patient_ids), list(splits)

@@ -253,10 +253,11 @@ class UNet(nn.Module):
     skips, x = jax.tree.map(
       lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), (skips, x)
     )
-    wish = None if self.conditioning == 'none' else self._wish(desired_dvh)
+    wish = None
     if self.conditioning == 'bottleneck':
-      x = self._concatenate(x, wish)
+      x = self._concatenate(x, self._wish(desired_dvh))
     elif self.conditioning == 'film':
+      wish = self._wish(desired_dvh)
       for layer in self.wish_layers:
         wish = nn.relu(layer(wish))
     levels = list(zip(self.windows, skips, self.decoder))
