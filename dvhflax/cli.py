@@ -20,8 +20,11 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _leave(error: Exception) -> NoReturn:
-  text = error.args[0] if isinstance(error, KeyError) else error
-  print(f'error: {" ".join(str(text).split())}', file=sys.stderr)
+  text = str(error.args[0] if isinstance(error, KeyError) else error)
+  if 'Traceback' in text:
+    # config_flags wraps an error of the config file with its whole trace.
+    text = text.strip().splitlines()[-1]
+  print(f'error: {" ".join(text.split())}', file=sys.stderr)
   sys.exit(2)
 
 
