@@ -100,6 +100,10 @@ class ConvLayer(nn.Module):
     x = convolve(
       x.astype(self.dtype), kernel.astype(self.dtype), self.convolution
     )
+    if self.norm == 'batch':
+      # The norm takes the mean away, and the bias with it: its gradient is 0,
+      # and Adam would make full steps of the rounding errors that are left.
+      bias = jax.lax.stop_gradient(bias)
     x = x + bias.astype(self.dtype)
     if self.norm == 'batch':
       x = nn.BatchNorm(
