@@ -75,7 +75,12 @@ def losses(history: Mapping[str, np.ndarray]) -> Figure:
     # A lone epoch has no line to draw.
     marker = 'o' if shown.sum() == 1 else None
     axes.plot(
-      epoch[shown], loss[shown], label=label, color=colour, marker=marker
+      epoch[shown],
+      loss[shown],
+      label=label,
+      color=colour,
+      marker=marker,
+      markersize=4.5,
     )
     if column == 'val_loss':
       best = np.argmin(np.where(shown, loss, np.inf))
@@ -92,7 +97,9 @@ def losses(history: Mapping[str, np.ndarray]) -> Figure:
   axes.set_yscale('log')
   axes.set_xlabel('epoch')
   axes.set_ylabel('mean squared error, (fraction of prescription)²')
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+  if len(epoch) == 1:
+    axes.set_xlim(epoch[0] - 1, epoch[0] + 1)
   axes.grid(True, which='major', color='0.88', linewidth=0.6)
   axes.set_axisbelow(True)
   figures.open_frame(axes)

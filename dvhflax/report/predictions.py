@@ -16,7 +16,8 @@ from dvhflax import dvh
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 
-_MARGIN_MM = 12.0
+# Room for the orientation letters.
+_MARGIN_MM = 22.0
 _DOSE_COLOURS = 'inferno'
 _DIFFERENCE_COLOURS = 'RdBu_r'
 _CURVE_LEVELS = 241
@@ -76,7 +77,7 @@ def predictions(
   limit = max(5.0, _round_up(np.percentile(np.abs(spread), 99.5)))
   difference_scale = Normalize(-limit, limit)
 
-  figure, panels, feet = _layout(slices)
+  figure, panels, feet = _layout(slices, len(structures))
   titles = ('contours', 'true dose', 'predicted dose', 'true − predicted')
   for axes, title in zip(panels[0], (*titles, 'DVH'), strict=True):
     axes.set_title(title)
@@ -86,7 +87,8 @@ def predictions(
     _draw_orientation(contours)
     for axes, dose in ((true, piece.true), (predicted, piece.predicted)):
       _draw_image(axes, piece, dose, dose_scale, _DOSE_COLOURS)
-      _draw_outlines(axes, piece, structures, 'white')
+      # Black shows on the bright dose of a target, white on the dark outside.
+      _draw_outlines(axes, piece, structures, 'white', 'black')
     _draw_image(
       difference,
       piece,
@@ -94,7 +96,7 @@ def predictions(
       difference_scale,
       _DIFFERENCE_COLOURS,
     )
-    _draw_outlines(difference, piece, structures, '0.25')
+    _draw_outlines(difference, piece, structures, '0.25', '0.25')
     _draw_curves(curves, sample, spec, colours)
     if row == len(samples) - 1:
       curves.set_xlabel('dose, % of prescription')
@@ -105,10 +107,8 @@ def predictions(
   _share_dose_axis([row[-1] for row in panels], samples)
 
   legend, dose_bar, difference_bar, styles = feet
-  shown = [
-    np.any([s.masks[..., i] for s in samples]) for i in range(len(colours))
-  ]
-  _structure_legend(legend, structures, colours, shown)
+  present = np.any([s.masks.any((0, 1, 2)) for s in samples], axis=0)
+  _structure_legend(legend, structures, colours, present)
   _style_legend(styles)
   _colour_bar(
     dose_bar, dose_scale, _DOSE_COLOURS, 'dose, % of prescription', 'max'
@@ -157,37 +157,53 @@ def _axial(sample: Prediction, structures: Sequence[Structure]) -> _Slice:
   if inside.any():
     z = round(float(np.average(np.arange(len(per_slice)), weights=per_slice)))
   # The crop is the patient's, not the slice's.
-  x = _extent(masks.any((1, 2, 3)), sample.spacing_mm[0])
-  y = _extent(masks.any((0, 2, 3)), sample.spacing_mm[1])
+  x, pad_x = _crop(masks.any((1, 2, 3)), sample.spacing_mm[0])
+  y, pad_y = _crop(masks.any((0, 2, 3)), sample.spacing_mm[1])
+
+  def cut(volume: np.ndarray) -> np.ndarray:
+    plane = np.moveaxis(volume[x, y, z], 0, 1)
+    return np.pad(plane, [pad_y, pad_x] + [(0, 0)] * (plane.ndim - 2))
+
   return _Slice(
-    masks=masks[x, y, z].transpose(1, 0, 2),
-    true=100 * sample.true[x, y, z].T.astype(np.float64),
-    predicted=100 * sample.predicted[x, y, z].T.astype(np.float64),
+    masks=cut(masks),
+    true=100 * cut(sample.true).astype(np.float64),
+    predicted=100 * cut(sample.predicted).astype(np.float64),
     spacing_mm=sample.spacing_mm[:2],
   )
 
 
-def _extent(occupied: np.ndarray, spacing: float) -> slice:
-  """Where an axis is occupied, with a margin; all of it if nowhere."""
-  indices = np.flatnonzero(occupied)
-  if not indices.size:
-    return slice(None)
+def _crop(
+  occupied: np.ndarray, spacing: float
+) -> tuple[slice, tuple[int, int]]:
+  """Where an axis is occupied, with a margin, and how far that overhangs it.
+
+  Args:
+    occupied: bool along the axis; if nowhere True, all of the axis is kept.
+    spacing: voxel size in mm.
+
+  Returns:
+    The part of the axis to keep, and the voxels to pad before and after it.
+  """
+  length = len(occupied)
   margin = int(np.ceil(_MARGIN_MM / spacing))
-  return slice(max(0, indices[0] - margin), indices[-1] + margin + 1)
+  indices = np.flatnonzero(occupied) if occupied.any() else (0, length - 1)
+  first, stop = int(indices[0]) - margin, int(indices[-1]) + margin + 1
+  kept = slice(max(0, first), min(length, stop))
+  return kept, (kept.start - first, stop - kept.stop)
 
 
 def _layout(
-  slices: Sequence[_Slice],
+  slices: Sequence[_Slice], structures: int
 ) -> tuple[Figure, list[list[Axes]], list[Axes]]:
   """Figure, panels `[row][column]`, and the four axes of the foot."""
   image_inches = _COLUMN_INCHES * max(
     s.size_mm[1] / s.size_mm[0] for s in slices
   )
   row_inches = min(max(image_inches, 1.35), 2.6)
-  widths = [_COLUMN_INCHES] * 4 + [0.3, _DVH_INCHES]
+  widths = [_COLUMN_INCHES] * 4 + [0.42, _DVH_INCHES]
   # In inches, so that nothing crowds whatever the number of rows.
-  left, right, top, bottom, gap = 0.3, 0.12, 0.3, 0.25, 0.12
-  bar_gap, foot = 0.42, 0.62
+  left, right, top, bottom, gap = 0.3, 0.12, 0.3, 0.06, 0.12
+  bar_gap, foot = 0.12, max(0.5, 0.08 + 0.14 * ((structures + 1) // 2))
   rows = len(slices)
   width = left + sum(widths) + 0.06 * 5 + right
   rows_height = rows * row_inches + (rows - 1) * gap
@@ -230,7 +246,7 @@ def _layout(
 def _bare(axes: Axes, piece: _Slice) -> None:
   width, height = piece.size_mm
   axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-  axes.set_aspect('equal')
+  axes.set_aspect('equal', anchor='N')
   axes.spines[:].set_color('0.6')
 
 
@@ -290,11 +306,17 @@ def _draw_contours(
 
 
 def _draw_outlines(
-  axes: Axes, piece: _Slice, structures: Sequence[Structure], colour: str
+  axes: Axes,
+  piece: _Slice,
+  structures: Sequence[Structure],
+  body: str,
+  target: str,
 ) -> None:
-  """Body and targets, for orientation on a dose image."""
+  """Body and targets in the colours given, for orientation on an image."""
+  colours = {'body': body, 'target': target}
   for s, structure in enumerate(structures):
-    if structure.role != 'oar':
+    if structure.role in colours:
+      colour = colours[structure.role]
       _contour(axes, piece.masks[..., s], piece, colour, 0.6)
 
 
@@ -362,17 +384,18 @@ def _structure_legend(
   axes: Axes,
   structures: Sequence[Structure],
   colours: Sequence[str],
-  shown: Sequence[bool],
+  present: np.ndarray,
 ) -> None:
   handles = [
     Line2D([], [], color=colour, label=structure.name)
-    for structure, colour, drawn in zip(structures, colours, shown, strict=True)
+    for structure, colour, drawn in zip(
+      structures, colours, present, strict=True
+    )
     if drawn
   ]
   axes.legend(
     handles=handles,
     loc='upper center',
-    bbox_to_anchor=(0.5, 1.6),
     ncols=2,
     handlelength=1.1,
     columnspacing=0.8,
@@ -388,6 +411,7 @@ def _style_legend(axes: Axes) -> None:
   ]
   axes.legend(
     handles=handles,
+    # Below the label of the dose axis, which hangs into the foot.
     loc='lower center',
     ncols=3,
     handlelength=2.2,
@@ -399,8 +423,12 @@ def _style_legend(axes: Axes) -> None:
 def _colour_bar(
   axes: Axes, scale: Normalize, colours: str, label: str, extend: str
 ) -> None:
-  bar = axes.inset_axes((0.06, 0.82, 0.88, 0.16))
-  axes.figure.colorbar(
+  figure = axes.get_figure(root=True)
+  assert figure is not None
+  foot = axes.get_position().height * figure.get_figheight()
+  thickness = 0.1 / foot
+  bar = axes.inset_axes((0.06, 1 - thickness, 0.88, thickness))
+  figure.colorbar(
     ScalarMappable(scale, colours),
     cax=bar,
     orientation='horizontal',

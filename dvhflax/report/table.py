@@ -116,7 +116,7 @@ def table1(
       structures it names, whatever their case.
 
   Returns:
-    Lines of some 90 to 110 columns. The network's block ends in the paper's
+    Lines of some 95 to 105 columns. The network's block ends in the paper's
     values, a baseline's in the ratio of its mean absolute error to the
     network's: above 1 the network is better.
 
@@ -126,13 +126,11 @@ def table1(
   blocks = _blocks(results, structures, paper)
   every_row = [row for block in blocks for row in (block.header, *block.rows)]
   widths = [max(map(len, column)) for column in zip(*every_row, strict=True)]
-  samples_column, mean_columns = sum(widths[:2]) + 2, sum(widths[2:5]) + 4
-  head = (
-    ' ' * (samples_column + 2)
-    + 'mean dose'.center(mean_columns)
-    + '  '
-    + 'maximum dose'.center(sum(widths[5:]) + 4)
-  )
+  # Two blanks stand between columns.
+  indent = sum(widths[:2]) + 4
+  mean_dose = 'mean dose'.center(sum(widths[2:5]) + 4)
+  max_dose = 'maximum dose'.center(sum(widths[5:]) + 4)
+  head = ' ' * indent + mean_dose + '  ' + max_dose
   rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
   lines = [_CAPTION, '', head.rstrip()]
   for block in blocks:
@@ -186,11 +184,9 @@ def summary(
   network = _checked(results, structures)
   numbers: dict[str, Any] = {}
   for name, errors in results.items():
-    fidelity = errors.dvh_fidelity
-    measured = fidelity is not None and not np.all(np.isnan(fidelity))
     numbers[name] = {
       'samples': len(errors.mean_error),
-      'dvh_fidelity': float(np.nanmean(fidelity)) if measured else None,
+      'dvh_fidelity': _mean_fidelity(errors),
       'structures': {},
     }
     for s, structure in enumerate(structures):
@@ -295,8 +291,22 @@ def _blocks(
         else:
           row.append(_fixed(_ratio(own[:, s], of_network[:, s])))
       rows.append(row)
-    blocks.append(_Block(name, ['structure', 'n', *columns, *columns], rows))
+    header = ['structure', 'n', *columns, *columns]
+    blocks.append(_Block(_title(name, errors), header, rows))
   return blocks
+
+
+def _title(name: str, errors: SampleErrors) -> str:
+  fidelity = _mean_fidelity(errors)
+  if fidelity is None:
+    return name
+  return f'{name} (mean |desired - predicted| DVH: {fidelity:.4f})'
+
+
+def _mean_fidelity(errors: SampleErrors) -> float | None:
+  if errors.dvh_fidelity is None or np.all(np.isnan(errors.dvh_fidelity)):
+    return None
+  return float(np.nanmean(errors.dvh_fidelity))
 
 
 def _checked(

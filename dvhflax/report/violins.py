@@ -59,7 +59,9 @@ def _panel(
     values = errors[:, s][~np.isnan(errors[:, s])]
     if not values.size:
       continue
-    if np.ptp(values) > 0:
+    # Equal values have no density, only a place.
+    spread = np.ptp(values) > 0
+    if spread:
       body = axes.violinplot(values, [s], widths=0.8, showextrema=False)
       for part in body['bodies']:
         part.set(facecolor=colour, edgecolor=colour, alpha=0.45)
@@ -67,14 +69,14 @@ def _panel(
       low, median, high = np.percentile(values, [25, 50, 75])
       axes.vlines(s, low, high, color=colour, linewidth=4, zorder=3)
       axes.hlines(
-        median, s - 0.1, s + 0.1, color='white', linewidth=1.2, zorder=4
+        median, s - 0.06, s + 0.06, color='white', linewidth=1.2, zorder=4
       )
     axes.plot(
       s,
       values.mean(),
       marker='o',
       markersize=3.5,
-      markerfacecolor='white',
+      markerfacecolor='white' if spread else colour,
       markeredgecolor='black',
       markeredgewidth=0.6,
       zorder=5,
