@@ -1,19 +1,28 @@
-"""3x3x3 convolution with zero padding, in a form that suits the hardware."""
+"""3x3x3 convolution with zero padding, in a form that suits the hardware.
 
+`native` is a compiled CPU kernel (`dvhflax/native/convolution.cc`), `im2col`
+pure JAX for CPUs without it, `lax` XLA's own, the right one on a GPU.
+"""
+
+import functools
 from typing import Literal
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-Convolution = Literal['auto', 'lax', 'im2col']
+from dvhflax import native
+
+Convolution = Literal['auto', 'native', 'im2col', 'lax']
 
 
 def resolve(convolution: Convolution) -> Convolution:
-  """`auto` becomes `im2col` on CPUs, where XLA's own is slow, else `lax`."""
+  """`auto` becomes the fastest form there is on this machine."""
   if convolution != 'auto':
     return convolution
-  return 'im2col' if jax.default_backend() == 'cpu' else 'lax'
+  if jax.default_backend() != 'cpu':
+    return 'lax'
+  return 'native' if native.available() else 'im2col'
 
 
 def convolve(
@@ -24,14 +33,18 @@ def convolve(
   Args:
     x: `[B, X, Y, Z, C]`.
     kernel: `[3, 3, 3, C, F]` or `[1, 1, 1, C, F]`.
-    convolution: `lax`, `im2col` or `auto`.
+    convolution: `native`, `im2col`, `lax` or `auto`. The compiled kernel is
+      for float32; other types take XLA's own.
 
   Returns:
     `[B, X, Y, Z, F]`.
   """
   if kernel.shape[:3] == (1, 1, 1):
     return x @ kernel[0, 0, 0]
-  if resolve(convolution) == 'im2col':
+  form = resolve(convolution)
+  if form == 'native' and x.dtype == jnp.float32:
+    return convolve_native(x, kernel)
+  if form == 'im2col':
     return _im2col(x, kernel)
   return lax.conv_general_dilated(
     x,
@@ -40,6 +53,40 @@ def convolve(
     padding='SAME',
     dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_native(
+  x: jax.Array, kernel: jax.Array, instruction_set: str | None = None
+) -> jax.Array:
+  """The compiled kernel; see `convolve` and `native.target`."""
+  return _call_native(x, kernel, instruction_set, flipped=False)
+
+
+def _call_native(x, kernel, instruction_set, *, flipped):
+  features = kernel.shape[3 if flipped else 4]
+  return jax.ffi.ffi_call(
+    native.target('convolution', instruction_set),
+    jax.ShapeDtypeStruct((*x.shape[:-1], features), jnp.float32),
+  )(x, kernel, flipped=flipped)
+
+
+def _native_forward(x, kernel, instruction_set):
+  return convolve_native(x, kernel, instruction_set), (x, kernel)
+
+
+def _native_backward(instruction_set, saved, gradient):
+  # Two calls: XLA drops the first layer's gradient to the masks.
+  x, kernel = saved
+  to_input = _call_native(gradient, kernel, instruction_set, flipped=True)
+  to_kernel = jax.ffi.ffi_call(
+    native.target('convolution_weight_gradient', instruction_set),
+    jax.ShapeDtypeStruct(kernel.shape, jnp.float32),
+  )(x, gradient)
+  return to_input, to_kernel
+
+
+convolve_native.defvjp(_native_forward, _native_backward)
 
 
 def _neighbourhoods(padded: jax.Array, plane: jax.Array) -> jax.Array:

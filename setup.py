@@ -1,0 +1,40 @@
+"""Compiles the CPU kernels, where a compiler is; setup.cfg says the rest."""
+
+import pathlib
+import platform
+import sys
+
+import jaxlib
+from setuptools import Extension, setup
+
+_FLAGS = {
+  'avx512': ['-march=x86-64-v4', '-mprefer-vector-width=512'],
+  'avx2': ['-march=x86-64-v3'],
+  'generic': [],
+}
+_X86 = platform.machine().lower() in ('x86_64', 'amd64')
+_KERNELS = ['avx512', 'avx2'] if _X86 else ['generic']
+_HEADERS = pathlib.Path(jaxlib.__file__).parent / 'include'
+
+setup(
+  ext_modules=[
+    Extension(
+      f'dvhflax.native._{name}',
+      sources=['dvhflax/native/convolution.cc'],
+      language='c++',
+      extra_compile_args=[
+        '-O3',
+        '-std=c++17',
+        '-ffp-contract=fast',
+        '-Wall',
+        '-Wextra',
+        f'-isystem{_HEADERS}',
+        *_FLAGS[name],
+      ],
+      # A machine without a compiler gets the pure JAX form.
+      optional=True,
+    )
+    for name in _KERNELS
+    if sys.platform != 'win32'
+  ]
+)

@@ -1,0 +1,104 @@
+"""Every form of the convolution against numpy's sum over taps, in float64."""
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dvhflax import native
+from dvhflax.models import convolution
+
+FORMS = ['lax', 'im2col', *(f'native:{name}' for name in native.available())]
+
+
+def convolve(form, x, kernel):
+  if form.startswith('native:'):
+    return convolution.convolve_native(x, kernel, form.partition(':')[2])
+  return convolution.convolve(x, kernel, form)
+
+
+def taps(x):
+  """The 27 shifted copies of x, as the taps see it."""
+  nx, ny, nz = x.shape[1:4]
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+  for i, j, k in itertools.product(range(3), repeat=3):
+    yield (i, j, k), padded[:, i : i + nx, j : j + ny, k : k + nz]
+
+
+def reference(x, kernel, weight):
+  """y and the gradients of sum(weight * y) to x and the kernel."""
+  y = sum(part @ kernel[at] for at, part in taps(x))
+  to_kernel = np.empty_like(kernel)
+  for at, part in taps(x):
+    to_kernel[at] = np.einsum('bxyzc,bxyzf->cf', part, weight)
+  flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+  to_x = sum(part @ flipped[at] for at, part in taps(weight))
+  return y, to_x, to_kernel
+
+
+def check(form, batch, grid, channels, features):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(batch, *grid, channels))
+  kernel = rng.normal(size=(3, 3, 3, channels, features))
+  weight = rng.normal(size=(batch, *grid, features))
+  expected = reference(x, kernel, weight)
+  x, kernel, weight = (jnp.asarray(a, jnp.float32) for a in (x, kernel, weight))
+  y, pull = jax.vjp(lambda x, k: convolve(form, x, k), x, kernel)
+  for name, got, want in zip(
+    ('y', 'to x', 'to kernel'), (y, *pull(weight)), expected
+  ):
+    error = np.abs(np.asarray(got) - want).max() / np.abs(want).max()
+    assert error < 3e-6, (name, error)
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize(
+  'batch, grid, channels, features',
+  [
+    (1, (6, 5, 7), 4, 16),
+    (3, (4, 4, 2), 128, 128),
+    (2, (16, 16, 8), 24, 8),  # odd cuts of the channels
+    (2, (16, 19, 33), 3, 20),
+    (1, (2, 2, 1), 5, 3),
+    (8, (32, 16, 16), 8, 8),  # the many-voxel form of the weight gradient
+    (1, (64, 16, 16), 48, 16),
+    (1, (1, 1, 1), 1, 1),
+  ],
+)
+def test_forms_agree_with_the_sum_over_taps(
+  form, batch, grid, channels, features
+):
+  check(form, batch, grid, channels, features)
+
+
+@pytest.mark.skipif(not native.available(), reason='not compiled')
+@settings(max_examples=25, deadline=None)
+@given(
+  batch=st.integers(1, 3),
+  grid=st.tuples(*[st.integers(1, 18)] * 3),
+  channels=st.integers(1, 40),
+  features=st.integers(1, 70),
+)
+def test_compiled_convolution_takes_any_shape(batch, grid, channels, features):
+  for name in native.available():
+    check(f'native:{name}', batch, grid, channels, features)
+
+
+@pytest.mark.skipif(not native.available(), reason='not compiled')
+def test_compiled_convolution_gives_the_same_bits():
+  rng = np.random.default_rng(1)
+  x = jnp.asarray(rng.normal(size=(2, 32, 32, 16, 16)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 16, 16)), jnp.float32)
+  gradients = jax.jit(
+    jax.grad(
+      lambda x, k: jnp.sum(convolution.convolve_native(x, k) ** 2), (0, 1)
+    )
+  )
+  first = gradients(x, kernel)
+  for _ in range(5):
+    for a, b in zip(first, gradients(x, kernel)):
+      np.testing.assert_array_equal(a, b)
