@@ -61,7 +61,8 @@ def default() -> ml_collections.ConfigDict:
   model.max_channels = 128
   # Dropout rate of the deepest level, equation (7).
   model.dropout = 0.2
-  # `lax`, `im2col` (faster on CPUs), or `auto`, which picks one.
+  # `native` (compiled, CPUs), `im2col` (pure JAX, CPUs), `lax` (XLA's own), or
+  # `auto`, which picks the fastest there is.
   model.convolution = 'auto'
   # Type of the computation: `float32` or `bfloat16`.
   model.dtype = 'float32'
@@ -70,6 +71,11 @@ def default() -> ml_collections.ConfigDict:
   # Equation (6): learning rate of the first update, decay an update.
   optimizer.learning_rate = 1e-3
   optimizer.decay = 0.002
+
+  config.loss = loss = ml_collections.ConfigDict()
+  # Weight of the error within each structure, beside equation (5), the error
+  # over the whole grid, in which what a wish changes is a small part.
+  loss.structure_weight = 0.0
 
   config.data = data = ml_collections.ConfigDict()
   # Share of the wishes that are a plan of the patient's own; the others are
@@ -96,7 +102,7 @@ _CHOICES = {
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
   'model.norm': ('batch', 'group'),
-  'model.convolution': ('auto', 'lax', 'im2col'),
+  'model.convolution': ('auto', 'native', 'im2col', 'lax'),
   'model.dtype': ('float32', 'bfloat16'),
 }
 _LEAST = {
@@ -114,6 +120,7 @@ _LEAST = {
   'model.dropout': 0,
   'optimizer.learning_rate': 0,
   'optimizer.decay': 0,
+  'loss.structure_weight': 0,
   'data.own_wish_share': 0,
   'data.validation_wishes': 1,
   'data.read_ahead': 1,

@@ -23,7 +23,7 @@ from dvhflax.checkpoint import Checkpoints
 from dvhflax.cohort.sampler import Reader, Sampler, Samples, feed
 from dvhflax.cohort.store import Cohort
 from dvhflax.history import History
-from dvhflax.losses import squared_error
+from dvhflax.losses import dose_loss
 from dvhflax.models.build import (
   build_unet,
   dvh_statistics,
@@ -75,7 +75,10 @@ def create_state(
 
 
 def make_train_step(
-  model: UNet, tx: optax.GradientTransformation, steps_per_epoch: int
+  model: UNet,
+  tx: optax.GradientTransformation,
+  steps_per_epoch: int,
+  structure_weight: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, jax.Array]]:
   """The update, mapped over devices.
 
@@ -83,6 +86,7 @@ def make_train_step(
     model: network with `axis_name=parallel.AXIS`.
     tx: optimiser.
     steps_per_epoch: after so many the sum of losses starts anew.
+    structure_weight: see `losses.dose_loss`.
 
   Returns:
     `step(state, batch, rng) -> state, loss`; the state replicated, the batch
@@ -102,7 +106,9 @@ def make_train_step(
         rngs={'dropout': rng},
         mutable=['batch_stats'],
       )
-      losses = squared_error(predicted, batch['dose'])
+      losses = dose_loss(
+        predicted, batch['dose'], batch['masks'], structure_weight
+      )
       return losses.mean(), (updates, losses.sum(), losses.size)
 
     gradient, (updates, loss_sum, size) = jax.grad(loss_fn, has_aux=True)(
@@ -131,7 +137,9 @@ def make_train_step(
   )
 
 
-def make_eval_step(model: UNet) -> Callable[[Any, Batch], jax.Array]:
+def make_eval_step(
+  model: UNet, structure_weight: float = 0.0
+) -> Callable[[Any, Batch], jax.Array]:
   """Weighted sum of the samples' losses, over all devices.
 
   Returns:
@@ -142,7 +150,9 @@ def make_eval_step(model: UNet) -> Callable[[Any, Batch], jax.Array]:
     predicted = model.apply(
       variables, batch['masks'], batch['desired_dvh'], train=False
     )
-    losses = squared_error(predicted, batch['dose'])
+    losses = dose_loss(
+      predicted, batch['dose'], batch['masks'], structure_weight
+    )
     return parallel.psum(jnp.sum(losses * batch['weight']))
 
   return parallel.pmap(eval_step, in_axes=(None, 0), out_axes=None)
@@ -361,8 +371,9 @@ def train(
     np.concatenate([sampler.patients, validation.patients]),
     config.data.in_memory,
   )
-  train_step = make_train_step(model, tx, steps_per_epoch)
-  eval_step = make_eval_step(model)
+  structure_weight = config.loss.structure_weight
+  train_step = make_train_step(model, tx, steps_per_epoch, structure_weight)
+  eval_step = make_eval_step(model, structure_weight)
   rng = jax.random.key(config.seed + 1)
   watch = _LossWatch(schedule, cohort)
   batches = feed(

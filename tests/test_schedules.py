@@ -25,3 +25,18 @@ def test_squared_error_is_per_sample():
   predicted = np.zeros((2, 2, 2, 1), np.float32)
   predicted[1, 0] = 2
   np.testing.assert_allclose(losses.squared_error(predicted, dose), [0, 2])
+
+
+def test_structure_error_counts_structures_alike_and_skips_empty_ones():
+  predicted = np.zeros((1, 2, 2, 1))
+  dose = np.array([[[[3.0], [1.0]], [[1.0], [2.0]]]])
+  masks = np.zeros((1, 2, 2, 1, 3))
+  masks[0, 0, 0, 0, 0] = 1  # error 9
+  masks[0, 1, :, 0, 1] = 1  # mean of 1 and 4
+  expected = (9 + 2.5) / 2
+  np.testing.assert_allclose(
+    losses.structure_squared_error(predicted, dose, masks), [expected]
+  )
+  np.testing.assert_allclose(
+    losses.dose_loss(predicted, dose, masks, 0.5), [15 / 4 + expected / 2]
+  )
