@@ -1,5 +1,9 @@
 """Shared fixtures: a tiny cohort whose doses follow from their weights."""
 
+import os
+import tempfile
+
+import jax
 import numpy as np
 import pytest
 
@@ -7,6 +11,12 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Patient, Structure
+
+# Runs, their subprocesses and workers compile the same small networks again
+# and again: once is enough. Set before any test imports jax.
+_COMPILED = tempfile.TemporaryDirectory(prefix='dvhflax-compiled-')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _COMPILED.name)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 
 GRID = (8, 8, 4)
 SPEC = DVHSpec(points=16)
