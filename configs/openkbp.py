@@ -30,8 +30,9 @@ def get_config(variant: str = ''):
   config.model.conditioning = 'film'
   config.model.standardise_dvh = True
   config.model.norm = 'group'
+  config.loss.structure_weight = 1.0
   if variant == 'small':
-    config.epochs = 5
+    config.epochs = 15
     config.cohort.path = 'cohorts/openkbp_small'
     config.cohort.grid = (64, 64, 64)
     config.model.base_channels = 8

@@ -29,6 +29,7 @@ from dvhflax.models.build import (
   dvh_statistics,
   initial_variables,
 )
+from dvhflax.models.convolution import resolve
 from dvhflax.models.unet import UNet
 from dvhflax.schedules import inverse_time_decay
 
@@ -374,6 +375,12 @@ def train(
   structure_weight = config.loss.structure_weight
   train_step = make_train_step(model, tx, steps_per_epoch, structure_weight)
   eval_step = make_eval_step(model, structure_weight)
+  print(
+    f'{total - first} updates on {jax.device_count()} '
+    f'{jax.default_backend()} device(s), convolution '
+    f'{resolve(config.model.convolution)}',
+    flush=True,
+  )
   rng = jax.random.key(config.seed + 1)
   watch = _LossWatch(schedule, cohort)
   batches = feed(

@@ -48,6 +48,28 @@ class Beamlets:
     padding = -len(index) % _ACTIVE_MULTIPLE
     return np.pad(index, (0, padding), constant_values=-1).astype(np.int32)
 
+  @property
+  def neighbours(self) -> np.ndarray:
+    """`[M, 4]` places in `active` of the next open beamlets along X and Z.
+
+    A beamlet's own place where there is none, and in the padding.
+    """
+    active = self.active
+    place = np.full(self.open.shape, -1)
+    place[self.open] = np.arange(np.count_nonzero(self.open))
+    place = np.pad(place, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+    own = np.arange(len(active))
+    beam, i, j = np.unravel_index(active.clip(0), self.open.shape)
+    next_to = np.stack(
+      [
+        place[beam, i + 1 + di, j + 1 + dj]
+        for di, dj in ((-1, 0), (1, 0), (0, -1), (0, 1))
+      ],
+      -1,
+    )
+    alone = (next_to < 0) | (active < 0)[:, None]
+    return np.where(alone, own[:, None], next_to).astype(np.int32)
+
   def edges(self, axis: int) -> np.ndarray:
     """`[I + 1]` or `[J + 1]` beamlet borders in mm along X (0) or Z (1)."""
     count = self.open.shape[1 + axis]

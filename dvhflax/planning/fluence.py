@@ -28,9 +28,45 @@ def adjoint(gradient: jax.Array, influence: jax.Array) -> jax.Array:
   return jnp.einsum('pv,vb->pb', gradient, influence)
 
 
+def roughness(fluence: jax.Array, neighbours: jax.Array) -> jax.Array:
+  """Mean squared difference of neighbouring beamlets.
+
+  A spike of fluence between two sampled voxels costs nothing but this.
+
+  Args:
+    fluence: `[N, M]` of N plans.
+    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
+
+  Returns:
+    `[N]`, in units of the fluence squared.
+  """
+  squares = jnp.square(_differences(fluence, neighbours))
+  return squares.sum((1, 2)) / _pairs(neighbours)
+
+
+def roughness_gradient(fluence: jax.Array, neighbours: jax.Array) -> jax.Array:
+  """`[N, M]` gradient of each plan's `roughness`."""
+  # Each pair is counted from both sides.
+  return 4 * _differences(fluence, neighbours).sum(-1) / _pairs(neighbours)
+
+
+def _differences(fluence, neighbours):
+  return fluence[:, :, None] - fluence[:, neighbours]
+
+
+def _degree(neighbours):
+  own = jnp.arange(len(neighbours))[:, None]
+  return (neighbours != own).sum(1)
+
+
+def _pairs(neighbours):
+  return jnp.maximum(_degree(neighbours).sum(), 1)
+
+
 @functools.partial(jax.jit, static_argnames='iterations')
 def optimise(
   influence: jax.Array,
+  neighbours: jax.Array,
   objectives: Objectives,
   weights: jax.Array,
   start: jax.Array,
@@ -38,23 +74,31 @@ def optimise(
 ) -> tuple[jax.Array, jax.Array]:
   """Minimises the weighted sums of objectives over fluences >= 0.
 
+  The roughness of the fluence is the last objective of every plan, so that
+  the minimum is Pareto-optimal with it included.
+
   Args:
     influence: `[V, M]`, not negative.
+    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
     objectives: T objectives on the V voxels.
-    weights: `[N, T]` of N plans, positive.
+    weights: `[N, T + 1]` of N plans, positive; the last of the roughness.
     start: `[N, M]` fluences.
     iterations: number of them.
 
   Returns:
-    fluence `[N, M]`, objective values `[N, T]`.
+    fluence `[N, M]`, objective values `[N, T + 1]`.
   """
+  weights, smoothing = weights[:, :-1], weights[:, -1:]
   bound = adjoint(objectives.curvature(weights) * influence.sum(1), influence)
+  # A graph's Laplacian is at most twice the diagonal of its degrees.
+  bound += smoothing * 8 * _degree(neighbours) / _pairs(neighbours)
   # Padded beamlets reach no voxel: they keep their fluence of 0.
   step = jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 
   def iterate(_, carry):
     x, y, momentum = carry
     slope = adjoint(objectives.gradient(dose(y, influence), weights), influence)
+    slope += smoothing * roughness_gradient(y, neighbours)
     new = jnp.maximum(y - step * slope, 0)
     # Momentum that points uphill is dropped, plan by plan.
     uphill = ((y - new) / jnp.where(step > 0, step, 1) * (new - x)).sum(-1) > 0
@@ -65,4 +109,6 @@ def optimise(
 
   ones = jnp.ones(len(weights))
   x, _, _ = jax.lax.fori_loop(0, iterations, iterate, (start, start, ones))
-  return x, objectives.values(dose(x, influence))
+  values = objectives.values(dose(x, influence))
+  rough = roughness(x, neighbours)
+  return x, jnp.concatenate([values, rough[:, None]], -1)

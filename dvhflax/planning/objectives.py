@@ -2,7 +2,8 @@
 
 Each is a weighted mean over a structure's samples of one of three terms:
 squared deviation from the prescription, squared overdose beyond a threshold,
-or the dose itself. A strictly positive weighted sum of them has a
+or the dose itself. The fluence's roughness (`fluence.roughness`) joins them
+as one more convex objective. A strictly positive weighted sum of all has a
 Pareto-optimal minimum.
 """
 
@@ -98,6 +99,10 @@ def sample_objectives(
   lattice, and so is the body, more densely near the target, each sample
   standing for its cell.
 
+  An OAR counts outside the target only. In the overlap the target's wish
+  rules: an OAR that pulls the dose down there makes D95, hence the scaling to
+  it, raise the dose everywhere else.
+
   Args:
     masks: `[X, Y, Z]` by name; `body`, the target and the OARs.
     grid: of the masks.
@@ -137,7 +142,7 @@ def sample_objectives(
     (protocol.target, target[at], nothing + 1.0, True, False)
   ]
   for name in protocol.oars:
-    inside = seen[name][at]
+    inside = (seen[name] & ~target)[at]
     terms += [
       (f'{name} overdose', inside, nothing + protocol.oar_threshold, 0, 0),
       (f'{name} mean', inside, nothing, False, True),

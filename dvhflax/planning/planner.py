@@ -39,14 +39,15 @@ def trade_off_weights(plans: int, protocol: Protocol) -> np.ndarray:
 
   First the corners, each OAR spared or not, then a Sobol sequence, both on a
   logarithmic scale between the protocol's bounds; overdose and mean of an OAR
-  go together, the body varies on its own.
+  go together, the body varies on its own, the roughness does not vary.
 
   Args:
     plans: N.
     protocol: names and bounds.
 
   Returns:
-    `[N, T]` in the order of `sample_objectives`, the target's being 1.
+    `[N, T]` in the order of `sample_objectives`, the target's being 1, then
+    the roughness.
   """
   oars = len(protocol.oars)
   corners = np.array(
@@ -67,6 +68,7 @@ def trade_off_weights(plans: int, protocol: Protocol) -> np.ndarray:
     weight = between(protocol.oar_weights[k], places[:, k])
     columns += [weight, weight / 4]
   columns.append(between(protocol.body_weights, places[:, -1]))
+  columns.append(np.full(plans, protocol.roughness_weight))
   return np.stack(columns, 1)
 
 
@@ -114,6 +116,7 @@ def plan_patient(
   start = jnp.where(jnp.asarray(beamlets.active) >= 0, 1.0, 0.0)
   fluence, values = fluence_lib.optimise(
     matrix * scale,
+    jnp.asarray(beamlets.neighbours),
     sampled.objectives,
     weights,
     jnp.tile(start, (plans, 1)),
@@ -124,4 +127,5 @@ def plan_patient(
   dose[:, body] = influence.dose(grid.centres(index), fluence * scale)
   d95 = np.quantile(dose[:, target], 0.05, axis=1)
   dose *= (protocol.prescription_gy / d95)[:, None, None, None]
-  return Plans(dose, np.asarray(weights), np.asarray(values), sampled.names)
+  names = (*sampled.names, 'roughness')
+  return Plans(dose, np.asarray(weights), np.asarray(values), names)

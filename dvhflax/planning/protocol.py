@@ -30,6 +30,7 @@ class Protocol:
     iterations: of the fluence optimisation.
     oar_weights: least and most weight of each OAR, relative to the target's.
     body_weights: least and most weight of the body, likewise.
+    roughness_weight: weight of the fluence's roughness in every plan.
   """
 
   name: str
@@ -46,18 +47,25 @@ class Protocol:
   near_mm: float = 45.0
   oar_mm: float = 7.0
   oar_voxels: int = 4096
-  iterations: int = 200
+  iterations: int = 280
   oar_weights: tuple[tuple[float, float], ...] = (
-    (3e-3, 0.08),
-    (3e-3, 0.2),
+    (4e-3, 0.05),
+    (2e-3, 0.06),
   )
-  body_weights: tuple[float, float] = (0.5, 2.0)
+  body_weights: tuple[float, float] = (8.0, 12.0)
+  roughness_weight: float = 0.01
 
   def __post_init__(self):
     if self.beams < 1 or self.iterations < 1:
       raise PlanningError(f'protocol {self.name}: needs beams and iterations')
     if min(self.beamlet_mm, self.sad_mm, self.prescription_gy) <= 0:
       raise PlanningError(f'protocol {self.name}: lengths and doses are > 0')
+    bounds = (*self.oar_weights, self.body_weights)
+    if min(self.roughness_weight, *map(min, bounds)) <= 0:
+      raise PlanningError(
+        f'protocol {self.name}: weights are > 0, or plans are not '
+        'Pareto-optimal'
+      )
 
   @property
   def angles(self) -> np.ndarray:
