@@ -21,10 +21,11 @@ def get_config(variant: str = ''):
     )
   config = config_lib.default()
   if variant.startswith('small'):
-    config.epochs = 10
+    config.epochs = 9
     config.optimizer.learning_rate = 3e-3
     config.optimizer.decay = 0.01
     config.loss.structure_weight = 1.0
+    config.loss.mean_dose_weight = 3.0
     config.cohort.path = 'cohorts/prostate_small'
     config.cohort.patients = 40
     config.cohort.grid = (64, 64, 32)
@@ -36,13 +37,14 @@ def get_config(variant: str = ''):
     config.model.conditioning = 'film'
     config.model.standardise_dvh = True
     config.model.norm = 'group'
+    config.data.mirrored_share = 0.5
     config.data.validation_wishes = 5
     config.evaluation.wishes = 20
   if variant == 'small_faithful':
     paper = config_lib.default().model
     for field in ('conditioning', 'standardise_dvh', 'norm', 'dropout'):
       config.model[field] = paper[field]
-    config.loss.structure_weight = 0.0
+    config.loss = config_lib.default().loss
   if variant.endswith('anatomy'):
     config.model.conditioning = 'none'
   return config

@@ -76,11 +76,15 @@ def default() -> ml_collections.ConfigDict:
   # Weight of the error within each structure, beside equation (5), the error
   # over the whole grid, in which what a wish changes is a small part.
   loss.structure_weight = 0.0
+  # Weight of the error of each structure's mean dose.
+  loss.mean_dose_weight = 0.0
 
   config.data = data = ml_collections.ConfigDict()
   # Share of the wishes that are a plan of the patient's own; the others are
   # of any patient of the split, as in the paper.
   data.own_wish_share = 0.0
+  # Share of the training samples that are mirrored, left for right.
+  data.mirrored_share = 0.0
   # Wishes a validation patient, the same in every epoch.
   data.validation_wishes = 10
   # Keep the training and validation patients in memory; False reads each
@@ -121,13 +125,16 @@ _LEAST = {
   'optimizer.learning_rate': 0,
   'optimizer.decay': 0,
   'loss.structure_weight': 0,
+  'loss.mean_dose_weight': 0,
   'data.own_wish_share': 0,
+  'data.mirrored_share': 0,
   'data.validation_wishes': 1,
   'data.read_ahead': 1,
   'evaluation.wishes': 1,
   'evaluation.batch_size': 1,
 }
-_BELOW = {'model.dropout': 1, 'data.own_wish_share': 1.0000001}
+_MOST = {'data.own_wish_share': 1, 'data.mirrored_share': 1}
+_BELOW = {'model.dropout': 1}
 
 
 def _get(config: ml_collections.ConfigDict, key: str):
@@ -162,7 +169,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
       )
   for key, least in _LEAST.items():
     value = _get(config, key)
-    if not value >= least or not value < _BELOW.get(key, float('inf')):
+    most = _MOST.get(key, float('inf'))
+    below = _BELOW.get(key, float('inf'))
+    if not least <= value <= most or not value < below:
       raise errors.ConfigError(f'{key}={value} is out of range')
   for key in ('cohort.grid', 'cohort.spacing_mm'):
     if len(_get(config, key)) != 3 or min(_get(config, key)) <= 0:

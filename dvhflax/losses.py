@@ -38,22 +38,54 @@ def structure_squared_error(
   Returns:
     `[B]`.
   """
-  squares = jnp.square(predicted - dose)
-  masks = masks.astype(squares.dtype)
-  voxels = masks.sum((1, 2, 3))
-  sums = jnp.einsum('bxyz,bxyzs->bs', squares, masks)
-  means = sums / jnp.maximum(voxels, 1)
-  return means.sum(1) / jnp.maximum((voxels > 0).sum(1), 1)
+  means, present = _structure_means(jnp.square(predicted - dose), masks)
+  return _mean_over(means, present)
+
+
+def mean_dose_squared_error(
+  predicted: jax.Array, dose: jax.Array, masks: jax.Array
+) -> jax.Array:
+  """Squared error of each structure's mean dose, averaged over structures.
+
+  What a wish asks of a structure moves its whole DVH; voxel by voxel that
+  shift is small beside the errors of the dose's shape, and is learned last.
+
+  Args:
+    predicted: `[B, X, Y, Z]`.
+    dose: `[B, X, Y, Z]`.
+    masks: `[B, X, Y, Z, S]`; an empty one does not count.
+
+  Returns:
+    `[B]`.
+  """
+  means, present = _structure_means(predicted - dose, masks)
+  return _mean_over(jnp.square(means), present)
 
 
 def dose_loss(
   predicted: jax.Array,
   dose: jax.Array,
   masks: jax.Array,
+  *,
   structure_weight: float = 0.0,
+  mean_dose_weight: float = 0.0,
 ) -> jax.Array:
-  """`[B]`: equation (5) plus the weighted error within structures."""
+  """`[B]`: equation (5) plus the weighted errors of the structures."""
   loss = squared_error(predicted, dose)
   if structure_weight:
     loss += structure_weight * structure_squared_error(predicted, dose, masks)
+  if mean_dose_weight:
+    loss += mean_dose_weight * mean_dose_squared_error(predicted, dose, masks)
   return loss
+
+
+def _structure_means(values, masks):
+  """Mean of `values [B, X, Y, Z]` within each mask, `[B, S]`; which exist."""
+  masks = masks.astype(values.dtype)
+  voxels = masks.sum((1, 2, 3))
+  sums = jnp.einsum('bxyz,bxyzs->bs', values, masks)
+  return sums / jnp.maximum(voxels, 1), voxels > 0
+
+
+def _mean_over(values, present):
+  return values.sum(1) / jnp.maximum(present.sum(1), 1)

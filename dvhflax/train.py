@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Callable
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -79,7 +80,7 @@ def make_train_step(
   model: UNet,
   tx: optax.GradientTransformation,
   steps_per_epoch: int,
-  structure_weight: float = 0.0,
+  loss: Callable[..., jax.Array] = dose_loss,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, jax.Array]]:
   """The update, mapped over devices.
 
@@ -87,7 +88,7 @@ def make_train_step(
     model: network with `axis_name=parallel.AXIS`.
     tx: optimiser.
     steps_per_epoch: after so many the sum of losses starts anew.
-    structure_weight: see `losses.dose_loss`.
+    loss: `loss(predicted, dose, masks) -> [B]`.
 
   Returns:
     `step(state, batch, rng) -> state, loss`; the state replicated, the batch
@@ -107,9 +108,7 @@ def make_train_step(
         rngs={'dropout': rng},
         mutable=['batch_stats'],
       )
-      losses = dose_loss(
-        predicted, batch['dose'], batch['masks'], structure_weight
-      )
+      losses = loss(predicted, batch['dose'], batch['masks'])
       return losses.mean(), (updates, losses.sum(), losses.size)
 
     gradient, (updates, loss_sum, size) = jax.grad(loss_fn, has_aux=True)(
@@ -139,7 +138,7 @@ def make_train_step(
 
 
 def make_eval_step(
-  model: UNet, structure_weight: float = 0.0
+  model: UNet, loss: Callable[..., jax.Array] = dose_loss
 ) -> Callable[[Any, Batch], jax.Array]:
   """Weighted sum of the samples' losses, over all devices.
 
@@ -151,9 +150,7 @@ def make_eval_step(
     predicted = model.apply(
       variables, batch['masks'], batch['desired_dvh'], train=False
     )
-    losses = dose_loss(
-      predicted, batch['dose'], batch['masks'], structure_weight
-    )
+    losses = loss(predicted, batch['dose'], batch['masks'])
     return parallel.psum(jnp.sum(losses * batch['weight']))
 
   return parallel.pmap(eval_step, in_axes=(None, 0), out_axes=None)
@@ -337,7 +334,9 @@ def train(
   parallel.check_batch_size(config.batch_size, 'batch_size')
   batch_size = config.batch_size
   options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
-  sampler = Sampler(cohort, 'train', **options)
+  sampler = Sampler(
+    cohort, 'train', **options, mirrored_share=config.data.mirrored_share
+  )
   validation = Sampler(cohort, 'validation', **options)
   samples = validation.fixed(config.data.validation_wishes)
   steps_per_epoch = sampler.steps_per_epoch(batch_size)
@@ -372,9 +371,9 @@ def train(
     np.concatenate([sampler.patients, validation.patients]),
     config.data.in_memory,
   )
-  structure_weight = config.loss.structure_weight
-  train_step = make_train_step(model, tx, steps_per_epoch, structure_weight)
-  eval_step = make_eval_step(model, structure_weight)
+  loss_fn = functools.partial(dose_loss, **config.loss)
+  train_step = make_train_step(model, tx, steps_per_epoch, loss_fn)
+  eval_step = make_eval_step(model, loss_fn)
   print(
     f'{total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '

@@ -37,6 +37,35 @@ def test_structure_error_counts_structures_alike_and_skips_empty_ones():
   np.testing.assert_allclose(
     losses.structure_squared_error(predicted, dose, masks), [expected]
   )
+
+
+def test_mean_dose_error_lets_opposite_errors_cancel():
+  predicted = np.zeros((1, 2, 2, 1))
+  dose = np.array([[[[3.0], [-1.0]], [[1.0], [2.0]]]])
+  masks = np.zeros((1, 2, 2, 1, 3))
+  masks[0, 0, :, 0, 0] = 1  # mean of 3 and -1
+  masks[0, 1, :, 0, 1] = 1  # mean of 1 and 2
   np.testing.assert_allclose(
-    losses.dose_loss(predicted, dose, masks, 0.5), [15 / 4 + expected / 2]
+    losses.mean_dose_squared_error(predicted, dose, masks),
+    [(1**2 + 1.5**2) / 2],
+  )
+
+
+def test_dose_loss_weighs_its_terms():
+  rng = np.random.default_rng(0)
+  predicted, dose = rng.random((2, 2, 4, 4, 4))
+  masks = rng.random((2, 4, 4, 4, 3)) < 0.5
+  terms = [
+    term(predicted, dose, masks)
+    for term in (
+      losses.structure_squared_error,
+      losses.mean_dose_squared_error,
+    )
+  ]
+  np.testing.assert_allclose(
+    losses.dose_loss(
+      predicted, dose, masks, structure_weight=0.5, mean_dose_weight=3
+    ),
+    losses.squared_error(predicted, dose) + 0.5 * terms[0] + 3 * terms[1],
+    rtol=1e-6,
   )

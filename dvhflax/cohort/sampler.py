@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import concurrent.futures
 import dataclasses
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.projection import project
+
+_SIDE = re.compile('left|right', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Samples:
     wish_plans: `[B]` index of that plan.
     labels: `[B]` index of the patient's own plan nearest to the wish.
     desired_dvh: `[B, S, K]`; zeros where either patient lacks a structure.
+    mirrored: `[B]` bool, whether the patient is taken left for right.
   """
 
   patients: np.ndarray
@@ -34,6 +38,7 @@ class Samples:
   wish_plans: np.ndarray
   labels: np.ndarray
   desired_dvh: np.ndarray
+  mirrored: np.ndarray
 
 
 def project_onto_patients(
@@ -62,12 +67,28 @@ class Sampler:
   """Draws the samples of one split."""
 
   def __init__(
-    self, cohort: Cohort, split: str, *, seed: int, own_wish_share: float
+    self,
+    cohort: Cohort,
+    split: str,
+    *,
+    seed: int,
+    own_wish_share: float,
+    mirrored_share: float = 0.0,
   ):
-    """Args: see `config.py`; `split` as in the cohort's metadata."""
+    """Args: see `config.py`; `split` as in the cohort's metadata.
+
+    Raises:
+      ConfigError: if mirrored patients would have their left for their right.
+    """
+    sides = [s.name for s in cohort.structures if _SIDE.search(s.name)]
+    if mirrored_share and sides:
+      raise errors.ConfigError(
+        f'data.mirrored_share={mirrored_share}: {sides[0]} has a side; use 0'
+      )
     self._cohort = cohort
     self._seed = seed
     self._own_wish_share = own_wish_share
+    self._mirrored_share = mirrored_share
     self.patients = cohort.split(split)
     # One row (patient, plan) for every plan of the split.
     self._plans = np.argwhere(cohort.valid)
@@ -100,7 +121,9 @@ class Sampler:
     epoch, i = divmod(step, self.steps_per_epoch(batch_size))
     order = self._epoch_order(epoch)
     rng = np.random.default_rng([self._seed, 1, step])
-    return self._draw(order[i * batch_size : (i + 1) * batch_size], rng)
+    samples = self._draw(order[i * batch_size : (i + 1) * batch_size], rng)
+    mirrored = rng.random(batch_size) < self._mirrored_share
+    return dataclasses.replace(samples, mirrored=mirrored)
 
   def fixed(self, wishes: int) -> Samples:
     """`wishes` samples of every patient of the split, the same every time."""
@@ -117,7 +140,8 @@ class Sampler:
     both = self._cohort.present[patients] & self._cohort.present[wish_patients]
     desired = self._cohort.dvh[wish_patients, wish_plans] * both[..., None]
     labels = project_onto_patients(self._cohort, patients, desired)
-    return Samples(patients, wish_patients, wish_plans, labels, desired)
+    whole = np.zeros(len(patients), bool)
+    return Samples(patients, wish_patients, wish_plans, labels, desired, whole)
 
 
 class Reader:
@@ -177,6 +201,8 @@ def feed(
     samples = sampler.at(step, batch_size)
     masks, dose = reader(samples.patients[local], samples.labels[local])
     desired_dvh = samples.desired_dvh[local]
+    for i in np.flatnonzero(samples.mirrored[local]):
+      masks[i], dose[i] = masks[i, ::-1].copy(), dose[i, ::-1].copy()
     batch = {'masks': masks, 'desired_dvh': desired_dvh, 'dose': dose}
     return samples, place(batch)
 

@@ -5,7 +5,6 @@ needs the decoder only: `encode` once, `decode` for every wish.
 """
 
 from collections.abc import Sequence
-import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -14,12 +13,10 @@ import jax.numpy as jnp
 
 from dvhflax import errors, schedules
 from dvhflax.models.convolution import Convolution, convolve
+from dvhflax.models.norm import Norm, Normalisation
 
 Conditioning = Literal['bottleneck', 'film', 'none']
-Norm = Literal['batch', 'group']
 Features = tuple[tuple[jax.Array, ...], jax.Array]
-
-GROUP_SIZE = 8
 
 
 def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
@@ -105,31 +102,20 @@ class ConvLayer(nn.Module):
       # and Adam would make full steps of the rounding errors that are left.
       bias = jax.lax.stop_gradient(bias)
     x = x + bias.astype(self.dtype)
-    if self.norm == 'batch':
-      x = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        axis_name=self.axis_name if train else None,
-        use_fast_variance=False,
-        name='norm',
-      )(x)
-    else:
-      x = nn.GroupNorm(
-        num_groups=None,
-        group_size=math.gcd(GROUP_SIZE, self.features),
-        use_fast_variance=False,
-        name='norm',
-      )(x)
+    scale, shift = Normalisation(self.norm, self.axis_name, name='norm')(
+      x, train=train
+    )
     if self.modulated:
       # Zero at the start: the network begins as if it were unconditioned.
       change = nn.Dense(
         2 * self.features,
         kernel_init=nn.initializers.zeros,
         name='modulation',
-      )(wish)[:, None, None, None]
-      scale, shift = jnp.split(change, 2, axis=-1)
-      x = x * (1 + scale) + shift
-    x = nn.relu(x).astype(self.dtype)
+      )(wish)
+      factor, offset = jnp.split(change, 2, axis=-1)
+      scale, shift = scale * (1 + factor), shift * (1 + factor) + offset
+    scale, shift = scale[:, None, None, None], shift[:, None, None, None]
+    x = nn.relu(x * scale + shift).astype(self.dtype)
     # Whole channels: neighbouring voxels are too alike to drop one by one.
     return nn.Dropout(
       self.dropout, broadcast_dims=(1, 2, 3), deterministic=not train

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 import numpy as np
 
 from dvhflax.planning.beams import Beamlets, beam_axes
@@ -84,21 +83,43 @@ def _trace(density, across, along, isocentre, spacing, first, *, shape, sad):
     first[k] + jnp.arange(shape[k], dtype=jnp.float32) * steps[k]
     for k in range(3)
   )
+  nz = density.shape[2]
   t, x, z = t[:, None, None], x[None, :, None], z[None, None, :]
   # A step of t is longer along an oblique ray.
   path = steps[0] * jnp.sqrt(1 + (x / sad) ** 2 + (z / sad) ** 2)
 
   def one(axes):
     ex, ey = axes
-    u, v, w = x * t / sad, t - sad, z * t / sad
-    index = [
-      (u * ex[0] + v * ey[0] + isocentre[0]) / spacing[0] + 0 * z,
-      (u * ex[1] + v * ey[1] + isocentre[1]) / spacing[1] + 0 * z,
-      jnp.clip((w + isocentre[2]) / spacing[2], 0, density.shape[2] - 1)
-      + 0 * x,
-    ]
-    sampled = map_coordinates(density, index, order=1, mode='constant')
+    u, v = x * t / sad, t - sad
+    i = (u * ex[0] + v * ey[0] + isocentre[0]) / spacing[0]
+    j = (u * ex[1] + v * ey[1] + isocentre[1]) / spacing[1]
+    # The beams are coplanar: a ray's place in the slices does not depend on
+    # Z, nor the slices that it meets on X.
+    columns = _in_slices(density, i[..., 0], j[..., 0])
+    k = jnp.clip((z * t / sad + isocentre[2]) / spacing[2], 0, nz - 1)[:, 0]
+    between = _hat(k[:, None, :] - jnp.arange(nz)[:, None])
+    sampled = jnp.einsum('txk,tkz->txz', columns, between)
     # Up to the midpoint of each cell: the cells before it, and half of it.
     return (jnp.cumsum(sampled, axis=0) - sampled / 2) * path
 
   return jax.lax.map(one, (across, along))
+
+
+def _in_slices(density, i, j):
+  """`[T, X, Z]`, linear between the columns round `[T, X]` indices i, j."""
+  nx, ny, _ = density.shape
+  low_i, low_j = jnp.floor(i).astype(jnp.int32), jnp.floor(j).astype(jnp.int32)
+  total = 0.0
+  for di in (0, 1):
+    for dj in (0, 1):
+      at_i, at_j = low_i + di, low_j + dj
+      inside = (at_i >= 0) & (at_i < nx) & (at_j >= 0) & (at_j < ny)
+      share = jnp.where(inside, _hat(i - at_i) * _hat(j - at_j), 0)
+      column = density[at_i.clip(0, nx - 1), at_j.clip(0, ny - 1)]
+      total += share[..., None] * column
+  return total
+
+
+def _hat(distance):
+  """Share of a node in the linear interpolation at a distance from it."""
+  return jnp.maximum(1 - jnp.abs(distance), 0)

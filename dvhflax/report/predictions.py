@@ -5,7 +5,6 @@ import dataclasses
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
@@ -15,10 +14,9 @@ import numpy as np
 from dvhflax import dvh
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
+from dvhflax.report import slices as slices_lib
+from dvhflax.report.slices import DOSE_COLOURS
 
-# Room for the orientation letters.
-_MARGIN_MM = 22.0
-_DOSE_COLOURS = 'inferno'
 _DIFFERENCE_COLOURS = 'RdBu_r'
 _CURVE_LEVELS = 241
 _COLUMN_INCHES = 1.95
@@ -69,11 +67,19 @@ def predictions(
   """
   if not samples:
     raise ValueError('figure 5 needs at least one sample')
-  slices = [_axial(sample, structures) for sample in samples]
+  slices = [
+    slices_lib.axial(
+      sample.masks,
+      (sample.true, sample.predicted),
+      structures,
+      sample.spacing_mm,
+    )
+    for sample in samples
+  ]
   colours = figures.structure_colours(structures)
   # The true doses set the scale: a wild prediction must not hide the rest.
-  dose_scale = Normalize(0, _round_up(max(s.true.max() for s in slices)))
-  spread = np.concatenate([(s.true - s.predicted).ravel() for s in slices])
+  dose_scale = Normalize(0, _round_up(max(s.doses[0].max() for s in slices)))
+  spread = np.concatenate([np.diff(s.doses, axis=0).ravel() for s in slices])
   limit = max(5.0, _round_up(np.percentile(np.abs(spread), 99.5)))
   difference_scale = Normalize(-limit, limit)
 
@@ -83,20 +89,20 @@ def predictions(
     axes.set_title(title)
   for row, (sample, piece) in enumerate(zip(samples, slices, strict=True)):
     contours, true, predicted, difference, curves = panels[row]
-    _draw_contours(contours, piece, colours, structures)
-    _draw_orientation(contours)
-    for axes, dose in ((true, piece.true), (predicted, piece.predicted)):
-      _draw_image(axes, piece, dose, dose_scale, _DOSE_COLOURS)
+    slices_lib.draw_contours(contours, piece, colours, structures)
+    slices_lib.draw_orientation(contours)
+    for axes, dose in zip((true, predicted), piece.doses, strict=True):
+      slices_lib.draw_image(axes, piece, dose, dose_scale, DOSE_COLOURS)
       # Black shows on the bright dose of a target, white on the dark outside.
-      _draw_outlines(axes, piece, structures, 'white', 'black')
-    _draw_image(
+      slices_lib.draw_outlines(axes, piece, structures, 'white', 'black')
+    slices_lib.draw_image(
       difference,
       piece,
-      piece.true - piece.predicted,
+      piece.doses[0] - piece.doses[1],
       difference_scale,
       _DIFFERENCE_COLOURS,
     )
-    _draw_outlines(difference, piece, structures, '0.25', '0.25')
+    slices_lib.draw_outlines(difference, piece, structures, '0.25', '0.25')
     _draw_curves(curves, sample, spec, colours)
     if row == len(samples) - 1:
       curves.set_xlabel('dose, % of prescription')
@@ -110,10 +116,14 @@ def predictions(
   present = np.any([s.masks.any((0, 1, 2)) for s in samples], axis=0)
   _structure_legend(legend, structures, colours, present)
   _style_legend(styles)
-  _colour_bar(
-    dose_bar, dose_scale, _DOSE_COLOURS, 'dose, % of prescription', 'max'
+  slices_lib.colour_bar(
+    dose_bar,
+    dose_scale,
+    DOSE_COLOURS,
+    'dose, % of prescription',
+    'max',
   )
-  _colour_bar(
+  slices_lib.colour_bar(
     difference_bar,
     difference_scale,
     _DIFFERENCE_COLOURS,
@@ -123,77 +133,8 @@ def predictions(
   return figure
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slice:
-  """An axial slice, cropped, in the layout that imshow shows.
-
-  Attributes:
-    masks: `[y, x, S]`.
-    true: `[y, x]`, % of the prescription.
-    predicted: `[y, x]`, % of the prescription.
-    spacing_mm: along x and y.
-  """
-
-  masks: np.ndarray
-  true: np.ndarray
-  predicted: np.ndarray
-  spacing_mm: tuple[float, float]
-
-  @property
-  def size_mm(self) -> tuple[float, float]:
-    """Width and height."""
-    rows, columns = self.true.shape
-    return columns * self.spacing_mm[0], rows * self.spacing_mm[1]
-
-
-def _axial(sample: Prediction, structures: Sequence[Structure]) -> _Slice:
-  masks = np.asarray(sample.masks) > 0
-  targets = [s for s, one in enumerate(structures) if one.role == 'target']
-  inside = masks[..., targets].any(-1)
-  if not inside.any():
-    inside = masks.any(-1)
-  per_slice = inside.sum((0, 1))
-  z = len(per_slice) // 2
-  if inside.any():
-    z = round(float(np.average(np.arange(len(per_slice)), weights=per_slice)))
-  # The crop is the patient's, not the slice's.
-  x, pad_x = _crop(masks.any((1, 2, 3)), sample.spacing_mm[0])
-  y, pad_y = _crop(masks.any((0, 2, 3)), sample.spacing_mm[1])
-
-  def cut(volume: np.ndarray) -> np.ndarray:
-    plane = np.moveaxis(volume[x, y, z], 0, 1)
-    return np.pad(plane, [pad_y, pad_x] + [(0, 0)] * (plane.ndim - 2))
-
-  return _Slice(
-    masks=cut(masks),
-    true=100 * cut(sample.true).astype(np.float64),
-    predicted=100 * cut(sample.predicted).astype(np.float64),
-    spacing_mm=sample.spacing_mm[:2],
-  )
-
-
-def _crop(
-  occupied: np.ndarray, spacing: float
-) -> tuple[slice, tuple[int, int]]:
-  """Where an axis is occupied, with a margin, and how far that overhangs it.
-
-  Args:
-    occupied: bool along the axis; if nowhere True, all of the axis is kept.
-    spacing: voxel size in mm.
-
-  Returns:
-    The part of the axis to keep, and the voxels to pad before and after it.
-  """
-  length = len(occupied)
-  margin = int(np.ceil(_MARGIN_MM / spacing))
-  indices = np.flatnonzero(occupied) if occupied.any() else (0, length - 1)
-  first, stop = int(indices[0]) - margin, int(indices[-1]) + margin + 1
-  kept = slice(max(0, first), min(length, stop))
-  return kept, (kept.start - first, stop - kept.stop)
-
-
 def _layout(
-  slices: Sequence[_Slice], structures: int
+  slices: Sequence[slices_lib.Slice], structures: int
 ) -> tuple[Figure, list[list[Axes]], list[Axes]]:
   """Figure, panels `[row][column]`, and the four axes of the foot."""
   image_inches = _COLUMN_INCHES * max(
@@ -241,102 +182,6 @@ def _layout(
   for axes in feet:
     axes.axis('off')
   return figure, panels, feet
-
-
-def _bare(axes: Axes, piece: _Slice) -> None:
-  width, height = piece.size_mm
-  axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-  axes.set_aspect('equal', anchor='N')
-  axes.spines[:].set_color('0.6')
-
-
-def _draw_image(
-  axes: Axes, piece: _Slice, values: np.ndarray, scale: Normalize, colours: str
-) -> None:
-  width, height = piece.size_mm
-  axes.imshow(
-    values,
-    cmap=colours,
-    norm=scale,
-    extent=(0, width, height, 0),
-    interpolation='nearest',
-  )
-  _bare(axes, piece)
-
-
-def _contour(
-  axes: Axes, mask: np.ndarray, piece: _Slice, colour: str, width: float
-) -> None:
-  if not mask.any():
-    return
-  rows, columns = mask.shape
-  x = (np.arange(-1, columns + 1) + 0.5) * piece.spacing_mm[0]
-  y = (np.arange(-1, rows + 1) + 0.5) * piece.spacing_mm[1]
-  # Padded, so that a mask cut by the grid's edge has a closed contour.
-  axes.contour(
-    x,
-    y,
-    np.pad(mask.astype(float), 1),
-    levels=[0.5],
-    colors=[colour],
-    linewidths=width,
-  )
-
-
-def _draw_contours(
-  axes: Axes,
-  piece: _Slice,
-  colours: Sequence[str],
-  structures: Sequence[Structure],
-) -> None:
-  # Bodies below, targets on top.
-  order = {'body': 0, 'oar': 1, 'target': 2}
-  for s in sorted(
-    range(len(structures)), key=lambda s: order[structures[s].role]
-  ):
-    mask = piece.masks[..., s]
-    _contour(axes, mask, piece, colours[s], 1.1)
-    if structures[s].role == 'body' or not mask.any():
-      continue
-    tint = np.zeros((*mask.shape, 4))
-    tint[mask] = matplotlib.colors.to_rgba(colours[s], 0.25)
-    width, height = piece.size_mm
-    axes.imshow(tint, extent=(0, width, height, 0), interpolation='nearest')
-  _bare(axes, piece)
-
-
-def _draw_outlines(
-  axes: Axes,
-  piece: _Slice,
-  structures: Sequence[Structure],
-  body: str,
-  target: str,
-) -> None:
-  """Body and targets in the colours given, for orientation on an image."""
-  colours = {'body': body, 'target': target}
-  for s, structure in enumerate(structures):
-    if structure.role in colours:
-      colour = colours[structure.role]
-      _contour(axes, piece.masks[..., s], piece, colour, 0.6)
-
-
-def _draw_orientation(axes: Axes) -> None:
-  for x, y, letter, ha, va in (
-    (0.5, 0.98, 'A', 'center', 'top'),
-    (0.5, 0.02, 'P', 'center', 'bottom'),
-    (0.015, 0.5, 'R', 'left', 'center'),
-    (0.985, 0.5, 'L', 'right', 'center'),
-  ):
-    axes.text(
-      x,
-      y,
-      letter,
-      ha=ha,
-      va=va,
-      transform=axes.transAxes,
-      fontsize=6,
-      color='0.4',
-    )
 
 
 def _draw_curves(
@@ -417,23 +262,6 @@ def _style_legend(axes: Axes) -> None:
     handlelength=2.2,
     columnspacing=1.0,
     borderaxespad=0,
-  )
-
-
-def _colour_bar(
-  axes: Axes, scale: Normalize, colours: str, label: str, extend: str
-) -> None:
-  figure = axes.get_figure(root=True)
-  assert figure is not None
-  foot = axes.get_position().height * figure.get_figheight()
-  thickness = 0.1 / foot
-  bar = axes.inset_axes((0.06, 1 - thickness, 0.88, thickness))
-  figure.colorbar(
-    ScalarMappable(scale, colours),
-    cax=bar,
-    orientation='horizontal',
-    extend=extend,
-    label=label,
   )
 
 

@@ -1,0 +1,86 @@
+"""Batch and group normalisation, as one scale and shift of each channel.
+
+A normalised, modulated and rectified layer is `relu(x * scale + shift)`: a
+single pass over the voxels, and few in its gradient. flax's own layers, which
+the tests compare with, normalise in several and take three times as long.
+"""
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Norm = Literal['batch', 'group']
+
+GROUP_SIZE = 8
+_EPSILON = 1e-5
+_MOMENTUM = 0.9
+
+
+class Normalisation(nn.Module):
+  """What brings channels to mean `bias` and standard deviation `scale`.
+
+  Attributes:
+    kind: `batch`, over the samples of a batch and all voxels, with running
+      statistics in evaluation; `group`, over each sample's voxels and groups
+      of 8 channels.
+    axis_name: mapped axis that batch statistics are averaged over.
+  """
+
+  kind: Norm
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, train: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """Scale and shift of `[B, X, Y, Z, C]`, each `[B, C]` or `[1, C]`."""
+    channels = x.shape[-1]
+    weight = self.param('scale', nn.initializers.ones, (channels,))
+    bias = self.param('bias', nn.initializers.zeros, (channels,))
+    if self.kind == 'group':
+      mean, variance = _group_statistics(x)
+    else:
+      mean, variance = self._batch_statistics(x, train=train)
+    scale = weight * jax.lax.rsqrt(variance + _EPSILON)
+    return scale, bias - mean * scale
+
+  def _batch_statistics(self, x, *, train):
+    channels = x.shape[-1]
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+    running_variance = self.variable('batch_stats', 'var', jnp.ones, channels)
+    if not train:
+      return running_mean.value[None], running_variance.value[None]
+
+    x = x.astype(_wide(x.dtype))
+
+    def average(values):
+      local = values.mean((0, 1, 2, 3))
+      if self.axis_name is None or self.is_initializing():
+        return local
+      return jax.lax.pmean(local, self.axis_name)
+
+    # Not the mean of squares less the square of the mean: in float32 that
+    # loses the variance of channels far from 0.
+    mean = average(x)
+    variance = average(jnp.square(x - mean))
+    if not self.is_initializing():
+      for running, now in ((running_mean, mean), (running_variance, variance)):
+        running.value = _MOMENTUM * running.value + (1 - _MOMENTUM) * now
+    return mean[None], variance[None]
+
+
+def _group_statistics(x):
+  batch, channels = x.shape[0], x.shape[-1]
+  size = math.gcd(GROUP_SIZE, channels)
+  groups = x.reshape(batch, -1, channels // size, size).astype(_wide(x.dtype))
+  mean = groups.mean((1, 3))
+  variance = jnp.square(groups - mean[:, None, :, None]).mean((1, 3))
+  return jnp.repeat(mean, size, 1), jnp.repeat(variance, size, 1)
+
+
+def _wide(dtype):
+  """Statistics are in float32 at least."""
+  return jnp.promote_types(dtype, jnp.float32)

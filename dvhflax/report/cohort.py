@@ -1,0 +1,164 @@
+"""Shows what a cohort's plans are like: metrics, clinical limits, a picture.
+
+python -m dvhflax.report.cohort cohorts/prostate_small
+
+prints a table and writes `plans.png` beside the store's data.
+"""
+
+from collections.abc import Sequence
+import os
+import sys
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+import numpy as np
+import tqdm
+
+from dvhflax import dvh, errors, metrics
+from dvhflax.cohort.store import Cohort
+from dvhflax.report import figure as figures
+from dvhflax.report import slices as slices_lib
+
+# Dose in Gy and the largest share of the volume, in %, that may receive it
+# (Quantitative Analyses of Normal Tissue Effects in the Clinic, 2010).
+QUANTEC: dict[str, tuple[tuple[int, int], ...]] = {
+  'rectum': ((50, 50), (60, 35), (65, 25), (70, 20), (75, 15)),
+  'bladder': ((65, 50), (70, 35), (75, 25), (80, 15)),
+}
+PATIENTS_SHOWN = 5
+
+
+def describe(cohort: Cohort) -> str:
+  """A table of the plans' metrics, and the share that keeps QUANTEC's limits.
+
+  Doses are in Gy. `spread` is the standard deviation over a patient's own
+  plans, averaged over patients: what a wish can choose from.
+  """
+  values: dict[tuple[str, str], list[np.ndarray]] = {}
+  for p in tqdm.tqdm(
+    range(len(cohort.patients)), unit='patient', file=sys.stderr
+  ):
+    masks, doses = cohort.masks(p) > 0, cohort.doses(p)
+    doses *= np.array(cohort.patients[p].reference_gy)[:, None, None, None]
+    for s, structure in enumerate(cohort.structures):
+      if not cohort.present[p, s]:
+        continue
+      inside = doses[:, masks[..., s]]
+      measured = {'mean': inside.mean(1), 'max': inside.max(1)}
+      if structure.role == 'target':
+        for percent in (98, 95, 2):
+          measured[f'D{percent}'] = np.array(
+            [metrics.dose_at_volume_percent(d, percent) for d in inside]
+          )
+      for gray, _ in QUANTEC.get(structure.name, ()):
+        measured[f'V{gray}'] = 100 * (inside >= gray).mean(1)
+      for name, measure in measured.items():
+        values.setdefault((structure.name, name), []).append(measure)
+  plans = sum(record.plans for record in cohort.patients)
+  lines = [
+    f'{cohort.path}: {len(cohort.patients)} patients, {plans} plans',
+    f'{"":16}{"mean":>8}{"5%":>8}{"95%":>8}{"spread":>8}  QUANTEC kept by',
+  ]
+  for (owner, name), per_patient in values.items():
+    together = np.concatenate(per_patient)
+    low, high = np.percentile(together, (5, 95))
+    spread = np.mean([measure.std() for measure in per_patient])
+    line = f'{owner + " " + name:16}{together.mean():8.1f}{low:8.1f}'
+    line += f'{high:8.1f}{spread:8.1f}'
+    for gray, limit in QUANTEC.get(owner, ()):
+      if name == f'V{gray}':
+        line += f'  {100 * (together < limit).mean():.1f}% (< {limit}%)'
+    lines.append(line)
+  return '\n'.join(lines)
+
+
+@matplotlib.rc_context(figures.STYLE)
+def plans(cohort: Cohort, patients: Sequence[int]) -> Figure:
+  """Contours, two plans and all DVHs of some patients, a row each.
+
+  The two plans are those that spare most and least the structure whose mean
+  dose varies most among a patient's plans.
+  """
+  structures = cohort.structures
+  colours = figures.structure_colours(structures)
+  traded = _mean_doses(cohort, patients[0]).std(0).argmax()
+  figure = Figure(figsize=(9.2, 1.75 * len(patients) + 0.6), layout='tight')
+  panels = figure.subplots(len(patients), 4, squeeze=False)
+  scale = Normalize(0, 110)
+  titles = (
+    'contours',
+    f'{structures[traded].name} spared most',
+    'least',
+    'DVHs',
+  )
+  for axes, title in zip(panels[0], titles):
+    axes.set_title(title)
+  for row, p in zip(panels, patients):
+    masks, doses = cohort.masks(p), cohort.doses(p)
+    order = _mean_doses(cohort, p)[:, traded].argsort()
+    piece = slices_lib.axial(
+      masks,
+      [doses[order[0]], doses[order[-1]]],
+      structures,
+      cohort.patients[p].spacing_mm,
+    )
+    slices_lib.draw_contours(row[0], piece, colours, structures)
+    slices_lib.draw_orientation(row[0])
+    row[0].set_ylabel(cohort.patients[p].id)
+    for axes, dose in zip(row[1:3], piece.doses):
+      slices_lib.draw_image(axes, piece, dose, scale, slices_lib.DOSE_COLOURS)
+      slices_lib.draw_outlines(axes, piece, structures, 'white', 'black')
+    _draw_curves(row[3], masks, doses, colours)
+  panels[-1][3].set_xlabel('dose, % of the reference')
+  figure.legend(
+    handles=[
+      Line2D([], [], color=colour, label=structure.name)
+      for structure, colour in zip(structures, colours)
+    ],
+    loc='outside lower left',
+    ncols=len(structures),
+  )
+  return figure
+
+
+def _mean_doses(cohort: Cohort, patient: int) -> np.ndarray:
+  """`[N, S]` mean dose of each plan in each structure, 0 in an absent one."""
+  masks = cohort.masks(patient).astype(np.float32)
+  sums = np.einsum('nxyz,xyzs->ns', cohort.doses(patient), masks)
+  return sums / np.maximum(masks.sum((0, 1, 2)), 1)
+
+
+def _draw_curves(
+  axes: Axes, masks: np.ndarray, doses: np.ndarray, colours: Sequence[str]
+) -> None:
+  levels = np.linspace(0, 1.2, 121, dtype=np.float32)
+  for s, colour in enumerate(colours):
+    inside = masks[..., s] > 0
+    for dose in doses if inside.any() else ():
+      volume = dvh.volume_at_dose(dose[inside], levels)
+      axes.plot(100 * levels, 100 * volume, color=colour, linewidth=0.6)
+  axes.set(xlim=(0, 120), ylim=(0, 102), ylabel='volume, %')
+  figures.open_frame(axes)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Describes the cohort that the one argument names."""
+  if len(argv) != 2:
+    sys.exit('usage: python -m dvhflax.report.cohort PATH')
+  try:
+    cohort = Cohort.open(argv[1])
+    print(describe(cohort))
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+  shown = range(min(PATIENTS_SHOWN, len(cohort.patients)))
+  path = os.path.join(cohort.path, 'plans.png')
+  figures.save(plans(cohort, shown), path)
+  print(f'written to {path}')
+
+
+if __name__ == '__main__':
+  main(sys.argv)

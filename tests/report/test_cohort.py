@@ -1,0 +1,21 @@
+"""The description of a cohort's plans, and its picture."""
+
+from dvhflax.report import cohort as cohort_report
+from dvhflax.report import figure
+
+
+def test_metrics_of_a_known_cohort(cohort):
+  lines = cohort_report.describe(cohort).splitlines()
+  assert '8 patients, 26 plans' in lines[0]
+  # The fixture's targets get 78 Gy everywhere.
+  d95 = next(line for line in lines if line.startswith('PTV D95'))
+  assert d95.split()[2:] == ['78.0', '78.0', '78.0', '0.0']
+  v50 = next(line for line in lines if line.startswith('rectum V50'))
+  assert '(< 50%)' in v50
+
+
+def test_picture_has_a_row_a_patient(cohort, tmp_path):
+  drawn = cohort_report.plans(cohort, [0, 1, 2])
+  assert len(drawn.axes) == 3 * 4
+  figure.save(drawn, tmp_path / 'plans.png')
+  assert (tmp_path / 'plans.png').read_bytes().startswith(b'\x89PNG')
