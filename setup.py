@@ -20,10 +20,15 @@ setup(
   ext_modules=[
     Extension(
       f'dvhflax.native._{name}',
-      sources=['dvhflax/native/convolution.cc'],
+      sources=[
+        'dvhflax/native/convolution.cc',
+        'dvhflax/native/upsample.cc',
+      ],
+      depends=['dvhflax/native/parallel.h'],
       language='c++',
       extra_compile_args=[
         '-O3',
+        '-g0',
         '-std=c++17',
         '-ffp-contract=fast',
         '-Wall',

@@ -88,6 +88,48 @@ def test_compiled_convolution_takes_any_shape(batch, grid, channels, features):
     check(f'native:{name}', batch, grid, channels, features)
 
 
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize(
+  'grid, window, channels, features',
+  [
+    ((4, 3, 5), (2, 2, 2), 3, 5),
+    ((1, 1, 1), (2, 2, 2), 4, 8),
+    ((16, 16, 8), (2, 2, 2), 16, 8),
+    ((4, 4, 1), (2, 2, 1), 6, 4),
+  ],
+)
+def test_upsampled_convolution(form, grid, window, channels, features):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, *grid, channels))
+  kernel = rng.normal(size=(3, 3, 3, channels, features))
+  fine = tuple(n * w for n, w in zip(grid, window))
+  added, weight = rng.normal(size=(2, 2, *fine, features))
+  y, to_fine, to_kernel = reference(
+    np.asarray(convolution.upsample(jnp.asarray(x, 'f4'), window), np.float64),
+    kernel,
+    weight,
+  )
+  blocks = [n for pair in zip(grid, window) for n in pair]
+  to_x = to_fine.reshape(2, *blocks, channels).sum((2, 4, 6))
+  arguments = [jnp.asarray(a, jnp.float32) for a in (x, kernel, added)]
+
+  def apply(x, kernel, added):
+    if form.startswith('native:') and window == (2, 2, 2):
+      name = form.partition(':')[2]
+      return convolution.convolve_upsampled_native(x, kernel, added, name)
+    plain = form.partition(':')[0]
+    return convolution.convolve_upsampled(x, kernel, added, window, plain)
+
+  got, pull = jax.vjp(apply, *arguments)
+  for name, ours, expected in zip(
+    ('y', 'to x', 'to kernel', 'to added'),
+    (got, *pull(jnp.asarray(weight, jnp.float32))),
+    (y + added, to_x, to_kernel, weight),
+  ):
+    error = np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
+    assert error < 3e-6, (name, error)
+
+
 @pytest.mark.skipif(not native.available(), reason='not compiled')
 def test_compiled_convolution_gives_the_same_bits():
   rng = np.random.default_rng(1)

@@ -4,12 +4,14 @@
 pure JAX for CPUs without it, `lax` XLA's own, the right one on a GPU.
 """
 
+from collections.abc import Sequence
 import functools
 from typing import Literal
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from dvhflax import native
 
@@ -55,30 +57,79 @@ def convolve(
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve_native(
-  x: jax.Array, kernel: jax.Array, instruction_set: str | None = None
+def convolve_upsampled(
+  x: jax.Array,
+  kernel: jax.Array,
+  added: jax.Array,
+  window: tuple[int, int, int],
+  convolution: Convolution,
 ) -> jax.Array:
-  """The compiled kernel; see `convolve` and `native.target`."""
-  return _call_native(x, kernel, instruction_set, flipped=False)
+  """`added` plus the convolution of x, each voxel repeated over a window.
+
+  Args:
+    x: `[B, X, Y, Z, C]`.
+    kernel: as for `convolve`.
+    added: `[B, wx X, wy Y, wz Z, F]`.
+    window: (wx, wy, wz), each 1 or 2.
+    convolution: as for `convolve`.
+
+  Returns:
+    `[B, wx X, wy Y, wz Z, F]`.
+  """
+  if kernel.shape[:3] == (1, 1, 1):
+    return upsample(convolve(x, kernel, convolution), window) + added
+  native_form = resolve(convolution) == 'native' and x.dtype == jnp.float32
+  if native_form and window == (2, 2, 2):
+    return convolve_upsampled_native(x, kernel, added)
+  return convolve(upsample(x, window), kernel, convolution) + added
 
 
-def _call_native(x, kernel, instruction_set, *, flipped):
-  features = kernel.shape[3 if flipped else 4]
+def upsample(x: jax.Array, window: Sequence[int]) -> jax.Array:
+  """Repeats each voxel over a window (nearest); `[B, X, Y, Z, C]`."""
+  b, nx, ny, nz, c = x.shape
+  wx, wy, wz = window
+  tiles = jnp.broadcast_to(
+    x[:, :, None, :, None, :, None], (b, nx, wx, ny, wy, nz, wz, c)
+  )
+  return tiles.reshape(b, nx * wx, ny * wy, nz * wz, c)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_native(
+  x: jax.Array,
+  kernel: jax.Array,
+  instruction_set: str | None = None,
+  padding: int = 1,
+) -> jax.Array:
+  """The compiled kernel, for 3 or 2 taps an axis; see `native.target`."""
+  return _call_native(x, kernel, instruction_set, padding, flipped=False)
+
+
+def _call_native(x, kernel, instruction_set, padding, *, flipped):
+  taps, features = kernel.shape[0], kernel.shape[3 if flipped else 4]
+  batch, *grid, _ = x.shape
+  grid = [n + 2 * padding - taps + 1 for n in grid]
   return jax.ffi.ffi_call(
     native.target('convolution', instruction_set),
-    jax.ShapeDtypeStruct((*x.shape[:-1], features), jnp.float32),
+    jax.ShapeDtypeStruct((batch, *grid, features), jnp.float32),
   )(x, kernel, flipped=flipped)
 
 
-def _native_forward(x, kernel, instruction_set):
-  return convolve_native(x, kernel, instruction_set), (x, kernel)
+def _native_forward(x, kernel, instruction_set, padding):
+  y = _call_native(x, kernel, instruction_set, padding, flipped=False)
+  return y, (x, kernel)
 
 
-def _native_backward(instruction_set, saved, gradient):
+def _native_backward(instruction_set, padding, saved, gradient):
   # Two calls: XLA drops the first layer's gradient to the masks.
   x, kernel = saved
-  to_input = _call_native(gradient, kernel, instruction_set, flipped=True)
+  to_input = _call_native(
+    gradient,
+    kernel,
+    instruction_set,
+    kernel.shape[0] - 1 - padding,
+    flipped=True,
+  )
   to_kernel = jax.ffi.ffi_call(
     native.target('convolution_weight_gradient', instruction_set),
     jax.ShapeDtypeStruct(kernel.shape, jnp.float32),
@@ -87,6 +138,52 @@ def _native_backward(instruction_set, saved, gradient):
 
 
 convolve_native.defvjp(_native_forward, _native_backward)
+
+# Of the three taps round a fine voxel of phase 0, the first meets the coarse
+# voxel before its own, the others its own; of phase 1, the last the next one.
+_PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], 'f4')
+
+
+def convolve_upsampled_native(
+  x: jax.Array,
+  kernel: jax.Array,
+  added: jax.Array,
+  instruction_set: str | None = None,
+) -> jax.Array:
+  """`convolve_upsampled` for a window of 2x2x2, with 8 of the 27 products.
+
+  Repeated voxels meet sums of taps: each of the eight phases of a fine voxel
+  is a convolution of two taps an axis on the coarse grid.
+  """
+  channels, features = kernel.shape[3:]
+  phases = jnp.einsum(
+    'pax,qby,rcz,xyzif->abcipqrf', _PHASES, _PHASES, _PHASES, kernel
+  ).reshape(2, 2, 2, channels, 8 * features)
+  y = convolve_native(x, phases, instruction_set)
+  return _interleave(y, added, instruction_set)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _interleave(phases, added, instruction_set):
+  return jax.ffi.ffi_call(
+    native.target('interleave', instruction_set),
+    jax.ShapeDtypeStruct(added.shape, jnp.float32),
+  )(phases, added)
+
+
+def _interleave_forward(phases, added, instruction_set):
+  return _interleave(phases, added, instruction_set), phases.shape
+
+
+def _interleave_backward(instruction_set, shape, gradient):
+  to_phases = jax.ffi.ffi_call(
+    native.target('deinterleave', instruction_set),
+    jax.ShapeDtypeStruct(shape, jnp.float32),
+  )(gradient)
+  return to_phases, gradient
+
+
+_interleave.defvjp(_interleave_forward, _interleave_backward)
 
 
 def _neighbourhoods(padded: jax.Array, plane: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ needs the decoder only: `encode` once, `decode` for every wish.
 """
 
 from collections.abc import Sequence
+import functools
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -12,7 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from dvhflax import errors, schedules
-from dvhflax.models.convolution import Convolution, convolve
+from dvhflax.models.convolution import (
+  Convolution,
+  convolve,
+  convolve_upsampled,
+)
 from dvhflax.models.norm import Norm, Normalisation
 
 Conditioning = Literal['bottleneck', 'film', 'none']
@@ -51,20 +56,15 @@ def max_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
   return tiles.max((2, 4, 6))
 
 
-def upsample(x: jax.Array, window: Sequence[int]) -> jax.Array:
-  """Repeats each voxel over a window (nearest); `[B, X, Y, Z, C]`."""
-  b, nx, ny, nz, c = x.shape
-  wx, wy, wz = window
-  tiles = jnp.broadcast_to(
-    x[:, :, None, :, None, :, None], (b, nx, wx, ny, wy, nz, wz, c)
-  )
-  return tiles.reshape(b, nx * wx, ny * wy, nz * wz, c)
-
-
 class ConvLayer(nn.Module):
   """Convolution, normalisation, optional modulation, ReLU, dropout.
 
+  A decoder's first layer meets the upsampled features of the level below and
+  the encoder's copy. A convolution of both is the sum of one of each; that of
+  the copy, `skip`, does not depend on the wish.
+
   Attributes:
+    channels: input channels.
     features: output channels.
     kernel_size: 3 or 1.
     dropout: rate.
@@ -73,8 +73,10 @@ class ConvLayer(nn.Module):
     convolution: form of the convolution.
     axis_name: mapped axis of the devices, None outside of one.
     dtype: of the computation; normalisation is in float32.
+    skip_channels: those of the input that are the encoder's copy, the last.
   """
 
+  channels: int
   features: int
   kernel_size: int
   dropout: float
@@ -83,43 +85,67 @@ class ConvLayer(nn.Module):
   convolution: Convolution
   axis_name: str | None
   dtype: Any
+  skip_channels: int = 0
 
-  @nn.compact
+  def setup(self):
+    self.kernel = self.param(
+      'kernel',
+      nn.initializers.he_normal(),
+      (self.kernel_size,) * 3 + (self.channels, self.features),
+    )
+    self.bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    self.normalisation = Normalisation(self.norm, self.axis_name, name='norm')
+    if self.modulated:
+      # Zero at the start: the network begins as if it were unconditioned.
+      self.modulation = nn.Dense(
+        2 * self.features, kernel_init=nn.initializers.zeros
+      )
+    # Whole channels: neighbouring voxels are too alike to drop one by one.
+    self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2, 3))
+
   def __call__(
     self, x: jax.Array, wish: jax.Array | None, *, train: bool
   ) -> jax.Array:
-    kernel = self.param(
-      'kernel',
-      nn.initializers.he_normal(),
-      (self.kernel_size,) * 3 + (x.shape[-1], self.features),
+    """`[B, X, Y, Z, F]` of `[B, X, Y, Z, C]`."""
+    kernel = self.kernel.astype(self.dtype)
+    x = convolve(x.astype(self.dtype), kernel, self.convolution)
+    return self._activate(x, wish, train=train)
+
+  def skip(self, copy: jax.Array) -> jax.Array:
+    """What the encoder's copy adds before the bias, `[B, X, Y, Z, F]`."""
+    kernel = self.kernel[..., self.channels - self.skip_channels :, :]
+    return convolve(copy, kernel.astype(self.dtype), self.convolution)
+
+  def merge(
+    self,
+    x: jax.Array,
+    skip: jax.Array,
+    window: tuple[int, int, int],
+    wish: jax.Array | None,
+    *,
+    train: bool,
+  ) -> jax.Array:
+    """The layer on `x`, upsampled by a window, and on what gave `skip`."""
+    kernel = self.kernel[..., : self.channels - self.skip_channels, :]
+    x = convolve_upsampled(
+      x, kernel.astype(self.dtype), skip, window, self.convolution
     )
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    x = convolve(
-      x.astype(self.dtype), kernel.astype(self.dtype), self.convolution
-    )
+    return self._activate(x, wish, train=train)
+
+  def _activate(self, x, wish, *, train):
+    bias = self.bias
     if self.norm == 'batch':
       # The norm takes the mean away, and the bias with it: its gradient is 0,
       # and Adam would make full steps of the rounding errors that are left.
       bias = jax.lax.stop_gradient(bias)
     x = x + bias.astype(self.dtype)
-    scale, shift = Normalisation(self.norm, self.axis_name, name='norm')(
-      x, train=train
-    )
+    scale, shift = self.normalisation(x, train=train)
     if self.modulated:
-      # Zero at the start: the network begins as if it were unconditioned.
-      change = nn.Dense(
-        2 * self.features,
-        kernel_init=nn.initializers.zeros,
-        name='modulation',
-      )(wish)
-      factor, offset = jnp.split(change, 2, axis=-1)
+      factor, offset = jnp.split(self.modulation(wish), 2, axis=-1)
       scale, shift = scale * (1 + factor), shift * (1 + factor) + offset
     scale, shift = scale[:, None, None, None], shift[:, None, None, None]
     x = nn.relu(x * scale + shift).astype(self.dtype)
-    # Whole channels: neighbouring voxels are too alike to drop one by one.
-    return nn.Dropout(
-      self.dropout, broadcast_dims=(1, 2, 3), deterministic=not train
-    )(x)
+    return self.drop(x, deterministic=not train)
 
 
 class UNet(nn.Module):
@@ -138,7 +164,7 @@ class UNet(nn.Module):
       spread before use; see `dvh_statistics`.
     norm: `batch` or `group` normalisation.
     dropout: rate of the deepest level, equation (7).
-    convolution: `lax`, `im2col` or `auto`.
+    convolution: form of the convolution.
     axis_name: mapped axis that batch statistics are averaged over.
     dtype: of the computation; parameters are float32.
   """
@@ -165,32 +191,42 @@ class UNet(nn.Module):
     # A kernel of 3 needs more than the 2x2x1 or 1x1x1 voxels of the last two.
     kernels = [3] * (levels - 1) + [1] * 2
 
-    def block(name: str, level: int, features: int, modulated: bool):
+    def block(name: str, level: int, inputs: int, features: int, **fields):
       rate = schedules.dropout_rate(level + 1, levels, self.dropout)
+      layer = functools.partial(
+        ConvLayer,
+        features=features,
+        kernel_size=kernels[level],
+        dropout=rate,
+        norm=self.norm,
+        convolution=self.convolution,
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        modulated=film and name.startswith('decoder'),
+      )
       return [
-        ConvLayer(
-          features=features,
-          kernel_size=kernels[level],
-          dropout=rate,
-          norm=self.norm,
-          modulated=modulated,
-          convolution=self.convolution,
-          axis_name=self.axis_name,
-          dtype=self.dtype,
-          name=f'{name}_{half}',
-        )
-        for half in 'ab'
+        layer(channels=inputs, name=f'{name}_a', **fields),
+        layer(channels=features, name=f'{name}_b'),
       ]
 
     film = self.conditioning == 'film'
+    structures, points = self.dvh_shape
     self.encoder = [
-      block(f'encoder_{i}', i, c, False) for i, c in enumerate(channels)
+      block(f'encoder_{i}', i, inputs, c)
+      for i, (inputs, c) in enumerate(zip([structures, *channels], channels))
     ]
-    self.bottleneck = block('bottleneck', levels, self.max_channels, False)
+    self.bottleneck = block(
+      'bottleneck', levels, channels[-1], self.max_channels
+    )
+    wish = structures * points if self.conditioning == 'bottleneck' else 0
+    below = [*channels[1:], self.max_channels + wish]
     self.decoder = [
-      block(f'decoder_{i}', i, c, film) for i, c in enumerate(channels)
+      block(f'decoder_{i}', i, up + c, c, skip_channels=c)
+      for i, (up, c) in enumerate(zip(below, channels))
     ]
-    self.dose = nn.Dense(1, kernel_init=nn.initializers.he_normal())
+    # Zero at the start: a first dose far off would fill Adam's memory of squared
+    # gradients, which lasts for a thousand updates.
+    self.dose = nn.Dense(1, kernel_init=nn.initializers.zeros)
     if self.conditioning != 'none':
       # The training set's mean and spread, set once before the first update:
       # not trained, but part of the model wherever it goes.
@@ -211,15 +247,17 @@ class UNet(nn.Module):
       train: whether dropout acts and batch statistics are of this batch.
 
     Returns:
-      The skip connections from full size down, and the `[B, 1, 1, 1, C]`
-      bottleneck.
+      What the skip connections add to the decoder's levels, from full size
+      down, and the `[B, 1, 1, 1, C]` bottleneck.
     """
     x = masks.astype(self.dtype)
     skips = []
-    for window, layers in zip(self.windows, self.encoder):
+    for window, layers, (merging, _) in zip(
+      self.windows, self.encoder, self.decoder
+    ):
       for layer in layers:
         x = layer(x, None, train=train)
-      skips.append(x)
+      skips.append(merging.skip(x))
       x = max_pool(x, window)
     for layer in self.bottleneck:
       x = layer(x, None, train=train)
@@ -251,10 +289,9 @@ class UNet(nn.Module):
       for layer in self.wish_layers:
         wish = nn.relu(layer(wish))
     levels = list(zip(self.windows, skips, self.decoder))
-    for window, skip, layers in reversed(levels):
-      x = jnp.concatenate([upsample(x, window), skip], axis=-1)
-      for layer in layers:
-        x = layer(x, wish, train=train)
+    for window, skip, (merging, last) in reversed(levels):
+      x = merging.merge(x, skip, window, wish, train=train)
+      x = last(x, wish, train=train)
     return self.dose(x)[..., 0].astype(jnp.float32)
 
   def _concatenate(self, x: jax.Array, wish: jax.Array) -> jax.Array:

@@ -15,6 +15,8 @@ INSTRUCTION_SETS = ('avx512', 'avx2', 'generic')
 _HANDLERS = {
   'convolution': 'DvhflaxConvolution',
   'convolution_weight_gradient': 'DvhflaxConvolutionWeightGradient',
+  'interleave': 'DvhflaxInterleave',
+  'deinterleave': 'DvhflaxDeinterleave',
 }
 
 
@@ -28,7 +30,7 @@ def target(kernel: str, instruction_set: str | None = None) -> str:
   """Name under which XLA knows a kernel.
 
   Args:
-    kernel: `convolution` or `convolution_weight_gradient`.
+    kernel: a key of `_HANDLERS`.
     instruction_set: one of `available()`, by default the best.
 
   Raises:

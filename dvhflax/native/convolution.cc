@@ -1,32 +1,31 @@
-// 3x3x3 convolution with zero padding for CPUs: forward, gradient to the
+// Convolution with K = 3 or 2 taps an axis for CPUs: forward, gradient to the
 // input, gradient to the weights. float32, channels last.
 //
-//   x [N, D, H, W, Ci],  weights [3, 3, 3, Ci, Co],  y [N, D, H, W, Co]
+//   x [N, D, H, W, Ci],  weights [K, K, K, Ci, Co],  y [N, D', H', W', Co]
 //
-// Every output row (n, d, h) is the sum over nine input rows (the taps along
-// D and H), each convolved along W by three taps. A tile of T voxels times V
+// with P zeros before and after each axis of x, so D' = D + 2 P - K + 1: P = 1
+// keeps the grid of K = 3. K = 2 serves the convolution of an upsampled x.
+//
+// Every output row (n, d, h) is the sum over K^2 input rows (the taps along
+// D and H), each convolved along W by K taps. A tile of T voxels times V
 // vectors of output channels stays in registers while the rows stream by; one
-// broadcast input value serves the three taps along W.
+// broadcast input value serves the K taps along W.
 //
 // The work is cut by the shapes alone and each sum has one fixed order, so the
 // same input gives the same bits whatever the number and timing of threads.
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <cstdint>
 #include <cstring>
-#include <functional>
-#include <memory>
-#include <mutex>
 #include <vector>
 
+#include "parallel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
 
+using dvhflax::Index;
+using dvhflax::Parallel;
 namespace ffi = xla::ffi;
-using Index = std::int64_t;
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;  // 32 registers
@@ -68,73 +67,43 @@ inline Vector<L> LoadFirst(const float* from, Index count) {
   return Load<L>(lanes);
 }
 
+// D, H and W of x, and of y as `to_d`, `to_h` and `to_w`.
 struct Shape {
-  Index n, d, h, w, in, out;
+  Index n, d, h, w, to_d, to_h, to_w, padding, in, out;
 };
-
-// Runs task(0) ... task(tasks - 1) on XLA's threads and on the caller's. A
-// worker that starts late finds nothing left to do and the caller takes what
-// nobody has taken, so that waiting here cannot deadlock.
-template <class Task>
-void Parallel(ffi::ThreadPool& pool, Index tasks, Task task) {
-  struct State {
-    State(Index tasks, Task task) : tasks(tasks), task(std::move(task)) {}
-    const Index tasks;
-    Task task;
-    std::atomic<Index> next{0}, done{0};
-    std::mutex mutex;
-    std::condition_variable all_done;
-  };
-  auto state = std::make_shared<State>(tasks, std::move(task));
-  auto work = [state] {
-    for (Index i; (i = state->next++) < state->tasks;) {
-      state->task(i);
-      if (++state->done == state->tasks) {
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->all_done.notify_all();
-      }
-    }
-  };
-  const Index workers = std::min<Index>(pool.num_threads(), tasks);
-  for (Index i = 1; i < workers; ++i) {
-    pool.Schedule(std::function<void()>(work));
-  }
-  work();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->all_done.wait(lock, [&] { return state->done == state->tasks; });
-}
 
 // ---------------------------------------------------------------- forward
 
-// Nine input rows with a zero voxel at either end; null where a row lies
-// outside of the grid.
-using Rows = const float* [9];
+// K^2 input rows with their zeros at either end; null where a row lies outside
+// of the grid.
+template <int K>
+using Rows = const float* [K * K];
 
 // y[t, v] of T voxels from `voxel` on and V vectors of output channels.
-// `weights` are packed [27][Ci][V * L].
-template <int L, int V, int T>
-inline void ForwardTile(const Rows& rows, Index voxel, Index in,
+// `weights` are packed [K^3][Ci][V * L].
+template <int K, int L, int V, int T>
+inline void ForwardTile(const Rows<K>& rows, Index voxel, Index in,
                         const float* weights, float* y, Index out,
                         Index valid) {
   Vector<L> sum[T][V] = {};
   const Index tap = in * V * L;
-  for (int r = 0; r < 9; ++r) {
+  for (int r = 0; r < K * K; ++r) {
     if (rows[r] == nullptr) continue;
     const float* x = rows[r] + voxel * in;
-    const float* packed = weights + 3 * r * tap;
+    const float* packed = weights + K * r * tap;
     for (Index c = 0; c < in; ++c, packed += V * L) {
-      Vector<L> weight[3][V];
-      for (int k = 0; k < 3; ++k) {
+      Vector<L> weight[K][V];
+      for (int k = 0; k < K; ++k) {
         for (int v = 0; v < V; ++v) {
           weight[k][v] = Load<L>(packed + k * tap + v * L);
         }
       }
-      // Input voxel u feeds outputs u, u - 1 and u - 2.
+      // Input voxel u feeds outputs u, u - 1, ... u - K + 1.
 #pragma GCC unroll 32
-      for (int u = 0; u < T + 2; ++u) {
+      for (int u = 0; u < T + K - 1; ++u) {
         const Vector<L> value = Vector<L>{} + x[u * in + c];
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) {
+        for (int k = 0; k < K; ++k) {
           if (u - k < 0 || u - k >= T) continue;
 #pragma GCC unroll 4
           for (int v = 0; v < V; ++v) sum[u - k][v] += value * weight[k][v];
@@ -154,39 +123,40 @@ inline void ForwardTile(const Rows& rows, Index voxel, Index in,
   }
 }
 
-// Voxels of a tile: the sums, the weights of three taps and one input value
-// share the registers.
-constexpr int TileVoxels(int vectors) {
-  const int voxels = (kRegisters - 1) / vectors - 3;
+// Voxels of a tile: the sums, the weights of K taps and one input value share
+// the registers.
+constexpr int TileVoxels(int taps, int vectors) {
+  const int voxels = (kRegisters - 1) / vectors - taps;
   return voxels >= 16 ? 16 : voxels >= 12 ? 12 : voxels >= 8 ? 8
          : voxels >= 4 ? 4 : voxels >= 2 ? 2 : 1;
 }
 
 // Tiles of T voxels, then ever smaller ones for what is left of the row.
-template <int L, int V, int T>
-void ForwardRow(const Rows& rows, Index voxel, Index width, Index in,
+template <int K, int L, int V, int T>
+void ForwardRow(const Rows<K>& rows, Index voxel, Index width, Index in,
                 const float* weights, float* y, Index out, Index valid) {
   for (; voxel + T <= width; voxel += T) {
-    ForwardTile<L, V, T>(rows, voxel, in, weights, y + voxel * out, out, valid);
+    ForwardTile<K, L, V, T>(rows, voxel, in, weights, y + voxel * out, out, valid);
   }
   if constexpr (T > 1) {
     constexpr int kSmaller = T == 12 ? 8 : T / 2;
-    ForwardRow<L, V, kSmaller>(rows, voxel, width, in, weights, y, out, valid);
+    ForwardRow<K, L, V, kSmaller>(rows, voxel, width, in, weights, y, out,
+                                  valid);
   }
 }
 
-// Weights of output channels [first, first + block) as [27][Ci][block], zero
+// Weights of output channels [first, first + block) as [K^3][Ci][block], zero
 // beyond Co. Flipped: the convolution that takes gradients of y to x, whose
 // weights are those of the forward one reversed and transposed.
-void Pack(const float* weights, const Shape& s, Index first, Index block,
-          bool flipped, float* packed) {
-  for (Index k = 0; k < 27; ++k) {
+void Pack(const float* weights, Index taps, const Shape& s, Index first,
+          Index block, bool flipped, float* packed) {
+  for (Index k = 0; k < taps; ++k) {
     for (Index c = 0; c < s.in; ++c) {
       for (Index o = 0; o < block; ++o) {
         const Index out = first + o;
         float value = 0;
         if (out < s.out) {
-          value = flipped ? weights[((26 - k) * s.out + out) * s.in + c]
+          value = flipped ? weights[((taps - 1 - k) * s.out + out) * s.in + c]
                           : weights[(k * s.in + c) * s.out + out];
         }
         *packed++ = value;
@@ -195,84 +165,93 @@ void Pack(const float* weights, const Shape& s, Index first, Index block,
   }
 }
 
-template <int L, int V>
+template <int K, int L, int V>
 void Forward(ffi::ThreadPool& pool, const Shape& s, const float* x,
              const float* weights, bool flipped, float* y) {
   constexpr Index kBlock = L * V;
   const Index blocks = (s.out + kBlock - 1) / kBlock;
-  const Index packed_size = 27 * s.in * kBlock;
+  constexpr Index kTaps = K * K * K;
+  const Index packed_size = kTaps * s.in * kBlock;
   std::vector<float> packed(blocks * packed_size);
   Parallel(pool, blocks, [&](Index b) {
-    Pack(weights, s, b * kBlock, kBlock, flipped, &packed[b * packed_size]);
+    Pack(weights, kTaps, s, b * kBlock, kBlock, flipped,
+         &packed[b * packed_size]);
   });
 
   // A task copies the input rows of `high` output rows once, with their zero
   // borders, into a buffer that fits the second-level cache.
-  const Index high = std::min<Index>(s.h, 8);
-  const Index strips = (s.h + high - 1) / high;
-  const Index padded_row = (s.w + 2) * s.in;
-  Parallel(pool, s.n * s.d * strips * blocks, [&](Index task) {
+  const Index high = std::min<Index>(s.to_h, 8);
+  const Index strips = (s.to_h + high - 1) / high;
+  const Index border = s.padding * s.in;
+  const Index padded_row = s.w * s.in + 2 * border;
+  Parallel(pool, s.n * s.to_d * strips * blocks, [&](Index task) {
     const Index block = task % blocks;
     const Index first = task / blocks % strips * high;
-    const Index d = task / blocks / strips % s.d;
-    const Index n = task / blocks / strips / s.d;
-    const Index last = std::min(s.h, first + high);
+    const Index d = task / blocks / strips % s.to_d;
+    const Index n = task / blocks / strips / s.to_d;
+    const Index last = std::min(s.to_h, first + high);
     static thread_local std::vector<float> buffer;
-    buffer.resize(3 * (high + 2) * padded_row);
-    auto slot = [&](Index i, Index h) {
-      return &buffer[(i * (high + 2) + h - first + 1) * padded_row];
+    buffer.resize(K * (high + K - 1) * padded_row);
+    // Row j above `first`, of the slice i above d, both less the padding.
+    auto slot = [&](Index i, Index j) {
+      return &buffer[(i * (high + K - 1) + j) * padded_row];
     };
-    auto inside = [&](Index i, Index h) {
-      return d + i >= 1 && d + i <= s.d && h >= 0 && h < s.h;
+    auto inside = [&](Index i, Index j) {
+      const Index from_d = d + i - s.padding, from_h = first + j - s.padding;
+      return from_d >= 0 && from_d < s.d && from_h >= 0 && from_h < s.h;
     };
-    for (Index i = 0; i < 3; ++i) {
-      for (Index h = first - 1; h <= last; ++h) {
-        if (!inside(i, h)) continue;
-        float* to = slot(i, h);
-        const float* from =
-            x + ((n * s.d + d + i - 1) * s.h + h) * s.w * s.in;
-        std::fill_n(to, s.in, 0.f);
-        std::memcpy(to + s.in, from, sizeof(float) * s.w * s.in);
-        std::fill_n(to + (s.w + 1) * s.in, s.in, 0.f);
+    for (Index i = 0; i < K; ++i) {
+      for (Index j = 0; j < last - first + K - 1; ++j) {
+        if (!inside(i, j)) continue;
+        float* to = slot(i, j);
+        const Index row = (n * s.d + d + i - s.padding) * s.h + first + j;
+        const float* from = x + (row - s.padding) * s.w * s.in;
+        std::fill_n(to, border, 0.f);
+        std::memcpy(to + border, from, sizeof(float) * s.w * s.in);
+        std::fill_n(to + border + s.w * s.in, border, 0.f);
       }
     }
     const Index valid = s.out - block * kBlock;
     for (Index h = first; h < last; ++h) {
-      Rows rows;
-      for (Index r = 0; r < 9; ++r) {
-        const Index i = r / 3, row = h + r % 3 - 1;
-        rows[r] = inside(i, row) ? slot(i, row) : nullptr;
+      Rows<K> rows;
+      for (Index r = 0; r < K * K; ++r) {
+        const Index i = r / K, j = h - first + r % K;
+        rows[r] = inside(i, j) ? slot(i, j) : nullptr;
       }
-      float* to = y + ((n * s.d + d) * s.h + h) * s.w * s.out + block * kBlock;
-      ForwardRow<L, V, TileVoxels(V)>(rows, 0, s.w, s.in,
-                                      &packed[block * packed_size], to, s.out,
-                                      valid);
+      const Index row = (n * s.to_d + d) * s.to_h + h;
+      float* to = y + row * s.to_w * s.out + block * kBlock;
+      ForwardRow<K, L, V, TileVoxels(K, V)>(rows, 0, s.to_w, s.in,
+                                            &packed[block * packed_size], to,
+                                            s.out, valid);
     }
   });
 }
 
+template <int K>
 void Convolve(ffi::ThreadPool& pool, const Shape& s, const float* x,
               const float* weights, bool flipped, float* y) {
   if constexpr (kLanes == 16) {
     // Half vectors waste nothing on eight channels.
-    if (s.out <= 8) return Forward<8, 1>(pool, s, x, weights, flipped, y);
+    if (s.out <= 8) {
+      return Forward<K, 8, 1>(pool, s, x, weights, flipped, y);
+    }
     if (s.out > 32 && s.w <= 4) {
-      return Forward<16, 4>(pool, s, x, weights, flipped, y);
+      return Forward<K, 16, 4>(pool, s, x, weights, flipped, y);
     }
   }
   if (s.out <= kLanes) {
-    Forward<kLanes, 1>(pool, s, x, weights, flipped, y);
+    Forward<K, kLanes, 1>(pool, s, x, weights, flipped, y);
   } else {
-    Forward<kLanes, 2>(pool, s, x, weights, flipped, y);
+    Forward<K, kLanes, 2>(pool, s, x, weights, flipped, y);
   }
 }
 
 // -------------------------------------------------------- weight gradient
 
-// Adds to sums[k][t][v] = sum over w of x[w + k - 1, t] * dy[w, v], for T input
-// channels, V vectors of output channels and the three taps along W, over
-// `rows` rows. `sums` is [3][Ci][Co], dense.
-template <int L, int V, int T>
+// Adds to sums[k][t][v] = sum over w of x[w + k - P, t] * dy[w, v], for T input
+// channels, V vectors of output channels and the K taps along W, over `rows`
+// rows. `sums` is [K][Ci][Co], dense.
+template <int K, int L, int V, int T>
 inline void GradientTile(const float* x, const float* dy, Index rows,
                          const Shape& s, Index valid, float* sums) {
   const Index tap = s.in * s.out;
@@ -282,8 +261,8 @@ inline void GradientTile(const float* x, const float* dy, Index rows,
     return v * L < valid ? LoadFirst<L>(from + v * L, valid - v * L)
                          : Vector<L>{};
   };
-  Vector<L> sum[3][T][V];
-  for (int k = 0; k < 3; ++k) {
+  Vector<L> sum[K][T][V];
+  for (int k = 0; k < K; ++k) {
     for (int t = 0; t < T; ++t) {
       for (int v = 0; v < V; ++v) {
         sum[k][t][v] = load(sums + k * tap + t * s.out, v);
@@ -292,35 +271,35 @@ inline void GradientTile(const float* x, const float* dy, Index rows,
   }
   for (Index h = 0; h < rows; ++h) {
     const float* from = x + h * s.w * s.in;
-    const float* gradient = dy + h * s.w * s.out;
-    // dy right of, at and left of the input voxel: taps 0, 1 and 2.
-    Vector<L> right[V], here[V], left[V];
-    for (int v = 0; v < V; ++v) {
-      left[v] = Vector<L>{};
-      here[v] = load(gradient, v);
-    }
-    for (Index w = 0; w < s.w; ++w, from += s.in) {
-      gradient += s.out;
-      for (int v = 0; v < V; ++v) {
-        right[v] = w + 1 < s.w ? load(gradient, v) : Vector<L>{};
+    const float* gradient = dy + h * s.to_w * s.out;
+    // The dy that taps 0, 1, ... bring the input voxel to: w + P, w + P - 1...
+    Vector<L> window[K][V] = {};
+    Index next = 0;
+    auto advance = [&] {
+      for (int k = K - 1; k > 0; --k) {
+        for (int v = 0; v < V; ++v) window[k][v] = window[k - 1][v];
       }
+      for (int v = 0; v < V; ++v) {
+        window[0][v] =
+            next < s.to_w ? load(gradient + next * s.out, v) : Vector<L>{};
+      }
+      ++next;
+    };
+    for (Index p = 0; p < s.padding; ++p) advance();
+    for (Index w = 0; w < s.w; ++w, from += s.in) {
+      advance();
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
         const Vector<L> value = Vector<L>{} + from[t];
+#pragma GCC unroll 3
+        for (int k = 0; k < K; ++k) {
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-          sum[0][t][v] += value * right[v];
-          sum[1][t][v] += value * here[v];
-          sum[2][t][v] += value * left[v];
+          for (int v = 0; v < V; ++v) sum[k][t][v] += value * window[k][v];
         }
-      }
-      for (int v = 0; v < V; ++v) {
-        left[v] = here[v];
-        here[v] = right[v];
       }
     }
   }
-  for (int k = 0; k < 3; ++k) {
+  for (int k = 0; k < K; ++k) {
     for (int t = 0; t < T; ++t) {
       for (int v = 0; v < V; ++v) {
         float* to = sums + k * tap + t * s.out + v * L;
@@ -334,73 +313,77 @@ inline void GradientTile(const float* x, const float* dy, Index rows,
   }
 }
 
-template <int L, int V, int T>
+template <int K, int L, int V, int T>
 void GradientChannels(const float* x, const float* dy, Index rows,
                       const Shape& s, Index valid, Index channel, Index end,
                       float* sums) {
   for (; channel + T <= end; channel += T) {
-    GradientTile<L, V, T>(x + channel, dy, rows, s, valid,
-                          sums + channel * s.out);
+    GradientTile<K, L, V, T>(x + channel, dy, rows, s, valid,
+                             sums + channel * s.out);
   }
   if constexpr (T > 1) {
-    GradientChannels<L, V, T / 2>(x, dy, rows, s, valid, channel, end, sums);
+    GradientChannels<K, L, V, T / 2>(x, dy, rows, s, valid, channel, end,
+                                     sums);
   }
 }
 
 // Taps [first_tap, last_tap) along D and H, input channels [channel, end), of
-// output rows [first, last) of slice (n, d). `sums` is [3, 3, 3, Ci, Co].
+// output rows [first, last) of slice (n, d). `sums` is [K, K, K, Ci, Co].
+template <int K>
 void GradientStrip(const Shape& s, const float* x, const float* dy, Index n,
                    Index d, Index first, Index last, Index first_tap,
                    Index last_tap, Index channel, Index end, float* sums) {
   for (Index r = first_tap; r < last_tap; ++r) {
-    const Index from_d = d + r / 3 - 1, shift = r % 3 - 1;
+    const Index from_d = d + r / K - s.padding, shift = r % K - s.padding;
     if (from_d < 0 || from_d >= s.d) continue;
     const Index begin = std::max(first, -shift);
     const Index rows = std::min(last, s.h - shift) - begin;
     if (rows <= 0) continue;
     const float* in = x + ((n * s.d + from_d) * s.h + begin + shift) * s.w * s.in;
-    const float* out = dy + ((n * s.d + d) * s.h + begin) * s.w * s.out;
-    float* to = sums + r * 3 * s.in * s.out;
+    const float* out =
+        dy + ((n * s.to_d + d) * s.to_h + begin) * s.to_w * s.out;
+    float* to = sums + r * K * s.in * s.out;
     Index o = 0;
     if constexpr (kLanes == 16) {
       for (; o + 32 <= s.out; o += 32) {
-        GradientChannels<16, 2, 4>(in, out + o, rows, s, 32, channel, end,
+        GradientChannels<K, 16, 2, 4>(in, out + o, rows, s, 32, channel, end,
                                    to + o);
       }
     }
     constexpr int kChannels = kRegisters == 32 ? 8 : 4;
     for (; o + kLanes <= s.out; o += kLanes) {
-      GradientChannels<kLanes, 1, kChannels>(in, out + o, rows, s, kLanes,
+      GradientChannels<K, kLanes, 1, kChannels>(in, out + o, rows, s, kLanes,
                                              channel, end, to + o);
     }
     const Index rest = s.out - o;
     if (rest == 0) continue;
     if (kLanes == 16 && rest <= 8) {
-      GradientChannels<8, 1, kChannels>(in, out + o, rows, s, rest, channel,
+      GradientChannels<K, 8, 1, kChannels>(in, out + o, rows, s, rest, channel,
                                         end, to + o);
     } else {
-      GradientChannels<kLanes, 1, kChannels>(in, out + o, rows, s, rest,
+      GradientChannels<K, kLanes, 1, kChannels>(in, out + o, rows, s, rest,
                                              channel, end, to + o);
     }
   }
 }
 
+template <int K>
 void WeightGradient(ffi::ThreadPool& pool, const Shape& s, const float* x,
                     const float* dy, float* gradient) {
-  const Index size = 27 * s.in * s.out;
-  const Index voxels = s.n * s.d * s.h * s.w;
+  const Index size = K * K * K * s.in * s.out;
+  const Index voxels = s.n * s.to_d * s.to_h * s.to_w;
   if (voxels < 8192) {
     // Many weights, few voxels: each task owns some weights.
     constexpr Index kChannels = 32;
     const Index groups = (s.in + kChannels - 1) / kChannels;
     std::fill_n(gradient, size, 0.f);
-    Parallel(pool, 9 * groups, [&](Index task) {
+    Parallel(pool, K * K * groups, [&](Index task) {
       const Index tap = task / groups, channel = task % groups * kChannels;
       const Index end = std::min(s.in, channel + kChannels);
       for (Index n = 0; n < s.n; ++n) {
-        for (Index d = 0; d < s.d; ++d) {
-          GradientStrip(s, x, dy, n, d, 0, s.h, tap, tap + 1, channel, end,
-                        gradient);
+        for (Index d = 0; d < s.to_d; ++d) {
+          GradientStrip<K>(s, x, dy, n, d, 0, s.to_h, tap, tap + 1, channel,
+                           end, gradient);
         }
       }
     });
@@ -409,9 +392,9 @@ void WeightGradient(ffi::ThreadPool& pool, const Shape& s, const float* x,
   // Many voxels: each task sums over some rows into sums of its own, which are
   // then added in order. At most 64 of them and 64 MB.
   const Index strip = std::clamp<Index>(
-      16384 / (s.w * std::max(s.in, s.out)), 1, s.h);
-  const Index strips = (s.h + strip - 1) / strip;
-  const Index pieces = s.n * s.d * strips;
+      16384 / (s.to_w * std::max(s.in, s.out)), 1, s.to_h);
+  const Index strips = (s.to_h + strip - 1) / strip;
+  const Index pieces = s.n * s.to_d * strips;
   const Index tasks = std::min(
       pieces, std::clamp<Index>((Index{1} << 24) / size, 1, 64));
   std::vector<float> partial(tasks * size);
@@ -419,9 +402,9 @@ void WeightGradient(ffi::ThreadPool& pool, const Shape& s, const float* x,
     for (Index p = pieces * task / tasks; p < pieces * (task + 1) / tasks;
          ++p) {
       const Index first = p % strips * strip;
-      GradientStrip(s, x, dy, p / strips / s.d, p / strips % s.d, first,
-                    std::min(s.h, first + strip), 0, 9, 0, s.in,
-                    &partial[task * size]);
+      GradientStrip<K>(s, x, dy, p / strips / s.to_d, p / strips % s.to_d,
+                       first, std::min(s.to_h, first + strip), 0, K * K, 0,
+                       s.in, &partial[task * size]);
     }
   });
   const Index share = (size + 15) / 16;
@@ -455,28 +438,47 @@ bool Supported() {
 using Buffer = ffi::Buffer<ffi::F32>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
+using Sizes = ffi::Span<const Index>;
+
+// The shape of a convolution of `taps` taps, if there is such a one.
+bool MakeShape(Sizes in, Sizes out, Index taps, Index channels, Index features,
+               Shape* shape) {
+  if (in.size() != 5 || out.size() != 5 || in[0] != out[0] ||
+      in[4] != channels || out[4] != features || taps < 2 || taps > 3) {
+    return false;
+  }
+  const Index padding = (out[3] - in[3] + taps - 1) / 2;
+  for (int axis = 1; axis < 4; ++axis) {
+    if (out[axis] != in[axis] + 2 * padding - taps + 1) return false;
+  }
+  *shape = {in[0],  in[1],   in[2],    in[3],   out[1],
+            out[2], out[3], padding, channels, features};
+  return padding == 0 || padding == 1;
+}
+
 ffi::Error RunForward(ffi::ThreadPool pool, Buffer x, Buffer weights,
                       Result y, bool flipped) {
-  const auto in = x.dimensions(), out = y->dimensions();
   const auto k = weights.dimensions();
   const Index from = k[flipped ? 4 : 3], to = k[flipped ? 3 : 4];
-  if (in.size() != 5 || out.size() != 5 || in[4] != from || out[4] != to) {
-    return ffi::Error::InvalidArgument(
-        "convolution: x and weights differ in channels");
+  Shape shape;
+  if (!MakeShape(x.dimensions(), y->dimensions(), k[0], from, to, &shape)) {
+    return ffi::Error::InvalidArgument("convolution: shapes do not fit");
   }
-  Convolve(pool, {in[0], in[1], in[2], in[3], from, to}, x.typed_data(),
-           weights.typed_data(), flipped, y->typed_data());
+  (k[0] == 3 ? Convolve<3> : Convolve<2>)(pool, shape, x.typed_data(),
+                                          weights.typed_data(), flipped,
+                                          y->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error RunWeightGradient(ffi::ThreadPool pool, Buffer x, Buffer dy,
                              Result gradient) {
-  const auto in = x.dimensions(), out = dy.dimensions();
-  if (in.size() != 5 || out.size() != 5 || in[3] != out[3]) {
-    return ffi::Error::InvalidArgument("convolution: x and dy differ in shape");
+  const auto k = gradient->dimensions();
+  Shape shape;
+  if (!MakeShape(x.dimensions(), dy.dimensions(), k[0], k[3], k[4], &shape)) {
+    return ffi::Error::InvalidArgument("weight gradient: shapes do not fit");
   }
-  WeightGradient(pool, {in[0], in[1], in[2], in[3], in[4], out[4]},
-                 x.typed_data(), dy.typed_data(), gradient->typed_data());
+  (k[0] == 3 ? WeightGradient<3> : WeightGradient<2>)(
+      pool, shape, x.typed_data(), dy.typed_data(), gradient->typed_data());
   return ffi::Error::Success();
 }
 
