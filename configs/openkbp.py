@@ -29,8 +29,10 @@ def get_config(variant: str = ''):
   config.evaluation.wishes = 1
   config.model.conditioning = 'film'
   config.model.standardise_dvh = True
-  config.model.norm = 'group'
+  config.model.norm = 'mixed'
+  config.model.beams = 9
   config.loss.structure_weight = 1.0
+  config.loss.mean_dose_weight = 3.0
   if variant == 'small':
     config.epochs = 15
     config.cohort.path = 'cohorts/openkbp_small'

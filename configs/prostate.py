@@ -5,8 +5,8 @@
 
 Variants: none, the paper's own (97 patients, 128x128x64, 300 epochs);
 `anatomy`, its anatomy-only network; `small`, for a CPU with two cores, with
-the conditioning and the loss that make it answer the wish; `small_faithful`,
-the paper's at that size; `small_anatomy`, anatomy only.
+the conditioning, norm, inputs and loss that make it answer the wish;
+`small_faithful`, the paper's at that size; `small_anatomy`, anatomy only.
 """
 
 from dvhflax import config as config_lib
@@ -36,15 +36,22 @@ def get_config(variant: str = ''):
     config.model.dropout = 0.0
     config.model.conditioning = 'film'
     config.model.standardise_dvh = True
-    config.model.norm = 'group'
+    config.model.norm = 'mixed'
+    config.model.beams = 7
     config.data.mirrored_share = 0.5
     config.data.validation_wishes = 5
     config.evaluation.wishes = 20
   if variant == 'small_faithful':
-    paper = config_lib.default().model
-    for field in ('conditioning', 'standardise_dvh', 'norm', 'dropout'):
-      config.model[field] = paper[field]
-    config.loss = config_lib.default().loss
+    paper = config_lib.default()
+    for field in (
+      'conditioning',
+      'standardise_dvh',
+      'norm',
+      'beams',
+      'dropout',
+    ):
+      config.model[field] = paper.model[field]
+    config.loss = paper.loss
   if variant.endswith('anatomy'):
     config.model.conditioning = 'none'
   return config

@@ -54,13 +54,16 @@ def default() -> ml_collections.ConfigDict:
   model.conditioning = 'bottleneck'
   # Whether the DVH is standardised by the training set's mean and spread.
   model.standardise_dvh = False
-  # `batch` (synchronised over devices) or `group`.
+  # `batch` (synchronised over devices), `group`, or `mixed`: group norm on
+  # feature maps of at most 64 voxels, batch norm on the others.
   model.norm = 'batch'
   # Channels at full size; doubled a level, up to the maximum.
   model.base_channels = 16
   model.max_channels = 128
   # Dropout rate of the deepest level, equation (7).
   model.dropout = 0.2
+  # Coplanar beams whose open fields are one more input; 0: masks alone.
+  model.beams = 0
   # `native` (compiled, CPUs), `im2col` (pure JAX, CPUs), `lax` (XLA's own), or
   # `auto`, which picks the fastest there is.
   model.convolution = 'auto'
@@ -105,7 +108,7 @@ _CHOICES = {
   'cohort.source': ('simulated', 'openkbp'),
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
-  'model.norm': ('batch', 'group'),
+  'model.norm': ('batch', 'group', 'mixed'),
   'model.convolution': ('auto', 'native', 'im2col', 'lax'),
   'model.dtype': ('float32', 'bfloat16'),
 }
@@ -122,6 +125,7 @@ _LEAST = {
   'model.base_channels': 1,
   'model.max_channels': 1,
   'model.dropout': 0,
+  'model.beams': 0,
   'optimizer.learning_rate': 0,
   'optimizer.decay': 0,
   'loss.structure_weight': 0,

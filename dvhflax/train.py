@@ -4,7 +4,6 @@ import collections
 from collections.abc import Callable
 import dataclasses
 import functools
-import os
 import signal
 import sys
 import time
@@ -27,6 +26,7 @@ from dvhflax.history import History
 from dvhflax.losses import dose_loss
 from dvhflax.models.build import (
   build_unet,
+  data_item,
   dvh_statistics,
   initial_variables,
 )
@@ -344,7 +344,8 @@ def train(
   if config.max_steps:
     total = min(total, config.max_steps)
 
-  model = build_unet(config, len(cohort.structures), parallel.AXIS)
+  data = data_item(cohort)
+  model = build_unet(config, data, parallel.AXIS)
   schedule = inverse_time_decay(
     config.optimizer.learning_rate, config.optimizer.decay
   )
@@ -359,7 +360,7 @@ def train(
   checkpoints = Checkpoints(workdir, create=True)
   state = _resume(checkpoints, config, state, workdir)
   first = int(state.step)
-  run = _Run(config, _data_item(cohort), checkpoints)
+  run = _Run(config, data, checkpoints)
   history = History(workdir, first, write=jax.process_index() == 0)
   if first >= total:
     print(f'{workdir} is trained already: {first} updates')
@@ -440,13 +441,3 @@ def train(
   checkpoints.close()
   history.close()
   return state
-
-
-def _data_item(cohort: Cohort) -> dict[str, Any]:
-  """What a prediction must know of the data, for the checkpoint."""
-  return {
-    'structures': [dataclasses.asdict(s) for s in cohort.structures],
-    'dvh': dataclasses.asdict(cohort.dvh_spec),
-    'cohort': os.path.basename(os.path.normpath(cohort.path)),
-    'provenance': cohort.metadata.provenance,
-  }

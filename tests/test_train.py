@@ -15,7 +15,7 @@ import pytest
 from dvhflax import checkpoint as checkpoint_lib
 from dvhflax import errors, history, parallel
 from dvhflax.cohort.sampler import Reader, Sampler
-from dvhflax.models.build import build_unet, dvh_statistics
+from dvhflax.models.build import build_unet, data_item, dvh_statistics
 from dvhflax.train import create_state, make_train_step, train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -133,7 +133,7 @@ def test_non_finite_loss_names_step_rate_and_patients(config, cohort, tmp_path):
 
 
 def make_state(config, cohort):
-  model = build_unet(config, len(cohort.structures), parallel.AXIS)
+  model = build_unet(config, data_item(cohort), parallel.AXIS)
   # Plain gradient steps: Adam's first ones are of one length however small
   # the gradient, so the rounding of a gradient of 0 would decide their sign.
   tx = optax.sgd(0.1)

@@ -40,7 +40,7 @@ def test_impossible_grids(grid):
     pooling_plan(grid)
 
 
-@pytest.mark.parametrize('norm', ['batch', 'group'])
+@pytest.mark.parametrize('norm', ['batch', 'group', 'mixed'])
 @pytest.mark.parametrize('conditioning', ['bottleneck', 'film', 'none'])
 def test_every_conditioning_predicts_a_dose(conditioning, norm):
   model, variables, masks, wish = make(conditioning=conditioning, norm=norm)
@@ -63,6 +63,20 @@ def test_wish_has_a_gradient(conditioning):
     ).sum()
 
   assert np.abs(jax.grad(mean_dose)(wish)).max() > 0
+
+
+def test_mixed_norm_has_statistics_of_large_maps_only():
+  variables = make(norm='mixed')[1]
+  kept = {name[:9] for name in variables['batch_stats']}
+  assert kept == {'encoder_0', 'decoder_0'}  # 256 voxels; the next has 32
+
+
+def test_open_fields_are_an_input():
+  fields = {'beams': 7, 'targets': (2,), 'spacing_mm': (4.0, 4.0, 4.0)}
+  model, variables, masks, wish = make(**fields)
+  assert variables['params']['encoder_0_a']['kernel'].shape[3] == 3 + 1
+  dose = model.apply(variables, masks, wish, train=False)
+  assert np.isfinite(dose).all()
 
 
 def test_anatomy_only_ignores_the_wish():

@@ -1,5 +1,7 @@
 """The network of a configuration and of a checkpoint."""
 
+import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -8,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from dvhflax.checkpoint import Checkpoints
+from dvhflax.cohort.store import Cohort
 from dvhflax.models.unet import UNet
 
 # Added in quadrature to the spread of a DVH element: volume fractions that
@@ -15,28 +18,44 @@ from dvhflax.models.unet import UNet
 SPREAD_FLOOR = 0.02
 
 
+def data_item(cohort: Cohort) -> dict[str, Any]:
+  """What a network must know of its data; JSON, kept in the checkpoint."""
+  spacing = np.median([p.spacing_mm for p in cohort.patients], axis=0)
+  return {
+    'structures': [dataclasses.asdict(s) for s in cohort.structures],
+    'spacing_mm': spacing.tolist(),
+    'dvh': dataclasses.asdict(cohort.dvh_spec),
+    'cohort': os.path.basename(os.path.normpath(cohort.path)),
+    'provenance': cohort.metadata.provenance,
+  }
+
+
 def build_unet(
   config: ml_collections.ConfigDict,
-  structures: int,
+  data: dict[str, Any],
   axis_name: str | None = None,
 ) -> UNet:
   """The network that `config.model` describes.
 
   Args:
     config: see `config.py`.
-    structures: S, mask channels.
+    data: of `data_item`.
     axis_name: mapped axis to synchronise batch norm over.
   """
   model = config.model
+  structures = data['structures']
   return UNet(
     grid=tuple(config.cohort.grid),
-    dvh_shape=(structures, config.cohort.dvh_points),
+    dvh_shape=(len(structures), config.cohort.dvh_points),
     base_channels=model.base_channels,
     max_channels=model.max_channels,
     conditioning=model.conditioning,
     standardise_dvh=model.standardise_dvh,
     norm=model.norm,
     dropout=model.dropout,
+    beams=model.beams,
+    targets=tuple(i for i, s in enumerate(structures) if s['role'] == 'target'),
+    spacing_mm=tuple(data['spacing_mm']),
     convolution=model.convolution,
     axis_name=axis_name,
     dtype=jnp.dtype(model.dtype),
@@ -93,7 +112,7 @@ def restore(
   step = checkpoints.find(which)
   config = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
   data = checkpoints.json(step, 'data')
-  model = build_unet(config, len(data['structures']))
+  model = build_unet(config, data)
   target = jax.eval_shape(lambda: initial_variables(model, jax.random.key(0)))
   variables = checkpoints.restore(step, 'model', target)
   checkpoints.close()

@@ -12,11 +12,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-Norm = Literal['batch', 'group']
+Kind = Literal['batch', 'group']
+# `mixed`: batch norm where it has enough values, see `SMALL_MAP`.
+Norm = Literal['batch', 'group', 'mixed']
 
+# A feature map of so many voxels gives a batch of a few samples too few values
+# a channel: running statistics stray from those of the next batch.
+SMALL_MAP = 64
 GROUP_SIZE = 8
 _EPSILON = 1e-5
 _MOMENTUM = 0.9
+
+
+def kind_of(norm: Norm, voxels: int) -> Kind:
+  """The normalisation of a feature map of so many voxels."""
+  if norm != 'mixed':
+    return norm
+  return 'batch' if voxels > SMALL_MAP else 'group'
 
 
 class Normalisation(nn.Module):
@@ -29,7 +41,7 @@ class Normalisation(nn.Module):
     axis_name: mapped axis that batch statistics are averaged over.
   """
 
-  kind: Norm
+  kind: Kind
   axis_name: str | None
 
   @nn.compact

@@ -6,11 +6,13 @@ needs the decoder only: `encode` once, `decode` for every wish.
 
 from collections.abc import Sequence
 import functools
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dvhflax import errors, schedules
 from dvhflax.models.convolution import (
@@ -18,7 +20,8 @@ from dvhflax.models.convolution import (
   convolve,
   convolve_upsampled,
 )
-from dvhflax.models.norm import Norm, Normalisation
+from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of
+from dvhflax.models.open_fields import open_field_dose
 
 Conditioning = Literal['bottleneck', 'film', 'none']
 Features = tuple[tuple[jax.Array, ...], jax.Array]
@@ -80,7 +83,7 @@ class ConvLayer(nn.Module):
   features: int
   kernel_size: int
   dropout: float
-  norm: Norm
+  norm: Kind
   modulated: bool
   convolution: Convolution
   axis_name: str | None
@@ -162,8 +165,12 @@ class UNet(nn.Module):
       network of the workflow's first step.
     standardise_dvh: subtract the training set's mean DVH and divide by its
       spread before use; see `dvh_statistics`.
-    norm: `batch` or `group` normalisation.
+    norm: `batch`, `group`, or `mixed`, batch norm but on small feature maps.
     dropout: rate of the deepest level, equation (7).
+    beams: number of beams whose open fields are one more input, 0 for none;
+      see `open_fields`.
+    targets: mask channels of targets, for the open fields.
+    spacing_mm: voxel size, for the open fields.
     convolution: form of the convolution.
     axis_name: mapped axis that batch statistics are averaged over.
     dtype: of the computation; parameters are float32.
@@ -177,6 +184,9 @@ class UNet(nn.Module):
   standardise_dvh: bool = False
   norm: Norm = 'batch'
   dropout: float = 0.2
+  beams: int = 0
+  targets: tuple[int, ...] = ()
+  spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
   convolution: Convolution = 'auto'
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -191,6 +201,8 @@ class UNet(nn.Module):
     # A kernel of 3 needs more than the 2x2x1 or 1x1x1 voxels of the last two.
     kernels = [3] * (levels - 1) + [1] * 2
 
+    voxels = np.prod(self.grid) / np.cumprod([1, *map(math.prod, self.windows)])
+
     def block(name: str, level: int, inputs: int, features: int, **fields):
       rate = schedules.dropout_rate(level + 1, levels, self.dropout)
       layer = functools.partial(
@@ -198,7 +210,7 @@ class UNet(nn.Module):
         features=features,
         kernel_size=kernels[level],
         dropout=rate,
-        norm=self.norm,
+        norm=kind_of(self.norm, int(voxels[level])),
         convolution=self.convolution,
         axis_name=self.axis_name,
         dtype=self.dtype,
@@ -211,9 +223,10 @@ class UNet(nn.Module):
 
     film = self.conditioning == 'film'
     structures, points = self.dvh_shape
+    inputs = structures + (1 if self.beams else 0)
     self.encoder = [
-      block(f'encoder_{i}', i, inputs, c)
-      for i, (inputs, c) in enumerate(zip([structures, *channels], channels))
+      block(f'encoder_{i}', i, below, c)
+      for i, (below, c) in enumerate(zip([inputs, *channels], channels))
     ]
     self.bottleneck = block(
       'bottleneck', levels, channels[-1], self.max_channels
@@ -224,8 +237,8 @@ class UNet(nn.Module):
       block(f'decoder_{i}', i, up + c, c, skip_channels=c)
       for i, (up, c) in enumerate(zip(below, channels))
     ]
-    # Zero at the start: a first dose far off would fill Adam's memory of squared
-    # gradients, which lasts for a thousand updates.
+    # Zero at the start: a first dose far off would fill Adam's memory of
+    # squared gradients, which lasts for a thousand updates.
     self.dose = nn.Dense(1, kernel_init=nn.initializers.zeros)
     if self.conditioning != 'none':
       # The training set's mean and spread, set once before the first update:
@@ -251,6 +264,10 @@ class UNet(nn.Module):
       down, and the `[B, 1, 1, 1, C]` bottleneck.
     """
     x = masks.astype(self.dtype)
+    if self.beams:
+      target = masks[..., list(self.targets)].any(-1)
+      fields = open_field_dose(target, self.spacing_mm, self.beams)
+      x = jnp.concatenate([x, fields[..., None].astype(self.dtype)], axis=-1)
     skips = []
     for window, layers, (merging, _) in zip(
       self.windows, self.encoder, self.decoder
@@ -285,7 +302,10 @@ class UNet(nn.Module):
     if self.conditioning == 'bottleneck':
       x = self._concatenate(x, self._wish(desired_dvh))
     elif self.conditioning == 'film':
-      wish = self._wish(desired_dvh)
+      # Whether a wish asks for more or less than usual is for the anatomy to
+      # say.
+      anatomy = x[:, 0, 0, 0].astype(jnp.float32)
+      wish = jnp.concatenate([self._wish(desired_dvh), anatomy], axis=-1)
       for layer in self.wish_layers:
         wish = nn.relu(layer(wish))
     levels = list(zip(self.windows, skips, self.decoder))
