@@ -4,7 +4,7 @@ from collections.abc import Callable
 import sys
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from dvhflax import errors
 
@@ -32,6 +32,8 @@ def run(main: Callable[[list[str]], object]) -> None:
   """`absl.app.run`, with exit status 2 and one line for a UserError."""
 
   def guarded(argv):
+    # Else JAX tells which accelerators this machine does not have.
+    logging.set_verbosity(logging.WARNING)
     try:
       return main(argv)
     except errors.UserError as error:

@@ -30,7 +30,7 @@ from dvhflax.models.build import (
   dvh_statistics,
   initial_variables,
 )
-from dvhflax.models.convolution import resolve
+from dvhflax.models.convolution import describe
 from dvhflax.models.unet import UNet
 from dvhflax.schedules import inverse_time_decay
 
@@ -378,7 +378,7 @@ def train(
   print(
     f'{total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '
-    f'{resolve(config.model.convolution)}',
+    f'{describe(config.model.convolution)}',
     flush=True,
   )
   rng = jax.random.key(config.seed + 1)

@@ -27,6 +27,17 @@ def resolve(convolution: Convolution) -> Convolution:
   return 'native' if native.available() else 'im2col'
 
 
+def describe(convolution: Convolution) -> str:
+  """The form that is used, and what to do if a faster one is missing."""
+  form = resolve(convolution)
+  if convolution == 'auto' and form == 'im2col':
+    return (
+      'im2col (the compiled form, 3 times as fast, is missing here: pip '
+      'install -e . with a C++ compiler)'
+    )
+  return form
+
+
 def convolve(
   x: jax.Array, kernel: jax.Array, convolution: Convolution
 ) -> jax.Array:

@@ -1,0 +1,121 @@
+"""The paper's network in dvhflax; see run.py.
+
+python benchmarks/network.py train-FORM|predict-FORM|repredict-FORM B X Y Z
+python benchmarks/network.py convolution-FORM|gradient-FORM B X Y Z C F
+
+FORM is a form of the convolution, as in the configuration.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from measuring import answer
+import numpy as np
+import optax
+
+from dvhflax import parallel
+from dvhflax.models.build import initial_variables
+from dvhflax.models.convolution import convolve
+from dvhflax.models.unet import UNet
+from dvhflax.train import create_state, make_train_step
+
+STRUCTURES, POINTS = 4, 32
+
+
+def _inputs(batch, grid):
+  rng = np.random.default_rng(0)
+  masks = (rng.random((batch, *grid, STRUCTURES)) < 0.3).astype(np.uint8)
+  wish = rng.random((batch, STRUCTURES, POINTS)).astype(np.float32)
+  dose = rng.random((batch, *grid)).astype(np.float32)
+  return masks, wish, dose
+
+
+def _model(grid, form, **fields):
+  return UNet(
+    grid=grid, dvh_shape=(STRUCTURES, POINTS), convolution=form, **fields
+  )
+
+
+def train(form, batch, *grid):
+  """A whole update, as in training: loss, gradient, Adam."""
+  model = _model(grid, form, axis_name=parallel.AXIS)
+  tx = optax.adam(1e-3)
+  state = parallel.replicate(
+    lambda key: create_state(model, tx, {}, key), jax.random.key(0)
+  )
+  step = make_train_step(model, tx, 1000)
+  masks, wish, dose = _inputs(batch, grid)
+  inputs = parallel.shard({'masks': masks, 'desired_dvh': wish, 'dose': dose})
+
+  def call():
+    nonlocal state
+    state, loss = step(state, inputs, jax.random.key(1))
+    jax.block_until_ready((state, loss))
+
+  return call
+
+
+def predict(form, batch, *grid):
+  """Masks and a wish to a dose."""
+  model = _model(grid, form)
+  variables = initial_variables(model, jax.random.key(0))
+  masks, wish, _ = _inputs(batch, grid)
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  return lambda: apply(variables, masks, wish).block_until_ready()
+
+
+def repredict(form, batch, *grid):
+  """Another wish for the same masks: the encoder's result is kept."""
+  model = _model(grid, form)
+  variables = initial_variables(model, jax.random.key(0))
+  masks, wish, _ = _inputs(batch, grid)
+  encode = jax.jit(
+    functools.partial(model.apply, train=False, method=UNet.encode)
+  )
+  decode = jax.jit(
+    functools.partial(model.apply, train=False, method=UNet.decode)
+  )
+  features = jax.block_until_ready(encode(variables, masks))
+  return lambda: decode(variables, features, wish).block_until_ready()
+
+
+def _layer(batch, x, y, z, channels, features):
+  rng = np.random.default_rng(0)
+  draw = [
+    rng.standard_normal(shape).astype(np.float32)
+    for shape in (
+      (batch, x, y, z, channels),
+      (3, 3, 3, channels, features),
+      (batch, x, y, z, features),
+    )
+  ]
+  return map(jnp.asarray, draw)
+
+
+def convolution(form, *shape):
+  """One 3x3x3 layer."""
+  x, kernel, _ = _layer(*shape)
+  apply = jax.jit(lambda x, kernel: convolve(x, kernel, form))
+  return lambda: apply(x, kernel).block_until_ready()
+
+
+def gradient(form, *shape):
+  """One 3x3x3 layer's gradients to its input and its kernel."""
+  x, kernel, weight = _layer(*shape)
+
+  @jax.jit
+  def apply(x, kernel, weight):
+    return jax.vjp(lambda x, k: convolve(x, k, form), x, kernel)[1](weight)
+
+  return lambda: jax.block_until_ready(apply(x, kernel, weight))
+
+
+if __name__ == '__main__':
+  answer(
+    {
+      f'{case.__name__}-{form}': functools.partial(case, form)
+      for case in (train, predict, repredict, convolution, gradient)
+      for form in ('native', 'im2col', 'lax')
+    }
+  )

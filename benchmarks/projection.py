@@ -1,0 +1,46 @@
+"""Equation (4) in dvhflax, scipy and torch; see run.py.
+
+python benchmarks/projection.py dvhflax|scipy|torch B N
+
+One set of N plans for B wishes; or, for B = 3 and N = 10 as in training, a set
+for every wish.
+"""
+
+from measuring import answer
+import numpy as np
+
+ELEMENTS = 128
+
+
+def _inputs(wishes, plans):
+  rng = np.random.default_rng(0)
+  desired = rng.random((wishes, ELEMENTS), np.float32)
+  return desired, rng.random((plans, ELEMENTS), np.float32)
+
+
+def dvhflax(wishes, plans):
+  import jax.numpy as jnp
+
+  from dvhflax.projection import project
+
+  desired, pareto = map(jnp.asarray, _inputs(wishes, plans))
+  valid = jnp.ones((1, plans), bool)
+  return lambda: project(desired, pareto[None], valid).block_until_ready()
+
+
+def scipy(wishes, plans):
+  from scipy.spatial.distance import cdist
+
+  desired, pareto = _inputs(wishes, plans)
+  return lambda: cdist(desired, pareto, 'cityblock').argmin(1)
+
+
+def torch(wishes, plans):
+  import torch
+
+  desired, pareto = map(torch.from_numpy, _inputs(wishes, plans))
+  return lambda: torch.cdist(desired, pareto, p=1).argmin(1)
+
+
+if __name__ == '__main__':
+  answer({f.__name__: f for f in (dvhflax, scipy, torch)})
