@@ -22,6 +22,7 @@ setup(
       f'dvhflax.native._{name}',
       sources=[
         'dvhflax/native/convolution.cc',
+        'dvhflax/native/look_up.cc',
         'dvhflax/native/upsample.cc',
       ],
       depends=['dvhflax/native/parallel.h'],

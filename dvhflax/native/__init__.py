@@ -17,6 +17,7 @@ _HANDLERS = {
   'convolution_weight_gradient': 'DvhflaxConvolutionWeightGradient',
   'interleave': 'DvhflaxInterleave',
   'deinterleave': 'DvhflaxDeinterleave',
+  'look_up': 'DvhflaxLookUp',
 }
 
 

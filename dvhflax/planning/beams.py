@@ -17,7 +17,7 @@ from dvhflax.planning.grid import VoxelGrid
 # Beamlets per axis and active beamlets are rounded up to multiples of these,
 # so that patients share compiled programs.
 _LATTICE_MULTIPLE = 8
-_ACTIVE_MULTIPLE = 256
+_ACTIVE_MULTIPLE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Beamlets:
   def active(self) -> np.ndarray:
     """`[M]` indices of open beamlets in the flattened lattice, padded by -1.
 
-    M is a multiple of 256.
+    M is a multiple of 512.
     """
     index = np.flatnonzero(self.open)
     padding = -len(index) % _ACTIVE_MULTIPLE

@@ -17,6 +17,7 @@ from jax.scipy.ndimage import map_coordinates
 from jax.scipy.special import erf
 import numpy as np
 
+from dvhflax import native
 from dvhflax.planning.beams import Beamlets, beam_axes, project
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import DepthMaps
@@ -92,6 +93,7 @@ class Influence:
     lattice = lattice.at[:, arguments.pop('active')].set(fluence)
     maps = lattice[:, :-1].reshape(len(fluence), *self.beamlets.open.shape)
     dose = np.zeros((len(fluence), len(points)), np.float32)
+    compiled = jax.default_backend() == 'cpu' and bool(native.available())
     for beam in range(len(beams.angles)):
       blurred = _blur(
         maps[:, beam],
@@ -101,8 +103,9 @@ class Influence:
       )
       for rows, chunk in self._chunks(points):
         part = _look_up(
-          chunk, blurred, beam, half[0], half[1], **arguments, **self._static
-        )
+          chunk, blurred, beam, half[0], half[1], compiled=compiled,
+          **arguments, **self._static,
+        )  # fmt: skip
         dose[:, rows] += np.asarray(part)[: rows.stop - rows.start].T
     return dose
 
@@ -159,17 +162,17 @@ def _rows(
 
 @jax.jit
 def _blur(fluence, fine_x, fine_z, edges_x, edges_z, sigma):
-  """`[U, W, N, K]` of `[N, I, J]` fluences of one beam."""
+  """`[U, W, K, N]` of `[N, I, J]` fluences of one beam."""
   in_x = _profiles(fine_x, edges_x, sigma)
   in_z = _profiles(fine_z, edges_z, sigma)
   half = jnp.einsum('uki,nij->kunj', in_x, fluence)
-  return jnp.einsum('kunj,wkj->uwnk', half, in_z)
+  return jnp.einsum('kunj,wkj->uwkn', half, in_z)
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@functools.partial(jax.jit, static_argnames=(*_STATIC, 'compiled'))
 def _look_up(
   points, blurred, beam, half_x, half_z, *, depth, first, step, across, along,
-  weights, sigma, sad, depth_step,
+  weights, sigma, sad, depth_step, compiled,
 ):  # fmt: skip
   """`[V, N]` dose of one beam."""
   x, z, w = _geometry(
@@ -178,11 +181,18 @@ def _look_up(
   )  # fmt: skip
   u, v = (x + half_x) / _FINE_MM, (z + half_z) / _FINE_MM
   i, j = u.astype(jnp.int32), v.astype(jnp.int32)
-  a, b = (u - i)[:, None, None], (v - j)[:, None, None]
-  value = (
-    blurred[i, j] * (1 - a) * (1 - b)
-    + blurred[i + 1, j] * a * (1 - b)
-    + blurred[i, j + 1] * (1 - a) * b
-    + blurred[i + 1, j + 1] * a * b
+  a, b = u - i, v - j
+  shares = ((1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b)
+  width = blurred.shape[1]
+  table = blurred.reshape(-1, *blurred.shape[2:])
+  row = i * width + j
+  if compiled:
+    return jax.ffi.ffi_call(
+      native.target('look_up'),
+      jax.ShapeDtypeStruct((len(points), table.shape[-1]), jnp.float32),
+    )(table, row, jnp.stack(shares, -1), w, across=width)
+  value = sum(
+    table[row + offset] * share[:, None, None]
+    for offset, share in zip((0, 1, width, width + 1), shares)
   )
-  return (value * w[:, None]).sum(-1)
+  return (value * w[..., None]).sum(1)

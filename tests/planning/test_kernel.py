@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from dvhflax import native
 from dvhflax.planning.beams import Beamlets, project
 from dvhflax.planning.fluence import adjoint, dose
 from dvhflax.planning.grid import VoxelGrid
@@ -79,7 +80,12 @@ def test_row_equals_a_plain_sum_over_gaussians():
   np.testing.assert_allclose(ours, expected, atol=0.01 * expected.max())
 
 
-def test_full_dose_agrees_with_the_rows():
+@pytest.mark.parametrize('compiled', [False, True])
+def test_full_dose_agrees_with_the_rows(compiled, monkeypatch):
+  if not compiled:
+    monkeypatch.setattr(native, 'available', tuple)
+  elif not native.available():
+    pytest.skip('not compiled')
   influence, beamlets = square_field(100.0, 60.0)
   rng = np.random.default_rng(0)
   points = rng.uniform((-60, -150, -60), (60, 100, 60), (500, 3))

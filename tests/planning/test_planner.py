@@ -155,6 +155,24 @@ def test_gradient_is_that_of_the_weighted_sum():
   assert finite == pytest.approx(float((gradient * direction).sum()), rel=2e-2)
 
 
+def test_gradient_in_blocks_is_the_adjoint_of_the_whole():
+  objectives, weights, dose, rng = small_problem()
+  weights = weights[:, :-1]
+  voxels = dose.shape[1] - dose.shape[1] % fluence_lib.BLOCK
+  objectives = objectives.replace(
+    share=objectives.share[:, :voxels],
+    threshold=objectives.threshold[:, :voxels],
+  )
+  matrix = jnp.asarray(rng.random((voxels, 20)), jnp.float32)
+  fluence = jnp.asarray(rng.random((3, 20)), jnp.float32)
+  whole = objectives.gradient(fluence_lib.dose(fluence, matrix), weights)
+  np.testing.assert_allclose(
+    fluence_lib.weighted_gradient(fluence, matrix, objectives, weights),
+    fluence_lib.adjoint(whole, matrix),
+    rtol=1e-4,
+  )
+
+
 def test_solution_satisfies_the_optimality_conditions():
   objectives, weights, dose, rng = small_problem()
   matrix = rng.random((dose.shape[1], 20)).astype(np.float32) ** 4
