@@ -6,6 +6,7 @@ non-negative D and curvature h, D^T diag(h) D is at most
 diag(D^T (h * D 1)).
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -90,7 +91,7 @@ def weighted_gradient(
 
   def add_block(slope, block):
     rows, share, threshold = block
-    part = objectives.replace(share=share, threshold=threshold)
+    part = dataclasses.replace(objectives, share=share, threshold=threshold)
     gradient = part.gradient(dose(fluence, rows), weights)
     return slope + adjoint(gradient, rows), None
 
@@ -135,7 +136,8 @@ def optimise(
   # Rows of no influence on voxels that no objective counts.
   padding = ((0, 0), (0, -len(influence) % BLOCK))
   influence = jnp.pad(influence, padding[::-1])
-  objectives = objectives.replace(
+  objectives = dataclasses.replace(
+    objectives,
     share=jnp.pad(objectives.share, padding),
     threshold=jnp.pad(objectives.threshold, padding),
   )

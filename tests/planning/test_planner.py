@@ -159,7 +159,8 @@ def test_gradient_in_blocks_is_the_adjoint_of_the_whole():
   objectives, weights, dose, rng = small_problem()
   weights = weights[:, :-1]
   voxels = dose.shape[1] - dose.shape[1] % fluence_lib.BLOCK
-  objectives = objectives.replace(
+  objectives = dataclasses.replace(
+    objectives,
     share=objectives.share[:, :voxels],
     threshold=objectives.threshold[:, :voxels],
   )
