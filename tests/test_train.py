@@ -206,7 +206,9 @@ def assert_close(ours, output):
 # Computed in float64: the tiny grid leaves batch norm 8 values a channel at
 # the bottom, where a float32 gradient has few digits on any number of devices,
 # and Adam's first steps are of one length however small the gradient.
-NORMS = pytest.mark.parametrize('norm', ['mixed', 'batch'])
+NORMS = pytest.mark.parametrize(
+  'norm', ['mixed', pytest.param('batch', marks=pytest.mark.slow)]
+)
 
 
 def load(output):
