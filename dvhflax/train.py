@@ -280,17 +280,15 @@ _CHANGEABLE = (
 )
 
 
-def _resume(
-  checkpoints: Checkpoints,
-  config: ml_collections.ConfigDict,
-  state: TrainState,
-  workdir: str,
-) -> TrainState:
-  """The state as last saved, or as given if nothing is saved yet."""
-  step = checkpoints.latest
-  if step is None:
-    return state
-  saved = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
+def _check_same_run(
+  checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str
+) -> None:
+  """Raises a CheckpointError if the workdir's run has another config."""
+  if checkpoints.latest is None:
+    return
+  saved = ml_collections.ConfigDict(
+    checkpoints.json(checkpoints.latest, 'config')
+  )
   saved, wanted = config_lib.flatten(saved), config_lib.flatten(config)
   for key in sorted(wanted):
     if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
@@ -298,6 +296,13 @@ def _resume(
         f'{workdir} was trained with {key}={saved.get(key)!r}, now '
         f'{wanted[key]!r}: use another --workdir or the former value'
       )
+
+
+def _resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+  """The state as last saved, or as given if nothing is saved yet."""
+  step = checkpoints.latest
+  if step is None:
+    return state
   model = checkpoints.restore(step, 'model', state.model)
   train = checkpoints.restore(
     step,
@@ -332,6 +337,8 @@ def train(
     SystemExit: after SIGTERM or Ctrl-C, once the state is saved.
   """
   parallel.check_batch_size(config.batch_size, 'batch_size')
+  checkpoints = Checkpoints(workdir, create=True)
+  _check_same_run(checkpoints, config, workdir)
   batch_size = config.batch_size
   options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
   sampler = Sampler(
@@ -357,8 +364,7 @@ def train(
     lambda key: create_state(model, tx, statistics, key),
     jax.random.key(config.seed),
   )
-  checkpoints = Checkpoints(workdir, create=True)
-  state = _resume(checkpoints, config, state, workdir)
+  state = _resume(checkpoints, state)
   first = int(state.step)
   run = _Run(config, data, checkpoints)
   history = History(workdir, first, write=jax.process_index() == 0)

@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,10 +13,16 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Patient, Structure
 
 # Runs, their subprocesses and workers compile the same small networks again
-# and again: once is enough. Set before any test imports jax.
+# and again: once is enough, and they run for less time than it takes to
+# compile them well.
 _COMPILED = tempfile.TemporaryDirectory(prefix='dvhflax-compiled-')
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=1')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _COMPILED.name)
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+jax.config.update(
+  'jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR']
+)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 GRID = (8, 8, 4)
 SPEC = DVHSpec(points=16)

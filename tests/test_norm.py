@@ -44,9 +44,8 @@ def test_group_norm_is_that_of_flax(channels, size):
   )
 
   def gradients(apply):
-    return jax.grad(lambda x, p: jnp.sum(jnp.sin(apply(x, p))), (0, 1))(
-      x, params
-    )
+    loss = lambda x, p: jnp.sum(jnp.sin(apply(x, p)))
+    return jax.jit(jax.grad(loss, (0, 1)))(x, params)
 
   def theirs(x, params):
     return layer.apply({'params': params}, x)
@@ -65,9 +64,8 @@ def test_batch_norm_is_that_of_flax(train):
   stats = {'mean': x.mean((0, 1, 2, 3)) + 0.1, 'var': jnp.full(16, 2.5)}
 
   def gradients(apply):
-    return jax.grad(lambda x, p: jnp.sum(jnp.sin(apply(x, p)[0])), (0, 1))(
-      x, params
-    )
+    loss = lambda x, p: jnp.sum(jnp.sin(apply(x, p)[0]))
+    return jax.jit(jax.grad(loss, (0, 1)))(x, params)
 
   def theirs(x, params):
     y, updates = flax_batch(x, params, stats, train)

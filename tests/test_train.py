@@ -181,7 +181,8 @@ with open(sys.argv[2], 'wb') as file:
 
 
 def run_devices(cohort_path, output, devices, *extra):
-  flags = f'--xla_force_host_platform_device_count={devices}'
+  flags = os.environ.get('XLA_FLAGS', '')
+  flags += f' --xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
     [sys.executable, '-c', DEVICES, cohort_path, str(output), *extra],
     cwd=ROOT,

@@ -1,5 +1,7 @@
 """Figure 3: shapes, size, conditioning."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,9 @@ def test_impossible_grids(grid):
 )
 def test_every_conditioning_predicts_a_dose(conditioning, norm):
   model, variables, masks, wish = make(conditioning=conditioning, norm=norm)
-  dose = model.apply(variables, masks, wish, train=False)
+  dose = jax.jit(functools.partial(model.apply, train=False))(
+    variables, masks, wish
+  )
   assert dose.shape == (2, 8, 8, 4) and dose.dtype == jnp.float32
   assert np.isfinite(dose).all()
 
@@ -63,7 +67,7 @@ def test_wish_has_a_gradient(conditioning):
       {**variables, 'params': params}, masks, wish, train=False
     ).sum()
 
-  assert np.abs(jax.grad(mean_dose)(wish)).max() > 0
+  assert np.abs(jax.jit(jax.grad(mean_dose))(wish)).max() > 0
 
 
 def test_mixed_norm_has_statistics_of_large_maps_only():
@@ -76,7 +80,9 @@ def test_open_fields_are_an_input():
   fields = {'beams': 7, 'targets': (2,), 'spacing_mm': (4.0, 4.0, 4.0)}
   model, variables, masks, wish = make(**fields)
   assert variables['params']['encoder_0_a']['kernel'].shape[3] == 3 + 1
-  dose = model.apply(variables, masks, wish, train=False)
+  dose = jax.jit(functools.partial(model.apply, train=False))(
+    variables, masks, wish
+  )
   assert np.isfinite(dose).all()
 
 
