@@ -44,7 +44,9 @@ def test_group_norm_is_that_of_flax(channels, size):
   )
 
   def gradients(apply):
-    loss = lambda x, p: jnp.sum(jnp.sin(apply(x, p)))
+    def loss(x, p):
+      return jnp.sum(jnp.sin(apply(x, p)))
+
     return jax.jit(jax.grad(loss, (0, 1)))(x, params)
 
   def theirs(x, params):
@@ -64,7 +66,9 @@ def test_batch_norm_is_that_of_flax(train):
   stats = {'mean': x.mean((0, 1, 2, 3)) + 0.1, 'var': jnp.full(16, 2.5)}
 
   def gradients(apply):
-    loss = lambda x, p: jnp.sum(jnp.sin(apply(x, p)[0]))
+    def loss(x, p):
+      return jnp.sum(jnp.sin(apply(x, p)[0]))
+
     return jax.jit(jax.grad(loss, (0, 1)))(x, params)
 
   def theirs(x, params):
