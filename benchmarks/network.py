@@ -1,9 +1,10 @@
 """The paper's network in dvhflax; see run.py.
 
-python benchmarks/network.py train-FORM|predict-FORM|repredict-FORM B X Y Z
+python benchmarks/network.py train-HOW|predict-HOW|repredict-HOW B X Y Z
 python benchmarks/network.py convolution-FORM|gradient-FORM B X Y Z C F
 
-FORM is a form of the convolution, as in the configuration.
+FORM is a form of the convolution, as in the configuration; HOW is one, or a
+key of `OPTIONS`.
 """
 
 import functools
@@ -21,6 +22,14 @@ from dvhflax.models.unet import UNet
 from dvhflax.train import create_state, make_train_step
 
 STRUCTURES, POINTS = 4, 32
+FORMS = ('native', 'im2col', 'lax')
+# Fields of the network and options of the training step.
+OPTIONS = {
+  **{form: ({'convolution': form}, {}) for form in FORMS},
+  'remat': ({}, {'remat': True}),
+  'parts': ({}, {'parts': 3}),
+  'bfloat16': ({'dtype': jnp.bfloat16}, {}),
+}
 
 
 def _inputs(batch, grid):
@@ -31,43 +40,42 @@ def _inputs(batch, grid):
   return masks, wish, dose
 
 
-def _model(grid, form, **fields):
-  return UNet(
-    grid=grid, dvh_shape=(STRUCTURES, POINTS), convolution=form, **fields
-  )
+def _model(grid, how, **fields):
+  fields = {**OPTIONS[how][0], **fields}
+  return UNet(grid=grid, dvh_shape=(STRUCTURES, POINTS), **fields)
 
 
-def train(form, batch, *grid):
+def train(how, batch, *grid):
   """A whole update, as in training: loss, gradient, Adam."""
-  model = _model(grid, form, axis_name=parallel.AXIS)
+  model = _model(grid, how, axis_name=parallel.AXIS)
   tx = optax.adam(1e-3)
   state = parallel.replicate(
     lambda key: create_state(model, tx, {}, key), jax.random.key(0)
   )
-  step = make_train_step(model, tx, 1000)
+  step = make_train_step(model, tx, 1000, **OPTIONS[how][1])
   masks, wish, dose = _inputs(batch, grid)
   inputs = parallel.shard({'masks': masks, 'desired_dvh': wish, 'dose': dose})
 
   def call():
     nonlocal state
-    state, loss = step(state, inputs, jax.random.key(1))
+    state, loss = step(state, None, inputs, jax.random.key(1))
     jax.block_until_ready((state, loss))
 
   return call
 
 
-def predict(form, batch, *grid):
+def predict(how, batch, *grid):
   """Masks and a wish to a dose."""
-  model = _model(grid, form)
+  model = _model(grid, how)
   variables = initial_variables(model, jax.random.key(0))
   masks, wish, _ = _inputs(batch, grid)
   apply = jax.jit(functools.partial(model.apply, train=False))
   return lambda: apply(variables, masks, wish).block_until_ready()
 
 
-def repredict(form, batch, *grid):
+def repredict(how, batch, *grid):
   """Another wish for the same masks: the encoder's result is kept."""
-  model = _model(grid, form)
+  model = _model(grid, how)
   variables = initial_variables(model, jax.random.key(0))
   masks, wish, _ = _inputs(batch, grid)
   encode = jax.jit(
@@ -112,10 +120,14 @@ def gradient(form, *shape):
 
 
 if __name__ == '__main__':
-  answer(
-    {
-      f'{case.__name__}-{form}': functools.partial(case, form)
-      for case in (train, predict, repredict, convolution, gradient)
-      for form in ('native', 'im2col', 'lax')
-    }
-  )
+  of_network = {
+    f'{case.__name__}-{how}': functools.partial(case, how)
+    for case in (train, predict, repredict)
+    for how in OPTIONS
+  }
+  of_layer = {
+    f'{case.__name__}-{form}': functools.partial(case, form)
+    for case in (convolution, gradient)
+    for form in FORMS
+  }
+  answer({**of_network, **of_layer})

@@ -97,10 +97,14 @@ def cases() -> list[Case]:
   network('predict', FULL, 1, ('native', 'im2col', 'lax'), both, 1)
   network('repredict', FULL, 1, ('native', 'im2col'), (), 1)
   network('train', FULL, 1, ('native', 'im2col', 'lax'), both, 3)
-  network('train', FULL, 3, ('native',), both, 3)
+  network('train', FULL, 3, ('native', 'remat', 'parts'), both, 3)
   network('predict', HALF, 1, ('native', 'im2col', 'lax'), both, 1)
   network('repredict', HALF, 1, ('native', 'im2col'), (), 1)
   network('train', HALF, 3, ('native', 'im2col', 'lax'), both, 3)
+  for grid in (FULL, HALF):
+    title = f'samples of {"x".join(map(str, grid))}, batch 3'
+    for place in ('store', 'memory', 'device'):
+      found.append(Case(title, place, 'feeding.py', place, (3, *grid)))
   for wishes, plans in ((3, 10), (770, 770), (770, 100_000)):
     for name in ('scipy', 'torch', 'dvhflax'):
       title = f'projection of {wishes} wishes on {plans} plans'

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from dvhflax import errors
+from dvhflax import compiled, errors
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -34,6 +34,7 @@ def run(main: Callable[[list[str]], object]) -> None:
   def guarded(argv):
     # Else JAX tells which accelerators this machine does not have.
     logging.set_verbosity(logging.WARNING)
+    compiled.keep()
     try:
       return main(argv)
     except errors.UserError as error:

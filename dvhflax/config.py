@@ -18,6 +18,9 @@ def default() -> ml_collections.ConfigDict:
   config.seed = 0
   # Samples an update, over all devices of all hosts.
   config.batch_size = 3
+  # Parts a device takes its samples in, one after another: less memory. Batch
+  # norm then is over a part.
+  config.batch_parts = 1
   # An epoch is as many samples as the training patients have plans.
   config.epochs = 300
   # Stop after this many updates; 0: after the epochs.
@@ -67,6 +70,8 @@ def default() -> ml_collections.ConfigDict:
   # `native` (compiled, CPUs), `im2col` (pure JAX, CPUs), `lax` (XLA's own), or
   # `auto`, which picks the fastest there is.
   model.convolution = 'auto'
+  # Compute normalised and rectified features twice instead of keeping them.
+  model.remat = False
   # Type of the computation: `float32` or `bfloat16`.
   model.dtype = 'float32'
 
@@ -90,10 +95,11 @@ def default() -> ml_collections.ConfigDict:
   data.mirrored_share = 0.0
   # Wishes a validation patient, the same in every epoch.
   data.validation_wishes = 10
-  # Keep the training and validation patients in memory; False reads each
-  # batch from the store.
-  data.in_memory = True
-  # Batches made ready ahead of the device.
+  # Where the training and validation patients are: on every `device`, so that
+  # a step looks its samples up itself; in host `memory`; in the `store`, read
+  # batch by batch; `auto`, the first of these that is large enough.
+  data.placement = 'auto'
+  # Batches made ready ahead of the step.
   data.read_ahead = 4
 
   config.evaluation = evaluation = ml_collections.ConfigDict()
@@ -109,11 +115,13 @@ _CHOICES = {
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
   'model.norm': ('batch', 'group', 'mixed'),
+  'data.placement': ('auto', 'device', 'memory', 'store'),
   'model.convolution': ('auto', 'native', 'im2col', 'lax'),
   'model.dtype': ('float32', 'bfloat16'),
 }
 _LEAST = {
   'batch_size': 1,
+  'batch_parts': 1,
   'epochs': 1,
   'max_steps': 0,
   'checkpoint_every_epochs': 1,

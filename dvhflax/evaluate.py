@@ -243,7 +243,7 @@ def evaluate(
     seed=config.seed,
     own_wish_share=config.data.own_wish_share,
   )
-  samples = sampler.fixed(config.evaluation.wishes)
+  samples = sampler.samples(sampler.fixed(config.evaluation.wishes))
   wishes = samples.desired_dvh
   batch_size = config.evaluation.batch_size
   network = make_predict(model, variables, batch_size)

@@ -12,6 +12,7 @@ COLUMNS = (
   'val_loss',
   'learning_rate',
   'samples_per_s',
+  'waiting_share',
 )
 
 
@@ -67,7 +68,8 @@ class History:
     return (
       f'epoch {row["epoch"]:.0f}  step {row["step"]:.0f}  '
       f'train {row["train_loss"]:.3e}  validation {row["val_loss"]:.3e}  '
-      f'lr {row["learning_rate"]:.2e}  {row["samples_per_s"]:.2f} samples/s'
+      f'lr {row["learning_rate"]:.2e}  {row["samples_per_s"]:.2f} samples/s  '
+      f'waiting for data {row["waiting_share"]:.1%}'
     )
 
   def close(self) -> None:

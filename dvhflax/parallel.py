@@ -37,9 +37,18 @@ def initialize(
 
 def replicate(create: Callable[..., Any], *args: Any) -> Any:
   """Runs `create(*args)` jitted, its result replicated on local devices."""
+  return jax.jit(create, out_shardings=replicated())(*args)
+
+
+def place(tree: Any) -> Any:
+  """Copies host arrays to every local device."""
+  return jax.device_put(tree, replicated())
+
+
+def replicated() -> jax.sharding.NamedSharding:
+  """A copy on every local device."""
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.jit(create, out_shardings=sharding)(*args)
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
 def shard(batch: Any) -> Any:
@@ -54,15 +63,17 @@ def local_slice(batch: int) -> slice:
   return slice(share * jax.process_index(), share * (jax.process_index() + 1))
 
 
-def check_batch_size(batch: int, key: str) -> None:
-  """Raises a ConfigError unless the global batch splits over all devices."""
+def check_batch_size(batch: int, parts: int = 1) -> None:
+  """Raises a ConfigError unless a batch splits over all devices and parts."""
   devices = jax.device_count()
-  if batch % devices:
-    below, above = batch // devices * devices, -(-batch // devices) * devices
+  unit = devices * parts
+  if batch % unit:
+    below, above = batch // unit * unit, -(-batch // unit) * unit
     fitting = ' or '.join(str(b) for b in (below, above) if b)
     raise errors.ConfigError(
-      f'{key}={batch} does not split over {devices} devices; use {fitting} '
-      f'(any multiple of {devices})'
+      f'batch_size={batch} does not split over {devices} devices'
+      + (f' and batch_parts={parts}' if parts > 1 else '')
+      + f'; use {fitting} (any multiple of {unit})'
     )
 
 

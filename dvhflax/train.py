@@ -20,7 +20,8 @@ import tqdm
 from dvhflax import config as config_lib
 from dvhflax import errors, parallel
 from dvhflax.checkpoint import Checkpoints
-from dvhflax.cohort.sampler import Reader, Sampler, Samples, feed
+from dvhflax.cohort import feed
+from dvhflax.cohort.sampler import Draw, Sampler
 from dvhflax.cohort.store import Cohort
 from dvhflax.history import History
 from dvhflax.losses import dose_loss
@@ -31,10 +32,8 @@ from dvhflax.models.build import (
   initial_variables,
 )
 from dvhflax.models.convolution import describe
-from dvhflax.models.unet import UNet
+from dvhflax.models.unet import CONVOLVED, UNet
 from dvhflax.schedules import inverse_time_decay
-
-Batch = dict[str, jax.Array]
 
 # Losses are looked at so many updates late: waiting for the newest would
 # leave the device idle.
@@ -81,7 +80,10 @@ def make_train_step(
   tx: optax.GradientTransformation,
   steps_per_epoch: int,
   loss: Callable[..., jax.Array] = dose_loss,
-) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, jax.Array]]:
+  *,
+  parts: int = 1,
+  remat: bool = False,
+) -> Callable[..., tuple[TrainState, jax.Array]]:
   """The update, mapped over devices.
 
   Args:
@@ -89,30 +91,67 @@ def make_train_step(
     tx: optimiser.
     steps_per_epoch: after so many the sum of losses starts anew.
     loss: `loss(predicted, dose, masks) -> [B]`.
+    parts: a device's samples are taken in so many parts, one after another,
+      their gradients averaged; batch statistics are of a part.
+    remat: keep only what convolutions give, and compute the rest of a layer
+      once more for the gradient.
 
   Returns:
-    `step(state, batch, rng) -> state, loss`; the state replicated, the batch
-    `[devices, B/devices, ...]`, the loss the mean over the global batch.
+    `step(state, cohort, batch, rng) -> state, loss`; the state and the cohort
+    replicated, see `feed.unpack`, the batch `[devices, B/devices, ...]`, the
+    loss the mean over the global batch.
   """
+  apply: Callable[..., Any] = functools.partial(
+    model.apply, train=True, mutable=['batch_stats']
+  )
+  if remat:
+    kept = jax.checkpoint_policies.save_only_these_names(CONVOLVED)
+    apply = jax.checkpoint(apply, policy=kept)
 
-  def train_step(state, batch, rng):
-    rng = jax.random.fold_in(rng, state.step)
-    rng = jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+  def gradient_of(variables, cohort, batch, rng):
+    """Gradient, sum of losses and new variables of one part."""
+    batch = feed.unpack(cohort, batch)
 
     def loss_fn(params):
-      predicted, updates = model.apply(
-        {**state.model, 'params': params},
+      predicted, updates = apply(
+        {**variables, 'params': params},
         batch['masks'],
         batch['desired_dvh'],
-        train=True,
         rngs={'dropout': rng},
-        mutable=['batch_stats'],
       )
       losses = loss(predicted, batch['dose'], batch['masks'])
-      return losses.mean(), (updates, losses.sum(), losses.size)
+      return losses.mean(), (losses.sum(), updates)
 
-    gradient, (updates, loss_sum, size) = jax.grad(loss_fn, has_aux=True)(
-      state.model['params']
+    gradient, (loss_sum, updates) = jax.grad(loss_fn, has_aux=True)(
+      variables['params']
+    )
+    return gradient, loss_sum, {**variables, **updates}
+
+  def whole_gradient(variables, cohort, batch, rng):
+    if parts == 1:
+      return gradient_of(variables, cohort, batch, rng)
+
+    def add(carry, part):
+      gradient, loss_sum, variables = carry
+      batch, rng = part
+      more, more_loss, variables = gradient_of(variables, cohort, batch, rng)
+      gradient = jax.tree.map(lambda a, b: a + b / parts, gradient, more)
+      return (gradient, loss_sum + more_loss, variables), None
+
+    none = jax.tree.map(jnp.zeros_like, variables['params'])
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    total, _ = jax.lax.scan(
+      add,
+      (none, jnp.zeros(()), variables),
+      (split, jax.random.split(rng, parts)),
+    )
+    return total
+
+  def train_step(state, cohort, batch, rng):
+    rng = jax.random.fold_in(rng, state.step)
+    rng = jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+    gradient, loss_sum, variables = whole_gradient(
+      state.model, cohort, batch, rng
     )
     gradient = parallel.pmean(gradient)
     loss_sum = parallel.psum(loss_sum)
@@ -123,15 +162,16 @@ def make_train_step(
     begun = state.step % steps_per_epoch != 0
     state = TrainState(
       step=state.step + 1,
-      model={**state.model, **updates, 'params': params},
+      model={**variables, 'params': params},
       opt_state=opt_state,
       loss_sum=jnp.where(begun, state.loss_sum, 0) + loss_sum,
     )
-    return state, loss_sum / (size * parallel.psum(1))
+    size = len(jax.tree.leaves(batch)[0]) * parallel.psum(1)
+    return state, loss_sum / size
 
   return parallel.pmap(
     train_step,
-    in_axes=(None, 0, None),
+    in_axes=(None, None, 0, None),
     out_axes=(None, None),
     donate_argnums=0,
   )
@@ -139,28 +179,31 @@ def make_train_step(
 
 def make_eval_step(
   model: UNet, loss: Callable[..., jax.Array] = dose_loss
-) -> Callable[[Any, Batch], jax.Array]:
+) -> Callable[..., jax.Array]:
   """Weighted sum of the samples' losses, over all devices.
 
   Returns:
-    `step(variables, batch) -> sum`; `batch['weight']` is 0 for padding.
+    `step(variables, cohort, batch, weight) -> sum`; the weight is
+    `[devices, B/devices]`, 0 for padding.
   """
 
-  def eval_step(variables, batch):
+  def eval_step(variables, cohort, batch, weight):
+    batch = feed.unpack(cohort, batch)
     predicted = model.apply(
       variables, batch['masks'], batch['desired_dvh'], train=False
     )
     losses = loss(predicted, batch['dose'], batch['masks'])
-    return parallel.psum(jnp.sum(losses * batch['weight']))
+    return parallel.psum(jnp.sum(losses * weight))
 
-  return parallel.pmap(eval_step, in_axes=(None, 0), out_axes=None)
+  return parallel.pmap(eval_step, in_axes=(None, None, 0, 0), out_axes=None)
 
 
 def validation_loss(
-  eval_step: Callable[[Any, Batch], jax.Array],
+  eval_step: Callable[..., jax.Array],
   variables: Any,
-  samples: Samples,
-  reader: Reader,
+  source: feed.Source,
+  sampler: Sampler,
+  wishes: int,
   batch_size: int,
 ) -> float:
   """Mean loss over samples; a last batch is padded with samples of weight 0.
@@ -168,24 +211,23 @@ def validation_loss(
   Args:
     eval_step: of `make_eval_step`.
     variables: of the network.
-    samples: `[M]` samples.
-    reader: of their cohort.
+    source: of the sampler's cohort.
+    sampler: of the validation split.
+    wishes: samples a patient, the same every time.
     batch_size: global batch, a multiple of the devices.
   """
-  number = len(samples.patients)
+  draw = sampler.fixed(wishes)
+  number = len(draw.patients)
   sums = []
   for start in range(0, number, batch_size):
     index = start + np.arange(batch_size)[parallel.local_slice(batch_size)]
     weight = (index < number).astype(np.float32)
     index = np.minimum(index, number - 1)
-    masks, dose = reader(samples.patients[index], samples.labels[index])
-    batch = {
-      'masks': masks,
-      'desired_dvh': samples.desired_dvh[index],
-      'dose': dose,
-      'weight': weight,
-    }
-    sums.append(eval_step(variables, parallel.shard(batch)))
+    part = jax.tree.map(lambda x, i=index: x[i], draw)
+    batch = parallel.shard(source.batch(sampler, part))
+    sums.append(
+      eval_step(variables, source.cohort, batch, parallel.shard(weight))
+    )
   return float(np.sum(jax.device_get(sums), dtype=np.float64) / number)
 
 
@@ -216,13 +258,13 @@ class _LossWatch:
   def __init__(self, schedule: optax.Schedule, cohort: Cohort):
     self._schedule = schedule
     self._cohort = cohort
-    self._waiting: collections.deque[tuple[int, jax.Array, Samples]] = (
+    self._waiting: collections.deque[tuple[int, jax.Array, Draw]] = (
       collections.deque()
     )
-    self.last = float('nan')
+    self.last: float | None = None
 
-  def add(self, step: int, loss: jax.Array, samples: Samples) -> None:
-    self._waiting.append((step, loss, samples))
+  def add(self, step: int, loss: jax.Array, draw: Draw) -> None:
+    self._waiting.append((step, loss, draw))
     self._look(_LAG)
 
   def flush(self) -> None:
@@ -230,10 +272,10 @@ class _LossWatch:
 
   def _look(self, keep: int) -> None:
     while len(self._waiting) > keep:
-      step, loss, samples = self._waiting.popleft()
+      step, loss, draw = self._waiting.popleft()
       self.last = float(loss)
       if not np.isfinite(self.last):
-        names = [self._cohort.patients[i].id for i in samples.patients]
+        names = [self._cohort.patients[i].id for i in draw.patients]
         raise errors.UserError(
           f'the loss is {self.last} at step {step}, learning rate '
           f'{float(self._schedule(step)):.3g}, patients {", ".join(names)}; '
@@ -272,7 +314,7 @@ _CHANGEABLE = (
   'checkpoint_every_epochs',
   'cohort.path',
   'cohort.raw',
-  'data.in_memory',
+  'data.placement',
   'data.read_ahead',
   'model.convolution',
   'evaluation.wishes',
@@ -336,7 +378,7 @@ def train(
     UserError: if the loss is not finite.
     SystemExit: after SIGTERM or Ctrl-C, once the state is saved.
   """
-  parallel.check_batch_size(config.batch_size, 'batch_size')
+  parallel.check_batch_size(config.batch_size, config.batch_parts)
   checkpoints = Checkpoints(workdir, create=True)
   _check_same_run(checkpoints, config, workdir)
   batch_size = config.batch_size
@@ -345,7 +387,6 @@ def train(
     cohort, 'train', **options, mirrored_share=config.data.mirrored_share
   )
   validation = Sampler(cohort, 'validation', **options)
-  samples = validation.fixed(config.data.validation_wishes)
   steps_per_epoch = sampler.steps_per_epoch(batch_size)
   total = config.epochs * steps_per_epoch
   if config.max_steps:
@@ -373,30 +414,34 @@ def train(
     checkpoints.close()
     return state
 
-  reader = Reader(
+  source = feed.Source(
     cohort,
     np.concatenate([sampler.patients, validation.patients]),
-    config.data.in_memory,
+    config.data.placement,
   )
   loss_fn = functools.partial(dose_loss, **config.loss)
-  train_step = make_train_step(model, tx, steps_per_epoch, loss_fn)
+  train_step = make_train_step(
+    model,
+    tx,
+    steps_per_epoch,
+    loss_fn,
+    parts=config.batch_parts,
+    remat=config.model.remat,
+  )
   eval_step = make_eval_step(model, loss_fn)
   print(
     f'{total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '
-    f'{describe(config.model.convolution)}',
+    f'{describe(config.model.convolution)}, samples from {source.placement}',
     flush=True,
   )
   rng = jax.random.key(config.seed + 1)
   watch = _LossWatch(schedule, cohort)
-  batches = feed(
-    sampler,
-    reader,
+  batches = feed.Feed(
+    lambda step: sampler.draw(step, batch_size),
+    lambda draw: parallel.shard(source.batch(sampler, feed.local(draw))),
     range(first, total),
-    batch_size=batch_size,
-    local=parallel.local_slice(batch_size),
-    place=parallel.shard,
-    read_ahead=config.data.read_ahead,
+    config.data.read_ahead,
   )
   bar = tqdm.tqdm(
     total=total,
@@ -408,12 +453,14 @@ def train(
     mininterval=1,
   )
   epoch_start, epoch_first = time.monotonic(), first
+  waited_before = 0.0
   with _Interrupted() as interrupted, bar:
     for step, (drawn, batch) in enumerate(batches, first):
-      state, loss = train_step(state, batch, rng)
+      state, loss = train_step(state, source.cohort, batch, rng)
       watch.add(step, loss, drawn)
       bar.update()
-      bar.set_postfix_str(f'loss {watch.last:.2e}', refresh=False)
+      if watch.last is not None:
+        bar.set_postfix_str(f'loss {watch.last:.2e}', refresh=False)
       done = step + 1
       epoch_ends = done % steps_per_epoch == 0
       if epoch_ends or done == total:
@@ -421,7 +468,12 @@ def train(
         seconds = time.monotonic() - epoch_start
         seen = (done - 1) % steps_per_epoch + 1
         held_out = validation_loss(
-          eval_step, state.model, samples, reader, batch_size
+          eval_step,
+          state.model,
+          source,
+          validation,
+          config.data.validation_wishes,
+          batch_size,
         )
         history.add(
           epoch=-(-done // steps_per_epoch),
@@ -430,12 +482,14 @@ def train(
           val_loss=held_out,
           learning_rate=float(schedule(done)),
           samples_per_s=(done - epoch_first) * batch_size / seconds,
+          waiting_share=(batches.waited_s - waited_before) / seconds,
         )
         bar.write(history.line(), file=sys.stderr)
         epoch = done // steps_per_epoch
         if done == total or epoch % config.checkpoint_every_epochs == 0:
           run.save(state, held_out)
         epoch_start, epoch_first = time.monotonic(), done
+        waited_before = batches.waited_s
       if interrupted.signal is not None:
         break
   watch.flush()

@@ -104,6 +104,10 @@ def cohort(cohort_path) -> Cohort:
 @pytest.fixture
 def config(cohort_path):
   """A configuration that trains on the tiny cohort within seconds."""
+  return make_config(cohort_path)
+
+
+def make_config(cohort_path):
   from dvhflax import config as config_lib
 
   config = config_lib.default()
@@ -121,3 +125,13 @@ def config(cohort_path):
   config.data.validation_wishes = 3
   config.evaluation.wishes = 4
   return config
+
+
+@pytest.fixture(scope='session')
+def trained_run(cohort_path, tmp_path_factory) -> str:
+  """Workdir of a run of two epochs on the tiny cohort, to read only."""
+  from dvhflax.train import train
+
+  workdir = str(tmp_path_factory.mktemp('runs') / 'tiny')
+  train(make_config(cohort_path), Cohort.open(cohort_path), workdir)
+  return workdir

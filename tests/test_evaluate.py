@@ -12,15 +12,13 @@ from dvhflax.errors import CheckpointError
 from dvhflax.train import train
 
 
-def test_run_is_evaluated(config, cohort, tmp_path):
-  workdir, anatomy = str(tmp_path / 'run'), str(tmp_path / 'anatomy')
-  train(config, cohort, workdir)
+def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
+  anatomy, output = str(tmp_path / 'anatomy'), str(tmp_path / 'evaluation')
   config.model.conditioning = 'none'
   train(config, cohort, anatomy)
-  text = evaluate.evaluate(workdir, anatomy_workdir=anatomy)
+  text = evaluate.evaluate(trained_run, anatomy_workdir=anatomy, output=output)
   for name in (evaluate.SHUFFLED, evaluate.ANATOMY, evaluate.MEAN_DOSE):
     assert name in text
-  output = os.path.join(workdir, 'evaluation')
   for name in ('figure4_losses', 'figure5_predictions', 'figure6_violins'):
     with open(os.path.join(output, f'{name}.png'), 'rb') as file:
       assert file.read(4) == b'\x89PNG'
@@ -31,7 +29,8 @@ def test_run_is_evaluated(config, cohort, tmp_path):
 
 
 def test_perfect_and_deaf_predictions_are_told_apart(cohort):
-  samples = Sampler(cohort, 'test', seed=0, own_wish_share=1.0).fixed(6)
+  sampler = Sampler(cohort, 'test', seed=0, own_wish_share=1.0)
+  samples = sampler.samples(sampler.fixed(6))
   shuffled = samples.desired_dvh[::-1]
 
   def look_up_in_turn():

@@ -38,6 +38,11 @@ def describe(convolution: Convolution) -> str:
   return form
 
 
+def _form(convolution: Convolution, x: jax.Array) -> Convolution:
+  form = resolve(convolution)
+  return 'lax' if form == 'native' and x.dtype == jnp.float64 else form
+
+
 def convolve(
   x: jax.Array, kernel: jax.Array, convolution: Convolution
 ) -> jax.Array:
@@ -47,18 +52,19 @@ def convolve(
     x: `[B, X, Y, Z, C]`.
     kernel: `[3, 3, 3, C, F]` or `[1, 1, 1, C, F]`.
     convolution: `native`, `im2col`, `lax` or `auto`. The compiled kernel is
-      for float32; other types take XLA's own.
+      for float32: narrower types are widened, float64 takes XLA's own.
 
   Returns:
     `[B, X, Y, Z, F]`.
   """
   if kernel.shape[:3] == (1, 1, 1):
     return x @ kernel[0, 0, 0]
-  form = resolve(convolution)
-  if form == 'native' and x.dtype == jnp.float32:
-    return convolve_native(x, kernel)
+  form = _form(convolution, x)
+  if form == 'native':
+    wide = convolve_native(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    return wide.astype(x.dtype)
   if form == 'im2col':
-    return _im2col(x, kernel)
+    return _im2col(x, kernel, 1)
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -89,9 +95,16 @@ def convolve_upsampled(
   """
   if kernel.shape[:3] == (1, 1, 1):
     return upsample(convolve(x, kernel, convolution), window) + added
-  native_form = resolve(convolution) == 'native' and x.dtype == jnp.float32
-  if native_form and window == (2, 2, 2):
-    return convolve_upsampled_native(x, kernel, added)
+  form = _form(convolution, x)
+  if form == 'im2col' and window == (2, 2, 2):
+    return _convolve_upsampled_im2col(x, kernel, added)
+  if form == 'native' and window == (2, 2, 2):
+    wide = convolve_upsampled_native(
+      x.astype(jnp.float32),
+      kernel.astype(jnp.float32),
+      added.astype(jnp.float32),
+    )
+    return wide.astype(x.dtype)
   return convolve(upsample(x, window), kernel, convolution) + added
 
 
@@ -155,23 +168,41 @@ convolve_native.defvjp(_native_forward, _native_backward)
 _PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], 'f4')
 
 
+def _phase_kernel(kernel: jax.Array) -> jax.Array:
+  """`[2, 2, 2, C, 8 F]`: what each phase of fine voxels asks of the coarse.
+
+  Repeated voxels meet sums of taps: each of the eight phases of a fine voxel
+  is a convolution of two taps an axis on the coarse grid, 8 of 27 products.
+  """
+  channels, features = kernel.shape[3:]
+  phases = jnp.einsum(
+    'pax,qby,rcz,xyzif->abcipqrf', _PHASES, _PHASES, _PHASES, kernel
+  )
+  return phases.reshape(2, 2, 2, channels, 8 * features)
+
+
 def convolve_upsampled_native(
   x: jax.Array,
   kernel: jax.Array,
   added: jax.Array,
   instruction_set: str | None = None,
 ) -> jax.Array:
-  """`convolve_upsampled` for a window of 2x2x2, with 8 of the 27 products.
-
-  Repeated voxels meet sums of taps: each of the eight phases of a fine voxel
-  is a convolution of two taps an axis on the coarse grid.
-  """
-  channels, features = kernel.shape[3:]
-  phases = jnp.einsum(
-    'pax,qby,rcz,xyzif->abcipqrf', _PHASES, _PHASES, _PHASES, kernel
-  ).reshape(2, 2, 2, channels, 8 * features)
-  y = convolve_native(x, phases, instruction_set)
+  """`convolve_upsampled` for a window of 2x2x2, compiled."""
+  y = convolve_native(x, _phase_kernel(kernel), instruction_set)
   return _interleave(y, added, instruction_set)
+
+
+def _convolve_upsampled_im2col(x, kernel, added):
+  """`convolve_upsampled` for a window of 2x2x2, in pure JAX."""
+  batch, nx, ny, nz, _ = x.shape
+  features = kernel.shape[-1]
+  y = _im2col(x, _phase_kernel(kernel), 1)
+  y = y.reshape(*y.shape[:4], 2, 2, 2, features)
+  # Voxel 2 i + p is phase p of the coarse voxels i - 1 + p and i + p.
+  y = jnp.stack([y[:, p : p + nx, ..., p, :, :, :] for p in (0, 1)], 2)
+  y = jnp.stack([y[:, :, :, q : q + ny, :, q] for q in (0, 1)], 4)
+  y = jnp.stack([y[:, :, :, :, :, r : r + nz, r] for r in (0, 1)], 6)
+  return y.reshape(batch, 2 * nx, 2 * ny, 2 * nz, features) + added
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -197,36 +228,41 @@ def _interleave_backward(instruction_set, shape, gradient):
 _interleave.defvjp(_interleave_forward, _interleave_backward)
 
 
-def _neighbourhoods(padded: jax.Array, plane: jax.Array) -> jax.Array:
-  """Rows of 27 C values round every voxel of one plane along x."""
+def _neighbourhoods(
+  padded: jax.Array, plane: jax.Array, taps: int
+) -> jax.Array:
+  """Rows of taps^3 C values round every output voxel of one plane along x."""
   _, _, ny, nz, channels = padded.shape
-  slab = lax.dynamic_slice_in_dim(padded, plane, 3, axis=1)
+  slab = lax.dynamic_slice_in_dim(padded, plane, taps, axis=1)
+  ny, nz = ny - taps + 1, nz - taps + 1
   columns = [
-    slab[:, i, j : j + ny - 2, k : k + nz - 2]
-    for i in range(3)
-    for j in range(3)
-    for k in range(3)
+    slab[:, i, j : j + ny, k : k + nz]
+    for i in range(taps)
+    for j in range(taps)
+    for k in range(taps)
   ]
-  return jnp.concatenate(columns, -1).reshape(-1, 27 * channels)
+  return jnp.concatenate(columns, -1).reshape(-1, taps**3 * channels)
 
 
-def _pad(x: jax.Array) -> jax.Array:
-  return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+def _pad(x: jax.Array, padding: int) -> jax.Array:
+  around = (padding, padding)
+  return jnp.pad(x, ((0, 0), around, around, around, (0, 0)))
 
 
-@jax.custom_vjp
-def _im2col(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _im2col(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
   """Plane by plane one matrix product; its gradients are of the same form.
 
   Automatic differentiation would keep every plane's neighbourhoods, 27 times
   the input, for the backward pass; the gradients below build them anew.
   """
-  batch, nx, ny, nz, channels = x.shape
-  features = kernel.shape[-1]
-  matrix = kernel.reshape(27 * channels, features)
-  padded = _pad(x)
+  taps, features = kernel.shape[0], kernel.shape[-1]
+  matrix = kernel.reshape(-1, features)
+  padded = _pad(x, padding)
+  batch, *grid, _ = padded.shape
+  nx, ny, nz = (n - taps + 1 for n in grid)
   planes = lax.map(
-    lambda i: (_neighbourhoods(padded, i) @ matrix).reshape(
+    lambda i: (_neighbourhoods(padded, i, taps) @ matrix).reshape(
       batch, ny, nz, features
     ),
     jnp.arange(nx),
@@ -234,25 +270,27 @@ def _im2col(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return jnp.moveaxis(planes, 0, 1)
 
 
-def _im2col_forward(x, kernel):
-  return _im2col(x, kernel), (x, kernel)
+def _im2col_forward(x, kernel, padding):
+  return _im2col(x, kernel, padding), (x, kernel)
 
 
-def _im2col_backward(saved, gradient):
+def _im2col_backward(padding, saved, gradient):
   x, kernel = saved
-  channels, features = kernel.shape[3:]
-  to_input = _im2col(gradient, jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4))
-  padded = _pad(x)
+  taps = kernel.shape[0]
+  flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
+  to_input = _im2col(gradient, flipped, taps - 1 - padding)
+  padded = _pad(x, padding)
 
   def add_plane(total, i_plane):
     i, plane = i_plane
-    return total + _neighbourhoods(padded, i).T @ plane, None
+    return total + _neighbourhoods(padded, i, taps).T @ plane, None
 
-  planes = jnp.moveaxis(gradient, 1, 0).reshape(x.shape[1], -1, features)
+  nx, features = gradient.shape[1], gradient.shape[-1]
+  planes = jnp.moveaxis(gradient, 1, 0).reshape(nx, -1, features)
   to_matrix, _ = lax.scan(
     add_plane,
-    jnp.zeros((27 * channels, features), x.dtype),
-    (jnp.arange(x.shape[1]), planes),
+    jnp.zeros((kernel.size // features, features), x.dtype),
+    (jnp.arange(nx), planes),
   )
   return to_input, to_matrix.reshape(kernel.shape)
 

@@ -20,7 +20,7 @@ Norm = Literal['batch', 'group', 'mixed']
 # a channel: running statistics stray from those of the next batch.
 SMALL_MAP = 64
 GROUP_SIZE = 8
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _MOMENTUM = 0.9
 
 
@@ -29,6 +29,11 @@ def kind_of(norm: Norm, voxels: int) -> Kind:
   if norm != 'mixed':
     return norm
   return 'batch' if voxels > SMALL_MAP else 'group'
+
+
+def group_size(channels: int) -> int:
+  """Channels of a group: 8, or what divides them."""
+  return math.gcd(GROUP_SIZE, channels)
 
 
 class Normalisation(nn.Module):
@@ -56,7 +61,7 @@ class Normalisation(nn.Module):
       mean, variance = _group_statistics(x)
     else:
       mean, variance = self._batch_statistics(x, train=train)
-    scale = weight * jax.lax.rsqrt(variance + _EPSILON)
+    scale = weight * jax.lax.rsqrt(variance + EPSILON)
     return scale, bias - mean * scale
 
   def _batch_statistics(self, x, *, train):
@@ -86,7 +91,7 @@ class Normalisation(nn.Module):
 
 def _group_statistics(x):
   batch, channels = x.shape[0], x.shape[-1]
-  size = math.gcd(GROUP_SIZE, channels)
+  size = group_size(channels)
   groups = x.reshape(batch, -1, channels // size, size).astype(_wide(x.dtype))
   mean = groups.mean((1, 3))
   variance = jnp.square(groups - mean[:, None, :, None]).mean((1, 3))

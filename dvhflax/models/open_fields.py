@@ -7,6 +7,9 @@ from heterogeneous beam configurations", Med Phys 46:3679 (2019), it may be
 told: beams as wide as the target, not modulated, without scatter.
 """
 
+from collections.abc import Sequence
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,61 @@ import numpy as np
 SAD_MM = 1000.0
 # Attenuation of broad 6 MV beams in water, at a TPR20,10 of 0.67.
 ATTENUATION_PER_MM = 0.004
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+  """What a beam is to the columns (x, y) of a grid, C = X * Y of them.
+
+  Attributes:
+    bins: bins of its aperture, from one side to the other.
+    bin: `[C]` bin that a column of the target opens.
+    low: `[C]` bin before a column; the next one is after it.
+    share: `[C]` weight of that next one, 0 to 1.
+    weight: `[C]` dose of an open ray.
+  """
+
+  bins: int
+  bin: np.ndarray
+  low: np.ndarray
+  share: np.ndarray
+  weight: np.ndarray
+
+
+def beams_of(
+  grid: Sequence[int], spacing_mm: Sequence[float], beams: int
+) -> list[Beam]:
+  """Equidistant coplanar beams round the middle of a grid.
+
+  Args:
+    grid: voxels along x, y, z.
+    spacing_mm: voxel size.
+    beams: how many, the first at gantry angle 0.
+  """
+  x, y = (
+    (np.arange(n) - (n - 1) / 2) * step for n, step in zip(grid[:2], spacing_mm)
+  )
+  x, y = (u.ravel() for u in np.meshgrid(x, y, indexing='ij'))
+  found = []
+  for angle in 2 * np.pi * np.arange(beams) / beams:
+    across = x * np.cos(angle) + y * np.sin(angle)
+    along = y * np.cos(angle) - x * np.sin(angle)
+    magnification = SAD_MM / (SAD_MM + along)
+    place = across * magnification / min(spacing_mm[:2])
+    half = int(np.ceil(np.abs(place).max())) + 1
+    place = place + half
+    low = place.astype(int)
+    weight = np.exp(-ATTENUATION_PER_MM * along) * magnification**2 / beams
+    found.append(
+      Beam(
+        bins=2 * half + 1,
+        bin=np.rint(place).astype(int),
+        low=low,
+        share=(place - low).astype(np.float32),
+        weight=weight.astype(np.float32),
+      )
+    )
+  return found
 
 
 def open_field_dose(
@@ -36,28 +94,16 @@ def open_field_dose(
   """
   batch, nx, ny, nz = target.shape
   columns = (target != 0).astype(jnp.float32).reshape(batch, nx * ny, nz)
-  x, y = (
-    (np.arange(n) - (n - 1) / 2) * step for n, step in zip((nx, ny), spacing_mm)
-  )
-  x, y = (u.ravel() for u in np.meshgrid(x, y, indexing='ij'))
-  step = min(spacing_mm[:2])
   total = jnp.zeros_like(columns)
-  for angle in 2 * np.pi * np.arange(beams) / beams:
-    across = x * np.cos(angle) + y * np.sin(angle)
-    along = y * np.cos(angle) - x * np.sin(angle)
-    magnification = SAD_MM / (SAD_MM + along)
-    place = across * magnification / step
-    half = int(np.ceil(np.abs(place).max())) + 1
-    place, bins = place + half, 2 * half + 1
-    aperture = jnp.zeros((batch, bins, nz))
-    aperture = aperture.at[:, np.rint(place).astype(int)].max(columns)
+  for beam in beams_of((nx, ny, nz), spacing_mm, beams):
+    aperture = jnp.zeros((batch, beam.bins, nz))
+    aperture = aperture.at[:, beam.bin].max(columns)
     # A margin of a voxel, which also closes what falls between two columns.
     aperture = jax.lax.reduce_window(
       aperture, 0.0, jax.lax.max, (1, 3, 3), (1, 1, 1), 'SAME'
     )
-    low = place.astype(int)
-    share = (place - low)[:, None].astype(np.float32)
-    open_ = aperture[:, low] * (1 - share) + aperture[:, low + 1] * share
-    weight = np.exp(-ATTENUATION_PER_MM * along) * magnification**2 / beams
-    total += open_ * weight[:, None].astype(np.float32)
+    share = beam.share[:, None]
+    before, after = aperture[:, beam.low], aperture[:, beam.low + 1]
+    open_ = before * (1 - share) + after * share
+    total += open_ * beam.weight[:, None]
   return total.reshape(target.shape)

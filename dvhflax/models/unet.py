@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,6 +25,8 @@ from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of
 from dvhflax.models.open_fields import open_field_dose
 
 Conditioning = Literal['bottleneck', 'film', 'none']
+# What is kept of a layer if its activations are not.
+CONVOLVED = 'convolved'
 Features = tuple[tuple[jax.Array, ...], jax.Array]
 
 
@@ -141,7 +144,7 @@ class ConvLayer(nn.Module):
       # The norm takes the mean away, and the bias with it: its gradient is 0,
       # and Adam would make full steps of the rounding errors that are left.
       bias = jax.lax.stop_gradient(bias)
-    x = x + bias.astype(self.dtype)
+    x = checkpoint_name(x + bias.astype(self.dtype), CONVOLVED)
     scale, shift = self.normalisation(x, train=train)
     if self.modulated:
       factor, offset = jnp.split(self.modulation(wish), 2, axis=-1)

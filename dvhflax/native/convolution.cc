@@ -357,13 +357,15 @@ void GradientStrip(const Shape& s, const float* x, const float* dy, Index n,
     }
     const Index rest = s.out - o;
     if (rest == 0) continue;
-    if (kLanes == 16 && rest <= 8) {
-      GradientChannels<K, 8, 1, kChannels>(in, out + o, rows, s, rest, channel,
-                                        end, to + o);
-    } else {
-      GradientChannels<K, kLanes, 1, kChannels>(in, out + o, rows, s, rest,
+    if constexpr (kLanes == 16) {
+      if (rest <= 8) {
+        GradientChannels<K, 8, 1, kChannels>(in, out + o, rows, s, rest,
                                              channel, end, to + o);
+        continue;
+      }
     }
+    GradientChannels<K, kLanes, 1, kChannels>(in, out + o, rows, s, rest,
+                                              channel, end, to + o);
   }
 }
 

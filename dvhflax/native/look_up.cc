@@ -17,9 +17,9 @@ using dvhflax::Index;
 using dvhflax::Parallel;
 namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
-using Rows = ffi::Buffer<ffi::S32>;
+using Indices = ffi::Buffer<ffi::S32>;
 
-ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Rows row,
+ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Indices row,
                      Floats share, Floats weight,
                      ffi::ResultBuffer<ffi::F32> dose, std::int64_t across) {
   const auto size = table.dimensions(), kernel = weight.dimensions();
@@ -64,7 +64,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(DvhflaxLookUp, RunLookUp,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Floats>()
-                                  .Arg<Rows>()
+                                  .Arg<Indices>()
                                   .Arg<Floats>()
                                   .Arg<Floats>()
                                   .Ret<Floats>()

@@ -1,34 +1,40 @@
 """Samples: the same for the same step, projected as equation (4) says."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
-from dvhflax.cohort.sampler import Reader, Sampler, feed
+from dvhflax.cohort import feed
+from dvhflax.cohort.sampler import Sampler
 
 
-def make(cohort, own=0.0):
-  return Sampler(cohort, 'train', seed=3, own_wish_share=own)
+def make(cohort, own=0.0, **options):
+  return Sampler(cohort, 'train', seed=3, own_wish_share=own, **options)
+
+
+def fixed(sampler, wishes):
+  return sampler.samples(sampler.fixed(wishes))
 
 
 def test_an_epoch_meets_every_plan_once(cohort):
   sampler = make(cohort)
   assert sampler.samples_per_epoch == 3 + 2 + 3 + 4 + 3
   seen = np.concatenate(
-    [sampler.at(s, 1).patients for s in range(sampler.samples_per_epoch)]
+    [sampler.draw(s, 1).patients for s in range(sampler.samples_per_epoch)]
   )
   assert np.bincount(seen).tolist() == [3, 2, 3, 4, 3]
 
 
 def test_steps_are_reproducible_and_differ(cohort):
-  one, again = make(cohort).at(7, 4), make(cohort).at(7, 4)
-  np.testing.assert_array_equal(one.patients, again.patients)
-  np.testing.assert_array_equal(one.desired_dvh, again.desired_dvh)
-  other = make(cohort).at(8, 4)
-  assert not np.array_equal(one.desired_dvh, other.desired_dvh)
+  one, again = make(cohort).draw(7, 4), make(cohort).draw(7, 4)
+  jax.tree.map(np.testing.assert_array_equal, one, again)
+  other = make(cohort).draw(8, 4)
+  assert not np.array_equal(one.wish_plans, other.wish_plans)
 
 
 def test_labels_are_the_nearest_plans(cohort):
-  samples = make(cohort).fixed(20)
+  samples = fixed(make(cohort), 20)
   for i, p in enumerate(samples.patients):
     wish = samples.desired_dvh[i]
     wished = wish.any(-1)
@@ -46,7 +52,7 @@ def test_wishes_stay_in_their_split(cohort):
 
 
 def test_own_wish_is_its_own_label(cohort):
-  samples = make(cohort, own=1.0).fixed(10)
+  samples = fixed(make(cohort, own=1.0), 10)
   np.testing.assert_array_equal(samples.wish_patients, samples.patients)
   # Plans that differ only in an absent structure have the same DVHs.
   np.testing.assert_array_equal(
@@ -56,26 +62,53 @@ def test_own_wish_is_its_own_label(cohort):
 
 
 def test_absent_structure_is_not_wished(cohort):
-  samples = make(cohort).fixed(20)
+  samples = fixed(make(cohort), 20)
   lacking = (samples.patients == 1) | (samples.wish_patients == 1)
   assert lacking.any()
   assert not samples.desired_dvh[lacking, 1].any()
 
 
-def test_feed_from_memory_equals_feed_from_store(cohort):
+def test_every_placement_feeds_the_same(cohort):
+  sampler = make(cohort, mirrored_share=0.5)
+
+  def run(placement):
+    source = feed.Source(cohort, sampler.patients, placement)
+    batches = feed.Feed(
+      lambda step: sampler.draw(step, 2),
+      lambda draw: source.batch(sampler, draw),
+      range(2, 7),
+      read_ahead=3,
+    )
+    return [feed.unpack(source.cohort, batch) for _, batch in batches]
+
+  device, *others = map(run, ('device', 'memory', 'store'))
+  assert len(device) == 5
+  for other in others:
+    jax.tree.map(np.testing.assert_array_equal, device, other)
+
+
+def test_mirrored_patients_are_taken_left_for_right(cohort):
   sampler = make(cohort)
+  source = feed.Source(cohort, sampler.patients, 'device')
+  draw = sampler.draw(0, 3)
+  whole = feed.unpack(source.cohort, draw)
+  mirrored = feed.unpack(
+    source.cohort,
+    dataclasses.replace(draw, mirrored=np.array([True, False, True])),
+  )
+  for name in ('masks', 'dose'):
+    a, b = np.asarray(whole[name]), np.asarray(mirrored[name])
+    np.testing.assert_array_equal(a[[0, 2], ::-1], b[[0, 2]])
+    np.testing.assert_array_equal(a[1], b[1])
 
-  def run(in_memory):
-    reader = Reader(cohort, sampler.patients, in_memory)
-    return list(
-      feed(
-        sampler, reader, range(2, 7), batch_size=2, local=slice(0, 2),
-        place=lambda batch: batch, read_ahead=3,
-      )
-    )  # fmt: skip
 
-  memory, store = run(True), run(False)
-  assert len(memory) == 5
-  for (s, a), (t, b) in zip(memory, store):
-    np.testing.assert_array_equal(s.labels, t.labels)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+def test_auto_takes_the_first_that_is_large_enough(cohort, monkeypatch):
+  free = {'_free_on_device': 1e9, '_free_on_host': 1e9}
+  for name in free:
+    monkeypatch.setattr(feed, name, lambda name=name: free[name])
+  patients = cohort.split('train')
+  assert feed.resolve('auto', cohort, patients) == 'device'
+  free['_free_on_device'] = 10
+  assert feed.resolve('auto', cohort, patients) == 'memory'
+  free['_free_on_host'] = 10
+  assert feed.resolve('auto', cohort, patients) == 'store'

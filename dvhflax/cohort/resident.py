@@ -1,0 +1,90 @@
+"""A cohort on the device: a step is sent indices and looks the rest up."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dvhflax.cohort.sampler import Draw, wishes_and_labels
+from dvhflax.cohort.store import Cohort
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ResidentCohort:
+  """Some patients of a cohort.
+
+  Attributes:
+    masks: `[R, X, Y, Z, S]` uint8, of R patients.
+    doses: `[M, X, Y, Z]` as stored, all their plans.
+    row: `[P]` where a patient of the cohort is among the R.
+    first: `[P]` where the first of its plans is among the M.
+    dvh: `[P, N, S, K]`, as `valid` and `present` those of `Cohort`.
+    valid: `[P, N]`.
+    present: `[P, S]`.
+  """
+
+  masks: Any
+  doses: Any
+  row: Any
+  first: Any
+  dvh: Any
+  valid: Any
+  present: Any
+
+
+def size(cohort: Cohort, patients: np.ndarray) -> int:
+  """Bytes of these patients' masks and doses."""
+  voxels = int(np.prod(cohort.grid))
+  plans = sum(cohort.patients[p].plans for p in patients)
+  dose = np.dtype(cohort.metadata.dose_dtype).itemsize
+  return voxels * (len(patients) * len(cohort.structures) + plans * dose)
+
+
+def read(cohort: Cohort, patients: np.ndarray) -> ResidentCohort:
+  """Reads patients from the store, into numpy arrays."""
+  plans = [cohort.patients[p].plans for p in patients]
+  masks = np.empty(
+    (len(patients), *cohort.grid, len(cohort.structures)), np.uint8
+  )
+  doses = np.empty((sum(plans), *cohort.grid), cohort.metadata.dose_dtype)
+  row, first = np.zeros((2, len(cohort.patients)), np.int32)
+  row[patients] = np.arange(len(patients))
+  first[patients] = np.cumsum([0, *plans[:-1]])
+  for p, n in zip(patients, plans):
+    masks_of_plans, doses[first[p] : first[p] + n] = cohort.read(
+      np.repeat(p, n), np.arange(n)
+    )
+    masks[row[p]] = masks_of_plans[0]
+  return ResidentCohort(
+    masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present
+  )
+
+
+def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
+  """What a draw stands for, equation (4) included; for use inside a step.
+
+  Args:
+    cohort: on the device.
+    draw: of B samples, of the cohort's R patients.
+
+  Returns:
+    `masks [B, X, Y, Z, S]`, `desired_dvh [B, S, K]`, `dose [B, X, Y, Z]`.
+  """
+  desired, labels = wishes_and_labels(
+    draw, cohort.dvh, cohort.valid, cohort.present
+  )
+  masks = cohort.masks[cohort.row[draw.patients]]
+  dose = cohort.doses[cohort.first[draw.patients] + labels]
+  return {
+    'masks': _mirror(masks, draw.mirrored),
+    'desired_dvh': desired,
+    'dose': _mirror(dose, draw.mirrored),
+  }
+
+
+def _mirror(x: jax.Array, mirrored: jax.Array) -> jax.Array:
+  which = mirrored.reshape(-1, *[1] * (x.ndim - 1))
+  return jnp.where(which, jnp.flip(x, 1), x)

@@ -1,0 +1,50 @@
+"""Keeps what XLA compiles, so that the next run starts at once."""
+
+import hashlib
+import os
+import platform
+
+import jax
+import jaxlib
+
+_LEAST_S = 0.5
+
+
+def keep() -> None:
+  """Sets JAX's compilation cache to a folder of the user's, unless it is set.
+
+  `JAX_COMPILATION_CACHE_DIR` chooses another folder, or none if empty. The
+  default one is of this processor and this jaxlib: what was compiled for
+  another may not run.
+  """
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ or _refused():
+    return
+  caches = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  machine = f'{platform.machine()} {jaxlib.__version__} {_processor("flags")}'
+  name = hashlib.sha256(machine.encode()).hexdigest()[:16]
+  folder = os.path.join(caches, 'dvhflax', 'compiled', name)
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', _LEAST_S)
+
+
+def _refused() -> bool:
+  """Whether jaxlib would refuse its own programs, with an error for each.
+
+  It does on Intel's processors (openxla/xla#44565); on a GPU's programs it
+  does not.
+  """
+  gpu = any(map(os.path.exists, ('/dev/nvidiactl', '/dev/kfd')))
+  return _processor('vendor_id') == 'GenuineIntel' and not gpu
+
+
+def _processor(key: str) -> str:
+  """A field of the first processor, empty where the system does not tell."""
+  try:
+    with open('/proc/cpuinfo') as file:
+      for line in file:
+        name, _, value = line.partition(':')
+        if name.strip() == key:
+          return value.strip()
+  except OSError:
+    pass
+  return ''

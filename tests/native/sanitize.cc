@@ -1,0 +1,139 @@
+// Every compiled kernel on many shapes, against the sums they stand for; to be
+// built with a sanitizer. Prints what is wrong and returns 1.
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "../../dvhflax/native/convolution.cc"
+#include "../../dvhflax/native/look_up.cc"
+#include "../../dvhflax/native/upsample.cc"
+
+namespace {
+
+int failures = 0;
+
+// Runs on threads of its own, and waits for all.
+template <class Call>
+void Run(const char* name, Call call) {
+  std::vector<std::thread> threads;
+  const ffi::Error error = call(ffi::ThreadPool(threads));
+  for (std::thread& thread : threads) thread.join();
+  if (!error.message().empty()) {
+    std::printf("%s: %s\n", name, error.message().c_str());
+    ++failures;
+  }
+}
+
+void Expect(const char* name, const Shape& s, double sum, float value) {
+  if (std::abs(sum - value) <= 1e-4 * (1 + std::abs(sum))) return;
+  std::printf("%s %ldx%ldx%ld, %ld-%ld: %g is not %g\n", name, long(s.d),
+              long(s.h), long(s.w), long(s.in), long(s.out), value, sum);
+  ++failures;
+}
+
+void CheckConvolution(Index taps, const Shape& s) {
+  ffi::Buffer<ffi::F32> x({s.n, s.d, s.h, s.w, s.in});
+  ffi::Buffer<ffi::F32> weights({taps, taps, taps, s.in, s.out});
+  ffi::Buffer<ffi::F32> y({s.n, s.to_d, s.to_h, s.to_w, s.out});
+  ffi::Buffer<ffi::F32> back({s.n, s.d, s.h, s.w, s.in});
+  ffi::Buffer<ffi::F32> gradient({taps, taps, taps, s.in, s.out});
+  Run("forward", [&](ffi::ThreadPool pool) {
+    return RunForward(pool, x, weights, Result(y), false);
+  });
+  Run("backward", [&](ffi::ThreadPool pool) {
+    return RunForward(pool, y, weights, Result(back), true);
+  });
+  Run("weight gradient", [&](ffi::ThreadPool pool) {
+    return RunWeightGradient(pool, x, y, Result(gradient));
+  });
+  // The corners of y, and the first and the last weight.
+  auto at = [&](ffi::Buffer<ffi::F32>& b, Index n, Index d, Index h, Index w,
+                Index c) -> float& {
+    const auto size = b.dimensions();
+    return b.typed_data()[(((n * size[1] + d) * size[2] + h) * size[3] + w) *
+                              size[4] + c];
+  };
+  auto inside = [&](Index i, Index size) { return i >= 0 && i < size; };
+  for (Index corner = 0; corner < 8; ++corner) {
+    const Index d = corner & 1 ? s.to_d - 1 : 0, n = s.n - 1;
+    const Index h = corner & 2 ? s.to_h - 1 : 0, o = s.out - 1;
+    const Index w = corner & 4 ? s.to_w - 1 : 0;
+    double sum = 0;
+    for (Index k = 0; k < taps * taps * taps; ++k) {
+      const Index i = d + k / taps / taps - s.padding;
+      const Index j = h + k / taps % taps - s.padding;
+      const Index l = w + k % taps - s.padding;
+      if (!inside(i, s.d) || !inside(j, s.h) || !inside(l, s.w)) continue;
+      for (Index c = 0; c < s.in; ++c) {
+        sum += double(at(x, n, i, j, l, c)) *
+               weights.typed_data()[(k * s.in + c) * s.out + o];
+      }
+    }
+    Expect("forward", s, sum, at(y, n, d, h, w, o));
+  }
+  for (Index last : {Index{0}, Index{1}}) {
+    const Index tap = last ? taps - 1 : 0;
+    const Index c = last ? s.in - 1 : 0, o = last ? s.out - 1 : 0;
+    double sum = 0;
+    for (Index n = 0; n < s.n; ++n) {
+      for (Index d = 0; d < s.to_d; ++d) {
+        for (Index h = 0; h < s.to_h; ++h) {
+          for (Index w = 0; w < s.to_w; ++w) {
+            const Index i = d + tap - s.padding, j = h + tap - s.padding;
+            const Index l = w + tap - s.padding;
+            if (!inside(i, s.d) || !inside(j, s.h) || !inside(l, s.w)) continue;
+            sum += double(at(x, n, i, j, l, c)) * at(y, n, d, h, w, o);
+          }
+        }
+      }
+    }
+    const Index k = (tap * taps + tap) * taps + tap;
+    Expect("weight gradient", s, sum,
+           gradient.typed_data()[(k * s.in + c) * s.out + o]);
+  }
+}
+
+void CheckUpsampling(Index n, Index d, Index h, Index w, Index channels) {
+  ffi::Buffer<ffi::F32> phases({n, d + 1, h + 1, w + 1, 8 * channels});
+  ffi::Buffer<ffi::F32> added({n, 2 * d, 2 * h, 2 * w, channels});
+  ffi::Buffer<ffi::F32> fine({n, 2 * d, 2 * h, 2 * w, channels});
+  Run("interleave", [&](ffi::ThreadPool pool) {
+    return RunInterleave(pool, phases, added, Result(fine));
+  });
+  Run("deinterleave", [&](ffi::ThreadPool pool) {
+    return RunDeinterleave(pool, fine, Result(phases));
+  });
+}
+
+void CheckLookUp(Index voxels, Index plans) {
+  constexpr Index kAcross = 7, kGaussians = 3;
+  ffi::Buffer<ffi::F32> table({16 + kAcross + 2, kGaussians, plans});
+  ffi::Buffer<ffi::S32> row({voxels});  // 0 to 15
+  ffi::Buffer<ffi::F32> share({voxels, 4}), weight({voxels, kGaussians});
+  ffi::Buffer<ffi::F32> dose({voxels, plans});
+  Run("look-up", [&](ffi::ThreadPool pool) {
+    return RunLookUp(pool, table, row, share, weight,
+                     ffi::ResultBuffer<ffi::F32>(dose), kAcross);
+  });
+}
+
+}  // namespace
+
+int main() {
+  if (!Supported()) return 0;
+  for (Index out : {1, 7, 8, 9, 16, 20, 33, 70}) {
+    for (Index in : {1, 3, 8, 13}) {
+      CheckConvolution(3, {2, 5, 4, 19, 5, 4, 19, 1, in, out});
+      CheckConvolution(2, {1, 3, 4, 5, 4, 5, 6, 1, in, out});
+      CheckConvolution(2, {1, 4, 5, 6, 3, 4, 5, 0, in, out});
+    }
+  }
+  CheckConvolution(3, {1, 1, 1, 1, 1, 1, 1, 1, 128, 128});
+  CheckConvolution(3, {3, 16, 16, 16, 16, 16, 16, 1, 8, 16});
+  CheckUpsampling(2, 3, 4, 5, 3);
+  CheckLookUp(1000, 10);
+  CheckLookUp(3, 1);
+  std::printf("%d failures\n", failures);
+  return failures != 0;
+}
