@@ -22,6 +22,10 @@ from dvhflax.models.unet import UNet
 from dvhflax.train import create_state, make_train_step
 
 STRUCTURES, POINTS = 4, 32
+STATISTICS = {
+  'mean': np.zeros((STRUCTURES, POINTS), np.float32),
+  'spread': np.ones((STRUCTURES, POINTS), np.float32),
+}
 FORMS = ('native', 'im2col', 'lax')
 # Fields of the network and options of the training step.
 OPTIONS = {
@@ -50,7 +54,7 @@ def train(how, batch, *grid):
   model = _model(grid, how, axis_name=parallel.AXIS)
   tx = optax.adam(1e-3)
   state = parallel.replicate(
-    lambda key: create_state(model, tx, {}, key), jax.random.key(0)
+    lambda key: create_state(model, tx, STATISTICS, key), jax.random.key(0)
   )
   step = make_train_step(model, tx, 1000, **OPTIONS[how][1])
   masks, wish, dose = _inputs(batch, grid)

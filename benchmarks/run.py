@@ -146,6 +146,7 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument('--torch', help='an interpreter that has torch')
   parser.add_argument('--only', default='', help='cases whose title has it')
+  parser.add_argument('--skip', default='-', help='leave these out by name')
   options = parser.parse_args()
   print(f'{platform.machine()}, {os.cpu_count()} cores, '
         f'GLIBC_TUNABLES={os.environ.get("GLIBC_TUNABLES", "")}\n')  # fmt: skip
@@ -153,7 +154,9 @@ def main() -> None:
   print('| --- | --- | ---: | ---: | ---: | ---: | ---: |', flush=True)
   title, peer = '', 0.0
   for case in cases():
-    if options.only not in case.title or (case.torch and not options.torch):
+    if options.only not in case.title or options.skip in case.name:
+      continue
+    if case.torch and not options.torch:
       continue
     measured = run(case, options.torch if case.torch else sys.executable)
     if measured is None:

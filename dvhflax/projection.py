@@ -44,15 +44,15 @@ def project(
     candidates = jax.lax.dynamic_slice_in_dim(pareto, start, block, axis=1)
     usable = jax.lax.dynamic_slice_in_dim(valid, start, block, axis=1)
     distance = jnp.abs(candidates - desired[:, None, :]).sum(-1)
-    distance = jnp.where(usable, distance, jnp.inf)
-    index = jnp.nanargmin(
-      jnp.where(jnp.isnan(distance), jnp.inf, distance), axis=1
-    )
-    least = jnp.take_along_axis(distance, index[:, None], axis=1)[:, 0]
+    # Summed once: without the barrier XLA does it for either of its two uses.
+    distance = jax.lax.optimization_barrier(distance)
+    distance = jnp.where(usable & ~jnp.isnan(distance), distance, jnp.inf)
+    index = distance.argmin(axis=1).astype(jnp.int32)
+    least = distance.min(axis=1)
     better = least < best[0]
     return (
       jnp.where(better, least, best[0]),
-      jnp.where(better, start + index.astype(jnp.int32), best[1]),
+      jnp.where(better, start + index, best[1]),
     ), None
 
   none = (
