@@ -63,12 +63,17 @@ def network_flop(batch: int, grid: tuple[int, ...]) -> float:
   return total
 
 
+def size(grid: tuple[int, ...]) -> str:
+  """As titles have it."""
+  return 'x'.join(map(str, grid))
+
+
 def cases() -> list[Case]:
   """All measurements, peers beside each other."""
   found = []
 
   def network(verb, grid, batch, forms, hows, factor):
-    title = f'{verb} {"x".join(map(str, grid))}, batch {batch}'
+    title = f'{verb} {size(grid)}, batch {batch}'
     numbers, flop = (batch, *grid), factor * network_flop(batch, grid)
     for how in hows:
       found.append(
@@ -83,7 +88,7 @@ def cases() -> list[Case]:
   both = ('eager', 'compiled')
   for layer in LAYERS:
     for verb, factor in (('convolution', 1), ('gradient', 2)):
-      title = f'{verb} {"x".join(map(str, layer[:3]))}, {layer[3]}-{layer[4]}'
+      title = f'{verb} {size(layer[:3])}, {layer[3]}-{layer[4]}'
       flop = factor * convolution_flop(1, *layer)
       found.append(
         Case(title, 'torch eager', 'network_torch.py', f'{verb}-eager',
@@ -94,15 +99,27 @@ def cases() -> list[Case]:
           Case(title, form, 'network.py', f'{verb}-{form}', (1, *layer),
                flop=flop)
         )  # fmt: skip
-  network('predict', FULL, 1, ('native', 'im2col', 'lax'), both, 1)
+
+  def runtimes(grid):
+    title, flop = f'predict {size(grid)}, batch 1', network_flop(1, grid)
+    for name in ('onnxruntime', 'openvino'):
+      found.append(
+        Case(title, name, 'network_onnx.py', f'predict-{name}', (1, *grid),
+             flop=flop)
+      )  # fmt: skip
+
+  every = ('native', 'im2col', 'lax')
+  network('predict', FULL, 1, every, both, 1)
+  runtimes(FULL)
   network('repredict', FULL, 1, ('native', 'im2col'), (), 1)
-  network('train', FULL, 1, ('native', 'im2col', 'lax'), both, 3)
+  network('train', FULL, 1, every, both, 3)
   network('train', FULL, 3, ('native', 'remat', 'parts'), both, 3)
-  network('predict', HALF, 1, ('native', 'im2col', 'lax'), both, 1)
+  network('predict', HALF, 1, every, both, 1)
+  runtimes(HALF)
   network('repredict', HALF, 1, ('native', 'im2col'), (), 1)
-  network('train', HALF, 3, ('native', 'im2col', 'lax'), both, 3)
+  network('train', HALF, 3, every, both, 3)
   for grid in (FULL, HALF):
-    title = f'samples of {"x".join(map(str, grid))}, batch 3'
+    title = f'samples of {size(grid)}, batch 3'
     for place in ('store', 'memory', 'device'):
       found.append(Case(title, place, 'feeding.py', place, (3, *grid)))
   for wishes, plans in ((3, 10), (770, 770), (770, 100_000)):
