@@ -9,6 +9,7 @@ environment; a row's ratio is its median over that of the row's peer. Without
 
 import argparse
 import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -158,6 +159,20 @@ def row(case: Case, measured: dict[str, float], peer: float) -> str:
   )
 
 
+def machine() -> str:
+  """What the figures depend on, in a line."""
+  import jax
+
+  from dvhflax import native
+
+  tunables = os.environ.get('GLIBC_TUNABLES', 'none')
+  return (
+    f'{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, '
+    f'compiled for {"/".join(native.available()) or "none"}, jax '
+    f'{jax.__version__}, GLIBC_TUNABLES: {tunables}'
+  )
+
+
 def main() -> None:
   """Runs the cases that the command line asks for."""
   parser = argparse.ArgumentParser()
@@ -165,8 +180,7 @@ def main() -> None:
   parser.add_argument('--only', default='', help='cases whose title has it')
   parser.add_argument('--skip', default='-', help='leave these out by name')
   options = parser.parse_args()
-  print(f'{platform.machine()}, {os.cpu_count()} cores, '
-        f'GLIBC_TUNABLES={os.environ.get("GLIBC_TUNABLES", "")}\n')  # fmt: skip
+  print(f'{machine()}\n')
   print('| | | median, ms | range | ratio | GFLOP/s | peak, GB |')
   print('| --- | --- | ---: | ---: | ---: | ---: | ---: |', flush=True)
   title, peer = '', 0.0
