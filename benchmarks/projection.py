@@ -2,8 +2,7 @@
 
 python benchmarks/projection.py dvhflax|scipy|torch B N
 
-One set of N plans for B wishes; or, for B = 3 and N = 10 as in training, a set
-for every wish.
+One set of N plans for B wishes.
 """
 
 from measuring import answer
@@ -24,8 +23,8 @@ def dvhflax(wishes, plans):
   from dvhflax.projection import project
 
   desired, pareto = map(jnp.asarray, _inputs(wishes, plans))
-  valid = jnp.ones((1, plans), bool)
-  return lambda: project(desired, pareto[None], valid).block_until_ready()
+  pareto, valid = pareto[None], jnp.ones((1, plans), bool)
+  return lambda: project(desired, pareto, valid).block_until_ready()
 
 
 def scipy(wishes, plans):
