@@ -1,0 +1,528 @@
+"""Reads patients from DICOM-RT: CT, RTSTRUCT, RTDOSE and RTPLAN.
+
+A patient is a structure set with the doses that belong to it; several plans
+are that patient's Pareto set. What a file is and what it belongs to is told
+by its SOP class, its frame of reference and the UIDs that it refers to, never
+by its name, its folder or its Modality. Coordinates are DICOM's own: mm, LPS.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.io import contours as contours_lib
+from dvhflax.io import dicom_files as files
+from dvhflax.io import names as names_lib
+from dvhflax.io.importing import Case, Plan, Skipped
+from dvhflax.io.resample import Dose, Occupancy
+
+CT = '1.2.840.10008.5.1.4.1.1.2'
+RTDOSE = '1.2.840.10008.5.1.4.1.1.481.2'
+RTSTRUCT = '1.2.840.10008.5.1.4.1.1.481.3'
+# RT Plan and RT Ion Plan.
+RTPLANS = ('1.2.840.10008.5.1.4.1.1.481.5', '1.2.840.10008.5.1.4.1.1.481.8')
+
+_HEADER = (
+  'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID',
+  'PatientID', 'ImagePositionPatient', 'ReferencedStructureSetSequence',
+  'ReferencedRTPlanSequence', 'ReferencedFrameOfReferenceSequence',
+  'DoseSummationType',
+)  # fmt: skip
+# Kinds of contours that enclose an area.
+_CLOSED = ('CLOSED_PLANAR', 'CLOSEDPLANAR_XOR')
+_AXIAL_MM = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+  """What a file says of itself and of others.
+
+  Attributes:
+    path: of the file.
+    sop_class, uid, series, frames, patient_id: its own; a structure set may
+      name several frames of reference.
+    structure_sets, plans: UIDs that it refers to.
+    summation: DoseSummationType of an RTDOSE.
+    height_mm: z of a CT slice.
+  """
+
+  path: pathlib.Path
+  sop_class: str
+  uid: str
+  series: str
+  frames: frozenset[str]
+  patient_id: str
+  structure_sets: frozenset[str]
+  plans: frozenset[str]
+  summation: str
+  height_mm: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A patient whose files belong together, yet to be read.
+
+  Attributes:
+    id: unique among those found together.
+    structure_set: the RTSTRUCT.
+    plans: RTDOSE files, a tuple a plan: one, or its beams.
+    rtplans: RTPLAN instances by UID.
+    slice_mm: distance of the CT's slices, None without a CT.
+    notes: on how the files were matched.
+  """
+
+  id: str
+  structure_set: Instance
+  plans: Sequence[tuple[Instance, ...]]
+  rtplans: Mapping[str, Instance]
+  slice_mm: float | None
+  notes: tuple[str, ...]
+
+
+def find_patients(
+  root: str | pathlib.Path, *, sum_beams: bool = False
+) -> tuple[list[Found], list[Skipped]]:
+  """Sorts all files below a folder into patients.
+
+  Args:
+    root: searched at any depth.
+    sum_beams: accept plans that are stored as a dose a beam, and add these.
+
+  Returns:
+    The patients in the order of their ids, and what belongs to none.
+
+  Raises:
+    CohortError: if there is no such folder.
+  """
+  root = pathlib.Path(root)
+  if not root.is_dir():
+    raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
+  instances, skipped = _scan(root)
+  of_class = defaultdict(list)
+  for instance in instances:
+    of_class[instance.sop_class].append(instance)
+  rtplans = {p.uid: p for c in RTPLANS for p in of_class[c]}
+  sets = {s.uid: s for s in of_class[RTSTRUCT]}
+  doses = defaultdict(list)
+  notes = defaultdict(list)
+  for dose in of_class[RTDOSE]:
+    try:
+      owner, note = _owner(dose, sets, rtplans)
+    except errors.CohortError as error:
+      skipped.append(Skipped(str(dose.path), str(error)))
+      continue
+    doses[owner].append(dose)
+    notes[owner] += note
+  found = []
+  for uid, structure_set in sets.items():
+    plans, unfit = _plans(doses[uid], sum_beams)
+    skipped += unfit
+    if not plans:
+      skipped.append(
+        Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
+      )
+      continue
+    found.append(
+      Found(
+        id=structure_set.patient_id or 'unnamed',
+        structure_set=structure_set,
+        plans=plans,
+        rtplans=rtplans,
+        slice_mm=_slice_spacing(structure_set, of_class[CT]),
+        notes=tuple(notes[uid]),
+      )
+    )
+  return _numbered(found), skipped
+
+
+def read_patient(
+  found: Found,
+  structures: Sequence[str],
+  rows: Sequence[tuple[str, str]] = (),
+) -> Case:
+  """Reads a patient's structures; its doses are read when asked for.
+
+  Args:
+    found: see `find_patients`.
+    structures: names of the cohort's structures.
+    rows: the user's table of names, see `names.read_table`.
+
+  Raises:
+    CohortError: for a faulty file, which it names.
+  """
+  where = found.structure_set.path
+  dataset = files.read(where)
+  frames = frozenset.union(*(d.frames for plan in found.plans for d in plan))
+  rois = _rois(dataset, where, frames)
+  match = names_lib.match([roi.name for roi in rois], structures, rows)
+  notes = [*found.notes, *names_lib.describe(match)]
+  contours = {
+    name: _contours(rois[index], where) for name, index in match.chosen.items()
+  }
+  slice_mm = found.slice_mm or contours_lib.slice_spacing(
+    np.array([c[0, 2] for polygons, _ in contours.values() for c in polygons])
+  )
+  occupancies: dict[str, Occupancy] = {}
+  for name, (polygons, remarks) in contours.items():
+    notes += [f'{name}: {remark}' for remark in remarks]
+    if not polygons:
+      notes.append(f'{name} left out: it has no contours')
+      continue
+    try:
+      occupancies[name], remarks = contours_lib.occupancy(polygons, slice_mm)
+      notes += [f'{name}: {remark}' for remark in remarks]
+    except errors.CohortError as error:
+      notes.append(f'{name} left out: {error}')
+  return Case(
+    id=found.id,
+    occupancies=occupancies,
+    plans=[_plan(doses, found.rtplans) for doses in found.plans],
+    notes=notes,
+    provenance={
+      'source': 'dicom',
+      'structure_set': found.structure_set.uid,
+      'doses': [[dose.uid for dose in plan] for plan in found.plans],
+      'names': {name: rois[i].name for name, i in match.chosen.items()},
+    },
+  )
+
+
+def read_dose(path: pathlib.Path) -> Dose:
+  """Reads an RTDOSE.
+
+  Raises:
+    CohortError: for a dose that is relative, erroneous, not axial, or faulty
+      in any other way.
+  """
+  dataset = files.read(path)
+  units = files.text(dataset, 'DoseUnits', path)
+  if units != 'GY':
+    raise errors.CohortError(
+      f'{path}: DoseUnits is {units or "missing"!r}, wanted GY: export the '
+      'dose as absolute dose'
+    )
+  if files.text(dataset, 'DoseType', path) == 'ERROR':
+    raise errors.CohortError(
+      f'{path}: DoseType is ERROR, the difference of doses: export a dose'
+    )
+  scaling = files.numbers(dataset, 'DoseGridScaling', path, 1)[0]
+  if scaling <= 0:
+    raise errors.CohortError(f'{path}: DoseGridScaling={scaling} must be > 0')
+  stored = files.pixels(dataset, path)
+  if stored.min() < 0:
+    raise errors.CohortError(f'{path}: a dose is negative')
+  values, axes = _turned(stored, _plane_axes(dataset, path, stored.shape), path)
+  values = values.astype(np.float32)
+  values *= np.float32(scaling)
+  return Dose(values, axes)
+
+
+def prescription_gy(path: pathlib.Path) -> float | None:
+  """The highest TargetPrescriptionDose of an RTPLAN; None if it has none."""
+  dataset = files.read(path)
+  doses = [
+    float(files.numbers(item, 'TargetPrescriptionDose', path, 1)[0])
+    for item in files.items(dataset, 'DoseReferenceSequence', path)
+    if files.text(item, 'DoseReferenceType', path) == 'TARGET'
+    and files.value(item, 'TargetPrescriptionDose', path) is not None
+  ]
+  positive = [dose for dose in doses if dose > 0]
+  return max(positive) if positive else None
+
+
+def _scan(root: pathlib.Path) -> tuple[list[Instance], list[Skipped]]:
+  """Headers of all files that matter, each instance once."""
+  instances: dict[str, Instance] = {}
+  skipped = []
+  others = 0
+  for path in sorted(p for p in root.rglob('*') if p.is_file()):
+    try:
+      if not files.looks_like_dicom(path):
+        others += 1
+        continue
+      instance = _instance(path)
+    except OSError as error:
+      skipped.append(Skipped(str(path), error.strerror or 'cannot be read'))
+      continue
+    except errors.CohortError as error:
+      skipped.append(Skipped(str(path), str(error)))
+      continue
+    if instance is None:
+      others += 1
+    elif instance.uid in instances:
+      first = instances[instance.uid].path
+      skipped.append(Skipped(str(path), f'same SOPInstanceUID as {first}'))
+    else:
+      instances[instance.uid] = instance
+  if others:
+    skipped.append(
+      Skipped(f'{others} files', 'neither CT, RTSTRUCT, RTDOSE nor RTPLAN')
+    )
+  return list(instances.values()), skipped
+
+
+def _instance(path: pathlib.Path) -> Instance | None:
+  """A file's header; None for a SOP class that is not used here."""
+  dataset = files.read(path, _HEADER)
+  sop_class = files.text(dataset, 'SOPClassUID', path)
+  if sop_class not in (CT, RTDOSE, RTSTRUCT, *RTPLANS):
+    if not sop_class:
+      raise errors.CohortError(f'{path} has no SOPClassUID: truncated?')
+    return None
+  uid = files.text(dataset, 'SOPInstanceUID', path)
+  if not uid:
+    raise errors.CohortError(f'{path} has no SOPInstanceUID')
+  frames = {files.text(dataset, 'FrameOfReferenceUID', path)}
+  for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path):
+    frames.add(files.text(item, 'FrameOfReferenceUID', path))
+  position = None
+  if sop_class == CT:
+    position = files.numbers(dataset, 'ImagePositionPatient', path, 3)[2]
+  return Instance(
+    path=path,
+    sop_class=sop_class,
+    uid=uid,
+    series=files.text(dataset, 'SeriesInstanceUID', path),
+    frames=frozenset(frames - {''}),
+    patient_id=files.text(dataset, 'PatientID', path),
+    structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
+    plans=_references(dataset, 'ReferencedRTPlanSequence', path),
+    summation=files.text(dataset, 'DoseSummationType', path),
+    height_mm=position,
+  )
+
+
+def _references(
+  dataset: Any, keyword: str, path: pathlib.Path
+) -> frozenset[str]:
+  uids = {
+    files.text(item, 'ReferencedSOPInstanceUID', path)
+    for item in files.items(dataset, keyword, path)
+  }
+  return frozenset(uids - {''})
+
+
+def _owner(
+  dose: Instance, sets: Mapping[str, Instance], rtplans: Mapping[str, Instance]
+) -> tuple[str, list[str]]:
+  """UID of the structure set that a dose belongs to, and a note on doubts.
+
+  The set that the dose refers to, else the one that its plan refers to, else
+  the only one of the patient in the dose's frame of reference.
+  """
+  if not dose.frames:
+    raise errors.CohortError('has no FrameOfReferenceUID')
+  named = set(dose.structure_sets)
+  for plan in dose.plans & rtplans.keys():
+    named |= rtplans[plan].structure_sets
+  present = sorted(named & sets.keys())
+  notes = []
+  if len(present) > 1:
+    raise errors.CohortError('refers to several structure sets')
+  if not present:
+    present = [
+      uid
+      for uid, one in sets.items()
+      if one.frames & dose.frames and one.patient_id == dose.patient_id
+    ]
+    if len(present) != 1:
+      raise errors.CohortError(
+        'the structure set that it refers to is not here, and '
+        f'{len(present) or "none"} share its frame of reference'
+      )
+    notes = [f'{dose.path.name} matched by its frame of reference alone']
+  owner = sets[present[0]]
+  if not owner.frames & dose.frames:
+    raise errors.CohortError(
+      f'its frame of reference is not that of {owner.path}: export the '
+      'structures on the image that was planned on'
+    )
+  if owner.patient_id != dose.patient_id:
+    raise errors.CohortError(f'its PatientID is not that of {owner.path}')
+  return owner.uid, notes
+
+
+def _plans(
+  doses: Iterable[Instance], sum_beams: bool
+) -> tuple[list[tuple[Instance, ...]], list[Skipped]]:
+  """A structure set's doses by plan, and those that are no plan's."""
+  plans: list[tuple[Instance, ...]] = []
+  beams: dict[frozenset[str], list[Instance]] = defaultdict(list)
+  skipped = []
+  for dose in doses:
+    if dose.summation == 'PLAN':
+      plans.append((dose,))
+    elif dose.summation == 'BEAM' and dose.plans:
+      beams[dose.plans].append(dose)
+    else:
+      skipped.append(
+        Skipped(
+          str(dose.path),
+          f'DoseSummationType is {dose.summation or "missing"!r}, wanted PLAN: '
+          "export the plan's total dose",
+        )
+      )
+  complete = {dose.plans for plan in plans for dose in plan}
+  for of_plan, parts in beams.items():
+    if sum_beams and of_plan not in complete:
+      plans.append(tuple(parts))
+      continue
+    why = (
+      'the dose of one beam; the total dose of its plan is there'
+      if of_plan in complete
+      else 'the dose of one beam: export the total dose, or set '
+      'cohort.sum_beams'
+    )
+    skipped += [Skipped(str(part.path), why) for part in parts]
+  return plans, skipped
+
+
+def _slice_spacing(
+  structure_set: Instance, slices: Iterable[Instance]
+) -> float | None:
+  """Distance of the slices of the CT in the structures' frame."""
+  series = defaultdict(list)
+  for one in slices:
+    if one.frames & structure_set.frames and one.height_mm is not None:
+      series[one.series].append(one.height_mm)
+  if not series:
+    return None
+  # The planning CT among several: that of most slices.
+  return contours_lib.slice_spacing(np.array(max(series.values(), key=len)))
+
+
+def _numbered(found: Sequence[Found]) -> list[Found]:
+  """Patients in the order of their ids; `ID`, `ID-2`, ... for several sets."""
+  counts: dict[str, int] = defaultdict(int)
+  numbered = []
+  for one in sorted(found, key=lambda f: (f.id, f.structure_set.uid)):
+    counts[one.id] += 1
+    suffix = f'-{counts[one.id]}' if counts[one.id] > 1 else ''
+    numbered.append(dataclasses.replace(one, id=one.id + suffix))
+  return numbered
+
+
+@dataclasses.dataclass(frozen=True)
+class _Roi:
+  name: str
+  contours: Sequence[Any]
+
+
+def _rois(
+  dataset: Any, where: pathlib.Path, frames: frozenset[str]
+) -> list[_Roi]:
+  """Regions in one of the frames of reference, with their contour items."""
+  contours: dict[int, list[Any]] = {}
+  for item in files.items(dataset, 'ROIContourSequence', where):
+    number = int(files.numbers(item, 'ReferencedROINumber', where, 1)[0])
+    contours[number] = files.items(item, 'ContourSequence', where)
+  rois = []
+  for item in files.items(dataset, 'StructureSetROISequence', where):
+    number = int(files.numbers(item, 'ROINumber', where, 1)[0])
+    frame = files.text(item, 'ReferencedFrameOfReferenceUID', where)
+    if not frame or frame in frames:
+      name = files.text(item, 'ROIName', where)
+      rois.append(_Roi(name, contours.get(number, [])))
+  if not rois:
+    raise errors.CohortError(
+      f"{where} has no structure in the dose's frame of reference"
+    )
+  return rois
+
+
+def _contours(
+  roi: _Roi, where: pathlib.Path
+) -> tuple[list[np.ndarray], list[str]]:
+  """`[N, 3]` points of the closed contours, and what was left out."""
+  polygons, open_ones = [], 0
+  for item in roi.contours:
+    kind = files.text(item, 'ContourGeometricType', where)
+    points = files.points(item, f'{where}, {roi.name}')
+    if kind not in _CLOSED:
+      open_ones += 1
+    elif len(points):
+      polygons.append(points)
+  notes = [f'{open_ones} points or open contours left out'] if open_ones else []
+  return polygons, notes
+
+
+def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
+  known = sorted(frozenset.union(*(d.plans for d in doses)) & rtplans.keys())
+  prescribed = [prescription_gy(rtplans[uid].path) for uid in known]
+  told = [dose for dose in prescribed if dose is not None]
+  return Plan(
+    label=doses[0].path.name,
+    parts=[functools.partial(read_dose, dose.path) for dose in doses],
+    prescription_gy=max(told) if told else None,
+  )
+
+
+def _plane_axes(
+  dataset: Any, where: pathlib.Path, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Positions in mm of columns (x), rows (y) and frames (z), as stored.
+
+  Raises:
+    CohortError: for planes that are not axial, and for faulty positions.
+  """
+  frames, rows, columns = shape
+  position = files.numbers(dataset, 'ImagePositionPatient', where, 3)
+  turn = files.numbers(dataset, 'ImageOrientationPatient', where, 6)
+  along_x, along_y = np.round(turn[0]), np.round(turn[4])
+  axial = np.array([along_x, 0, 0, 0, along_y, 0])
+  if (
+    min(abs(along_x), abs(along_y)) != 1
+    or np.abs(turn - axial).max() > _AXIAL_MM
+  ):
+    raise errors.CohortError(
+      f'{where}: ImageOrientationPatient {turn.round(3).tolist()} is not axial: '
+      'export the dose on axial planes'
+    )
+  row_mm, column_mm = files.numbers(dataset, 'PixelSpacing', where, 2)
+  if min(row_mm, column_mm) <= 0:
+    raise errors.CohortError(f'{where}: PixelSpacing must be positive')
+  offsets = files.numbers(dataset, 'GridFrameOffsetVector', where, frames)
+  steps = np.diff(offsets)
+  if min(shape) < 2 or not ((steps > 0).all() or (steps < 0).all()):
+    raise errors.CohortError(
+      f'{where}: a dose needs two planes at least, in ascending or descending '
+      'order in GridFrameOffsetVector'
+    )
+  if offsets[0] == 0:
+    # Relative, along the normal of the planes (PS3.3 C.8.8.3.2).
+    heights = position[2] + along_x * along_y * offsets
+  elif abs(offsets[0] - position[2]) < _AXIAL_MM:
+    heights = offsets
+  else:
+    raise errors.CohortError(
+      f'{where}: GridFrameOffsetVector begins with {offsets[0]:g}, neither 0 '
+      f'nor the z of ImagePositionPatient, {position[2]:g}'
+    )
+  return (
+    position[0] + along_x * column_mm * np.arange(columns),
+    position[1] + along_y * row_mm * np.arange(rows),
+    heights,
+  )
+
+
+def _turned(
+  stored: np.ndarray, axes: Sequence[np.ndarray], where: pathlib.Path
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """(z, y, x) values as stored to `[X, Y, Z]` with all axes ascending."""
+  values = stored.transpose(2, 1, 0)
+  ascending = []
+  for axis, positions in enumerate(axes):
+    if np.abs(positions).max() > contours_lib.MOST_EXTENT_MM * 4:
+      raise errors.CohortError(f'{where}: lies metres away from the patient')
+    if positions[0] > positions[-1]:
+      values = np.flip(values, axis)
+      positions = positions[::-1]
+    ascending.append(positions)
+  x, y, z = ascending
+  return values, (x, y, z)

@@ -1,0 +1,343 @@
+"""What every import of patients shares: from their grids to the cohort's.
+
+The cohort's grid is centred on the patient's targets. Coming onto it costs
+accuracy, and a plan's coverage first of all: what it costs is measured for
+every structure and plan, and reported.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.io import resample
+from dvhflax.io.resample import Dose, Grid, Occupancy
+from dvhflax.io.source_dvh import Curve, curve
+from dvhflax.patient import Patient, Structure
+from dvhflax.report import files
+
+# Levels in fractions of the reference dose that volumes are reported at.
+LEVELS = (0.5, 0.7, 0.9, 0.95)
+# Coverage in percent that doses are reported at.
+COVERAGES = (95, 50, 2)
+# A target with more of its volume outside of the dose belongs elsewhere.
+MOST_TARGET_OUTSIDE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What is wanted of every patient.
+
+  Attributes:
+    structures: in the order of the channels; targets in ascending order of
+      prescription, the last that a patient has sets the reference dose.
+    shape, spacing_mm: the cohort's grid.
+    prescription_gy: for plans that do not tell theirs; None: the mean dose
+      of the target.
+  """
+
+  structures: tuple[Structure, ...]
+  shape: tuple[int, int, int]
+  spacing_mm: tuple[float, float, float]
+  prescription_gy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A plan of a patient, its dose yet to be read.
+
+  Attributes:
+    label: tells the plan to the user.
+    parts: each reads a dose; the plan's is their sum.
+    prescription_gy: as the plan tells it, None if it does not.
+  """
+
+  label: str
+  parts: Sequence[Callable[[], Dose]]
+  prescription_gy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A patient on grids of its own.
+
+  Attributes:
+    id: unique within a cohort.
+    occupancies: the structures that the patient has, by name.
+    plans: at least one.
+    notes: what the user should know of the files.
+    provenance: JSON-serialisable.
+  """
+
+  id: str
+  occupancies: Mapping[str, Occupancy]
+  plans: Sequence[Plan]
+  notes: Sequence[str]
+  provenance: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """What was not imported: a file, a folder or a patient, and why."""
+
+  what: str
+  why: str
+
+
+def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
+  """Brings a patient onto the cohort's grid.
+
+  Args:
+    case: the patient.
+    settings: what is wanted.
+
+  Returns:
+    The patient, and its entry in the report (JSON-serialisable).
+
+  Raises:
+    CohortError: no body, no target, a target outside of the dose, or a dose
+      that cannot be read.
+  """
+  targets = _require(case, settings)
+  grid = Grid(
+    settings.shape,
+    settings.spacing_mm,
+    resample.centroid([case.occupancies[name] for name in targets]),
+  )
+  masks, found = _masks(case, settings, grid)
+  channels = {s.name: i for i, s in enumerate(settings.structures)}
+  target = masks[..., channels[targets[-1]]] > 0
+  if not target.any():
+    raise errors.CohortError(
+      f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
+    )
+  doses, references, plans = [], [], []
+  for plan in case.plans:
+    dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
+    reference, source = _reference(plan, settings, dose_gy[target])
+    for name, entry in found.items():
+      entry['outside_dose'] = max(entry['outside_dose'], outside[name])
+      inside = dose_gy[masks[..., channels[name]] > 0]
+      if inside.size:
+        after = curve(inside, np.ones(inside.size))
+        entry['plans'].append(_cost(curves[name], after, reference))
+    doses.append(dose_gy / np.float32(reference))
+    references.append(reference)
+    plans.append(
+      {
+        'label': plan.label,
+        'reference_gy': reference,
+        'prescription_from': source,
+      }
+    )
+  patient = Patient(
+    id=case.id,
+    masks=masks,
+    present=masks.any((0, 1, 2)),
+    spacing_mm=settings.spacing_mm,
+    dose=np.stack(doses),
+    reference_gy=np.array(references),
+    prescription_gy=max(references),
+    plan_weights=np.zeros((len(doses), 0)),
+    provenance={
+      **case.provenance,
+      'plans': plans,
+      'grid_centre_mm': list(grid.centre_mm),
+    },
+  )
+  entry = {
+    'id': case.id,
+    'plans': plans,
+    'notes': [*case.notes, *_warnings(found, plans, targets[-1])],
+    'structures': found,
+  }
+  return patient, entry
+
+
+def write_report(
+  path: str, entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+) -> None:
+  """Writes `PATH.import.json` and `PATH.import.txt`.
+
+  Args:
+    path: of the cohort.
+    entries: of the imported patients, see `assemble`.
+    skipped: what was not imported.
+  """
+  content = {
+    'patients': list(entries),
+    'skipped': [dataclasses.asdict(one) for one in skipped],
+  }
+  files.write_text(f'{path}.import.json', json.dumps(content, indent=1) + '\n')
+  files.write_text(f'{path}.import.txt', report_text(entries, skipped))
+
+
+def report_text(
+  entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+) -> str:
+  """The report for people: what was skipped first, then every patient."""
+  lines = [f'{len(entries)} patients imported, {len(skipped)} things skipped.']
+  lines += [f'  skipped {one.what}: {one.why}' for one in skipped]
+  lines += [
+    '',
+    'What the grid costs: volume and doses on the cohort grid minus those on',
+    'the source grids, of the plan where it is most. Doses in % of the',
+    'reference dose, V in % of the structure.',
+  ]
+  for entry in entries:
+    lines += ['', f'{entry["id"]}']
+    lines += [
+      f'  plan {plan["label"]}: {plan["reference_gy"]:.2f} Gy, from the '
+      f'{plan["prescription_from"]}'
+      for plan in entry['plans']
+    ]
+    lines += [f'  note: {note}' for note in entry['notes']]
+    lines += _cost_table(entry['structures'])
+  return '\n'.join(lines) + '\n'
+
+
+def _require(case: Case, settings: Settings) -> list[str]:
+  """Names of the case's targets; raises if it has none, or no body."""
+  for role in ('body', 'target'):
+    wanted = [s.name for s in settings.structures if s.role == role]
+    if not any(name in case.occupancies for name in wanted):
+      reasons = '; '.join(case.notes) or 'it has no structures'
+      raise errors.CohortError(
+        f'patient {case.id} has no {" or ".join(wanted)}: {reasons}'
+      )
+  return [
+    s.name
+    for s in settings.structures
+    if s.role == 'target' and s.name in case.occupancies
+  ]
+
+
+def _masks(
+  case: Case, settings: Settings, grid: Grid
+) -> tuple[np.ndarray, dict[str, Any]]:
+  """`[X, Y, Z, S]` masks, and what became of each structure's volume."""
+  masks = np.zeros((*grid.shape, len(settings.structures)), np.uint8)
+  voxel_cc = float(np.prod(grid.spacing_mm)) / 1000
+  found = {}
+  for channel, structure in enumerate(settings.structures):
+    occupancy = case.occupancies.get(structure.name)
+    if occupancy is None:
+      continue
+    fractions = resample.fractions_on(grid, occupancy)
+    within_cc = float(fractions.sum(dtype=np.float64)) * voxel_cc
+    masks[..., channel] = resample.to_mask(fractions)
+    found[structure.name] = {
+      'volume_cc': occupancy.volume_cc,
+      'outside_grid': max(0.0, 1 - within_cc / occupancy.volume_cc),
+      'mask_cc': float(masks[..., channel].sum()) * voxel_cc,
+      'outside_dose': 0.0,
+      'plans': [],
+    }
+  return masks, found
+
+
+def _plan_dose(
+  case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Curve], dict[str, float]]:
+  """A plan's dose in Gy on the grid; DVHs, and shares outside, on the source.
+
+  Parts are added up one by one, so that one is in memory at a time.
+  """
+  on_grid = np.zeros(grid.shape, np.float32)
+  volumes = {n: o.volumes_mm3 for n, o in case.occupancies.items()}
+  inside = {name: volume > 0 for name, volume in volumes.items()}
+  samples = {name: np.float32(0) for name in volumes}
+  outside = dict.fromkeys(volumes, 0.0)
+  for part in plan.parts:
+    dose = part()
+    on_grid += resample.trilinear(dose, grid.axes)
+    for name, occupancy in case.occupancies.items():
+      sampled = resample.trilinear(dose, occupancy.centres)
+      samples[name] = samples[name] + sampled[inside[name]]
+      share = 1 - resample.share_in_dose(dose, occupancy)
+      outside[name] = max(outside[name], share)
+  for name in targets:
+    if outside[name] > MOST_TARGET_OUTSIDE:
+      raise errors.CohortError(
+        f'patient {case.id}, {plan.label}: {outside[name]:.0%} of {name} lie '
+        'outside of the dose grid: does this dose belong to these structures?'
+      )
+  curves = {
+    name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
+  }
+  return on_grid, curves, outside
+
+
+def _reference(
+  plan: Plan, settings: Settings, in_target: np.ndarray
+) -> tuple[float, str]:
+  """The dose in Gy that 1.0 stands for, and where it is from."""
+  if plan.prescription_gy is not None:
+    return plan.prescription_gy, 'plan'
+  if settings.prescription_gy is not None:
+    return settings.prescription_gy, 'config'
+  mean = float(in_target.mean(dtype=np.float64))
+  if mean <= 0:
+    raise errors.CohortError(f'{plan.label}: the target receives no dose')
+  return mean, 'target mean'
+
+
+def _cost(
+  before: Curve, after: Curve, reference: float
+) -> dict[str, dict[str, float]]:
+  """Doses in % of the reference and volumes in %, on either grid."""
+  return {
+    where: {
+      'mean': 100 * one.mean / reference,
+      **{f'D{x}': 100 * one.at_volume(x) / reference for x in COVERAGES},
+      **{f'V{100 * x:.0f}': one.at_dose(x * reference) for x in LEVELS},
+    }
+    for where, one in (('source', before), ('cohort', after))
+  }
+
+
+def _warnings(
+  found: Mapping[str, Any], plans: Sequence[dict[str, Any]], target: str
+) -> list[str]:
+  """What is suspicious of a patient, a line each."""
+  lines = []
+  for name, entry in found.items():
+    for key, place in (('outside_grid', 'grid'), ('outside_dose', 'dose')):
+      if entry[key] > 0.001:
+        lines.append(f'{entry[key]:.1%} of {name} lie outside of the {place}')
+    if not entry['mask_cc']:
+      lines.append(f'{name} does not reach into the grid')
+  for plan, cost in zip(plans, found[target]['plans']):
+    median = cost['source']['D50']
+    if not 50 < median < 200:
+      lines.append(
+        f'{plan["label"]}: D50 of {target} is {median:.0f}% of the reference '
+        'dose; is the dose of one fraction, or the prescription of another '
+        'target?'
+      )
+  return lines
+
+
+def _cost_table(structures: Mapping[str, Any]) -> list[str]:
+  """A line a structure: what changed most over the patient's plans."""
+  keys = ['mean', *(f'D{x}' for x in COVERAGES)]
+  keys += [f'V{100 * x:.0f}' for x in LEVELS]
+  width = max(map(len, structures)) + 2
+  lines = [
+    f'  {"structure":<{width}}{"cc":>9}{"change":>9}'
+    + ''.join(f'{key:>7}' for key in keys)
+  ]
+  for name, entry in structures.items():
+    changes = []
+    for key in keys:
+      each = [p['cohort'][key] - p['source'][key] for p in entry['plans']]
+      changes.append(max(each, key=abs) if each else float('nan'))
+    lines.append(
+      f'  {name:<{width}}{entry["volume_cc"]:>9.2f}'
+      f'{entry["mask_cc"] - entry["volume_cc"]:>+9.2f}'
+      + ''.join(f'{change:>+7.2f}' for change in changes)
+    )
+  return lines

@@ -1,0 +1,58 @@
+"""DVHs of structures that fill their voxels in part."""
+
+import dataclasses
+
+import numpy as np
+
+from dvhflax.io import resample
+from dvhflax.io.resample import Dose, Occupancy
+
+# Doses are told apart to a 10,000th of the largest.
+_BINS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """A cumulative DVH.
+
+  Attributes:
+    doses: `[K]` ascending, Gy.
+    shares: `[K]` share of the volume that receives so much or more.
+    mean: Gy.
+  """
+
+  doses: np.ndarray
+  shares: np.ndarray
+  mean: float
+
+  def at_volume(self, percent: float) -> float:
+    """Dx%: the dose in Gy that `percent` of the volume receive."""
+    return float(np.interp(percent / 100, self.shares[::-1], self.doses[::-1]))
+
+  def at_dose(self, gy: float) -> float:
+    """Vx: percent of the volume that receive a dose or more."""
+    return 100 * float(np.interp(gy, self.doses, self.shares))
+
+
+def curve(dose: np.ndarray, volumes: np.ndarray) -> Curve:
+  """The DVH of voxels of different volumes.
+
+  Args:
+    dose: `[V]` Gy, V >= 1.
+    volumes: `[V]` in any one unit.
+  """
+  top = float(dose.max()) * (1 + 1e-6) + 1e-9
+  place = (dose * (_BINS / top)).astype(np.int64).clip(0, _BINS - 1)
+  histogram = np.bincount(place, volumes, _BINS)
+  total = histogram.sum()
+  shares = np.concatenate([histogram[::-1].cumsum()[::-1], [0]]) / total
+  mean = float(np.dot(dose.astype(np.float64), volumes) / total)
+  return Curve(np.linspace(0, top, _BINS + 1), shares, mean)
+
+
+def dvh(dose: Dose, occupancy: Occupancy) -> Curve:
+  """The DVH of a structure on its own grid, the dose interpolated to it."""
+  volumes = occupancy.volumes_mm3
+  inside = volumes > 0
+  sampled = resample.trilinear(dose, occupancy.centres)[inside]
+  return curve(sampled, volumes[inside])
