@@ -454,6 +454,8 @@ def _contours(
 
 def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
   known = sorted(frozenset.union(*(d.plans for d in doses)) & rtplans.keys())
+  if doses[0].summation == 'BEAM':
+    _require_all_beams(doses, [rtplans[uid] for uid in known])
   prescribed = [prescription_gy(rtplans[uid].path) for uid in known]
   told = [dose for dose in prescribed if dose is not None]
   return Plan(
@@ -461,6 +463,26 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
     parts=[functools.partial(read_dose, dose.path) for dose in doses],
     prescription_gy=max(told) if told else None,
   )
+
+
+def _require_all_beams(
+  doses: Sequence[Instance], rtplans: Sequence[Instance]
+) -> None:
+  """Raises a CohortError unless there is a dose of every beam of a plan."""
+  where = doses[0].path
+  if not rtplans:
+    raise errors.CohortError(
+      f'{where}: without the RTPLAN nobody knows whether all beams are there'
+    )
+  path = rtplans[0].path
+  groups = files.items(files.read(path), 'FractionGroupSequence', path)
+  beams = sum(
+    int(files.numbers(group, 'NumberOfBeams', path, 1)[0]) for group in groups
+  )
+  if beams != len(doses):
+    raise errors.CohortError(
+      f'{where}: {len(doses)} doses of beams, but {path} has {beams} beams'
+    )
 
 
 def _plane_axes(
@@ -481,8 +503,8 @@ def _plane_axes(
     or np.abs(turn - axial).max() > _AXIAL_MM
   ):
     raise errors.CohortError(
-      f'{where}: ImageOrientationPatient {turn.round(3).tolist()} is not axial: '
-      'export the dose on axial planes'
+      f'{where}: ImageOrientationPatient {turn.round(3).tolist()} is not '
+      'axial: export the dose on axial planes'
     )
   row_mm, column_mm = files.numbers(dataset, 'PixelSpacing', where, 2)
   if min(row_mm, column_mm) <= 0:

@@ -114,10 +114,14 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     raise errors.CohortError(
       f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
     )
-  doses, references, plans = [], [], []
+  doses, plans, notes = [], [], [*case.notes]
   for plan in case.plans:
-    dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
-    reference, source = _reference(plan, settings, dose_gy[target])
+    try:
+      dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
+      reference, source = _reference(plan, settings, dose_gy[target])
+    except errors.CohortError as error:
+      notes.append(f'plan {plan.label} left out: {error}')
+      continue
     for name, entry in found.items():
       entry['outside_dose'] = max(entry['outside_dose'], outside[name])
       inside = dose_gy[masks[..., channels[name]] > 0]
@@ -125,7 +129,6 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
         after = curve(inside, np.ones(inside.size))
         entry['plans'].append(_cost(curves[name], after, reference))
     doses.append(dose_gy / np.float32(reference))
-    references.append(reference)
     plans.append(
       {
         'label': plan.label,
@@ -133,6 +136,9 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
         'prescription_from': source,
       }
     )
+  if not doses:
+    raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
+  references = [plan['reference_gy'] for plan in plans]
   patient = Patient(
     id=case.id,
     masks=masks,
@@ -151,7 +157,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
   entry = {
     'id': case.id,
     'plans': plans,
-    'notes': [*case.notes, *_warnings(found, plans, targets[-1])],
+    'notes': [*notes, *_warnings(found, plans, targets[-1])],
     'structures': found,
   }
   return patient, entry
@@ -262,8 +268,8 @@ def _plan_dose(
   for name in targets:
     if outside[name] > MOST_TARGET_OUTSIDE:
       raise errors.CohortError(
-        f'patient {case.id}, {plan.label}: {outside[name]:.0%} of {name} lie '
-        'outside of the dose grid: does this dose belong to these structures?'
+        f'{outside[name]:.0%} of {name} lie outside of the dose grid: does this '
+        'dose belong to these structures?'
       )
   curves = {
     name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
@@ -281,7 +287,7 @@ def _reference(
     return settings.prescription_gy, 'config'
   mean = float(in_target.mean(dtype=np.float64))
   if mean <= 0:
-    raise errors.CohortError(f'{plan.label}: the target receives no dose')
+    raise errors.CohortError('the target receives no dose')
   return mean, 'target mean'
 
 

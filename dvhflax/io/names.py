@@ -14,7 +14,6 @@ import pathlib
 import re
 
 from dvhflax import errors
-from dvhflax.patient import Role, Structure
 
 _LEFT, _RIGHT = '(l|lt|left|li|links)', '(r|rt|right|re|rechts)'
 
@@ -105,16 +104,6 @@ class Match:
   ambiguous: Mapping[str, Sequence[str]]
   passed_over: Mapping[str, Sequence[str]]
   unmapped: Sequence[str]
-
-
-def structure(name: str) -> Structure:
-  """The structure of a name: `body`, a target if it begins so, or an OAR."""
-  role: Role = 'oar'
-  if _key(name) in ('body', 'possibledose'):
-    role = 'body'
-  elif re.match('[pcgi]tv', _key(name)):
-    role = 'target'
-  return Structure(name, role)
 
 
 def read_table(
