@@ -1,5 +1,6 @@
 """A cohort's patients from DICOM-RT or NIfTI files."""
 
+from collections.abc import Callable, Sequence
 import functools
 import sys
 from typing import Any
@@ -34,10 +35,11 @@ class Imported:
         '--config.cohort.raw=FOLDER'
       )
     self.structures = tuple(map(Structure.from_name, cohort.structures))
+    x_mm, y_mm, z_mm = map(float, cohort.spacing_mm)
     self._settings = importing.Settings(
       self.structures,
       tuple(cohort.grid),
-      tuple(map(float, cohort.spacing_mm)),
+      (x_mm, y_mm, z_mm),
       cohort.prescription_gy,
     )
     rows = names.read_table(cohort.names, cohort.structures)
@@ -80,25 +82,27 @@ class Imported:
     return entries
 
 
-def _open(cohort: ml_collections.ConfigDict, rows) -> tuple[Any, Any, Any]:
+def _open(
+  cohort: ml_collections.ConfigDict, rows: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
   """Found patients by id, the function that reads one, what was skipped."""
+  library: Any
   try:
     if cohort.source == 'dicom':
-      from dvhflax.io import dicom
+      from dvhflax.io import dicom as library
 
-      found, skipped = dicom.find_patients(
-        cohort.raw, sum_beams=cohort.sum_beams
-      )
-      read: Any = dicom.read_patient
+      options = {'sum_beams': cohort.sum_beams}
     else:
-      from dvhflax.io import nifti
+      from dvhflax.io import nifti as library
 
-      found, skipped = nifti.find_patients(cohort.raw)
-      read = nifti.read_patient
+      options = {}
   except ModuleNotFoundError as error:
     raise errors.ConfigError(
       f'cohort.source={cohort.source} needs {error.name}: '
       f"pip install 'dvhflax[{cohort.source}]'"
     ) from None
-  read = functools.partial(read, structures=cohort.structures, rows=rows)
+  found, skipped = library.find_patients(cohort.raw, **options)
+  read = functools.partial(
+    library.read_patient, structures=cohort.structures, rows=rows
+  )
   return {one.id: one for one in found}, read, skipped

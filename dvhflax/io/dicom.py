@@ -19,8 +19,9 @@ from dvhflax import errors
 from dvhflax.io import contours as contours_lib
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
+from dvhflax.io import rtdose, rtstruct
 from dvhflax.io.importing import Case, Plan, Skipped
-from dvhflax.io.resample import Dose, Occupancy
+from dvhflax.io.resample import Occupancy
 
 CT = '1.2.840.10008.5.1.4.1.1.2'
 RTDOSE = '1.2.840.10008.5.1.4.1.1.481.2'
@@ -34,9 +35,6 @@ _HEADER = (
   'ReferencedRTPlanSequence', 'ReferencedFrameOfReferenceSequence',
   'DoseSummationType',
 )  # fmt: skip
-# Kinds of contours that enclose an area.
-_CLOSED = ('CLOSED_PLANAR', 'CLOSEDPLANAR_XOR')
-_AXIAL_MM = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +108,7 @@ def find_patients(
   rtplans = {p.uid: p for c in RTPLANS for p in of_class[c]}
   sets = {s.uid: s for s in of_class[RTSTRUCT]}
   doses = defaultdict(list)
-  notes = defaultdict(list)
+  notes: dict[str, list[str]] = defaultdict(list)
   for dose in of_class[RTDOSE]:
     try:
       owner, note = _owner(dose, sets, rtplans)
@@ -159,11 +157,12 @@ def read_patient(
   where = found.structure_set.path
   dataset = files.read(where)
   frames = frozenset.union(*(d.frames for plan in found.plans for d in plan))
-  rois = _rois(dataset, where, frames)
+  rois = rtstruct.rois(dataset, where, frames)
   match = names_lib.match([roi.name for roi in rois], structures, rows)
   notes = [*found.notes, *names_lib.describe(match)]
   contours = {
-    name: _contours(rois[index], where) for name, index in match.chosen.items()
+    name: rtstruct.contours(rois[index], where)
+    for name, index in match.chosen.items()
   }
   slice_mm = found.slice_mm or contours_lib.slice_spacing(
     np.array([c[0, 2] for polygons, _ in contours.values() for c in polygons])
@@ -191,36 +190,6 @@ def read_patient(
       'names': {name: rois[i].name for name, i in match.chosen.items()},
     },
   )
-
-
-def read_dose(path: pathlib.Path) -> Dose:
-  """Reads an RTDOSE.
-
-  Raises:
-    CohortError: for a dose that is relative, erroneous, not axial, or faulty
-      in any other way.
-  """
-  dataset = files.read(path)
-  units = files.text(dataset, 'DoseUnits', path)
-  if units != 'GY':
-    raise errors.CohortError(
-      f'{path}: DoseUnits is {units or "missing"!r}, wanted GY: export the '
-      'dose as absolute dose'
-    )
-  if files.text(dataset, 'DoseType', path) == 'ERROR':
-    raise errors.CohortError(
-      f'{path}: DoseType is ERROR, the difference of doses: export a dose'
-    )
-  scaling = files.numbers(dataset, 'DoseGridScaling', path, 1)[0]
-  if scaling <= 0:
-    raise errors.CohortError(f'{path}: DoseGridScaling={scaling} must be > 0')
-  stored = files.pixels(dataset, path)
-  if stored.min() < 0:
-    raise errors.CohortError(f'{path}: a dose is negative')
-  values, axes = _turned(stored, _plane_axes(dataset, path, stored.shape), path)
-  values = values.astype(np.float32)
-  values *= np.float32(scaling)
-  return Dose(values, axes)
 
 
 def prescription_gy(path: pathlib.Path) -> float | None:
@@ -408,50 +377,6 @@ def _numbered(found: Sequence[Found]) -> list[Found]:
   return numbered
 
 
-@dataclasses.dataclass(frozen=True)
-class _Roi:
-  name: str
-  contours: Sequence[Any]
-
-
-def _rois(
-  dataset: Any, where: pathlib.Path, frames: frozenset[str]
-) -> list[_Roi]:
-  """Regions in one of the frames of reference, with their contour items."""
-  contours: dict[int, list[Any]] = {}
-  for item in files.items(dataset, 'ROIContourSequence', where):
-    number = int(files.numbers(item, 'ReferencedROINumber', where, 1)[0])
-    contours[number] = files.items(item, 'ContourSequence', where)
-  rois = []
-  for item in files.items(dataset, 'StructureSetROISequence', where):
-    number = int(files.numbers(item, 'ROINumber', where, 1)[0])
-    frame = files.text(item, 'ReferencedFrameOfReferenceUID', where)
-    if not frame or frame in frames:
-      name = files.text(item, 'ROIName', where)
-      rois.append(_Roi(name, contours.get(number, [])))
-  if not rois:
-    raise errors.CohortError(
-      f"{where} has no structure in the dose's frame of reference"
-    )
-  return rois
-
-
-def _contours(
-  roi: _Roi, where: pathlib.Path
-) -> tuple[list[np.ndarray], list[str]]:
-  """`[N, 3]` points of the closed contours, and what was left out."""
-  polygons, open_ones = [], 0
-  for item in roi.contours:
-    kind = files.text(item, 'ContourGeometricType', where)
-    points = files.points(item, f'{where}, {roi.name}')
-    if kind not in _CLOSED:
-      open_ones += 1
-    elif len(points):
-      polygons.append(points)
-  notes = [f'{open_ones} points or open contours left out'] if open_ones else []
-  return polygons, notes
-
-
 def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
   known = sorted(frozenset.union(*(d.plans for d in doses)) & rtplans.keys())
   if doses[0].summation == 'BEAM':
@@ -460,7 +385,7 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
   told = [dose for dose in prescribed if dose is not None]
   return Plan(
     label=doses[0].path.name,
-    parts=[functools.partial(read_dose, dose.path) for dose in doses],
+    parts=[functools.partial(rtdose.read_dose, dose.path) for dose in doses],
     prescription_gy=max(told) if told else None,
   )
 
@@ -483,68 +408,3 @@ def _require_all_beams(
     raise errors.CohortError(
       f'{where}: {len(doses)} doses of beams, but {path} has {beams} beams'
     )
-
-
-def _plane_axes(
-  dataset: Any, where: pathlib.Path, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Positions in mm of columns (x), rows (y) and frames (z), as stored.
-
-  Raises:
-    CohortError: for planes that are not axial, and for faulty positions.
-  """
-  frames, rows, columns = shape
-  position = files.numbers(dataset, 'ImagePositionPatient', where, 3)
-  turn = files.numbers(dataset, 'ImageOrientationPatient', where, 6)
-  along_x, along_y = np.round(turn[0]), np.round(turn[4])
-  axial = np.array([along_x, 0, 0, 0, along_y, 0])
-  if (
-    min(abs(along_x), abs(along_y)) != 1
-    or np.abs(turn - axial).max() > _AXIAL_MM
-  ):
-    raise errors.CohortError(
-      f'{where}: ImageOrientationPatient {turn.round(3).tolist()} is not '
-      'axial: export the dose on axial planes'
-    )
-  row_mm, column_mm = files.numbers(dataset, 'PixelSpacing', where, 2)
-  if min(row_mm, column_mm) <= 0:
-    raise errors.CohortError(f'{where}: PixelSpacing must be positive')
-  offsets = files.numbers(dataset, 'GridFrameOffsetVector', where, frames)
-  steps = np.diff(offsets)
-  if min(shape) < 2 or not ((steps > 0).all() or (steps < 0).all()):
-    raise errors.CohortError(
-      f'{where}: a dose needs two planes at least, in ascending or descending '
-      'order in GridFrameOffsetVector'
-    )
-  if offsets[0] == 0:
-    # Relative, along the normal of the planes (PS3.3 C.8.8.3.2).
-    heights = position[2] + along_x * along_y * offsets
-  elif abs(offsets[0] - position[2]) < _AXIAL_MM:
-    heights = offsets
-  else:
-    raise errors.CohortError(
-      f'{where}: GridFrameOffsetVector begins with {offsets[0]:g}, neither 0 '
-      f'nor the z of ImagePositionPatient, {position[2]:g}'
-    )
-  return (
-    position[0] + along_x * column_mm * np.arange(columns),
-    position[1] + along_y * row_mm * np.arange(rows),
-    heights,
-  )
-
-
-def _turned(
-  stored: np.ndarray, axes: Sequence[np.ndarray], where: pathlib.Path
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """(z, y, x) values as stored to `[X, Y, Z]` with all axes ascending."""
-  values = stored.transpose(2, 1, 0)
-  ascending = []
-  for axis, positions in enumerate(axes):
-    if np.abs(positions).max() > contours_lib.MOST_EXTENT_MM * 4:
-      raise errors.CohortError(f'{where}: lies metres away from the patient')
-    if positions[0] > positions[-1]:
-      values = np.flip(values, axis)
-      positions = positions[::-1]
-    ascending.append(positions)
-  x, y, z = ascending
-  return values, (x, y, z)

@@ -114,7 +114,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     raise errors.CohortError(
       f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
     )
-  doses, plans, notes = [], [], [*case.notes]
+  doses, references, plans, notes = [], [], [], [*case.notes]
   for plan in case.plans:
     try:
       dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
@@ -129,6 +129,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
         after = curve(inside, np.ones(inside.size))
         entry['plans'].append(_cost(curves[name], after, reference))
     doses.append(dose_gy / np.float32(reference))
+    references.append(reference)
     plans.append(
       {
         'label': plan.label,
@@ -138,7 +139,6 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     )
   if not doses:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
-  references = [plan['reference_gy'] for plan in plans]
   patient = Patient(
     id=case.id,
     masks=masks,
@@ -268,8 +268,8 @@ def _plan_dose(
   for name in targets:
     if outside[name] > MOST_TARGET_OUTSIDE:
       raise errors.CohortError(
-        f'{outside[name]:.0%} of {name} lie outside of the dose grid: does this '
-        'dose belong to these structures?'
+        f'{outside[name]:.0%} of {name} lie outside of the dose grid: does '
+        'this dose belong to these structures?'
       )
   curves = {
     name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
