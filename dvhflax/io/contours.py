@@ -18,7 +18,7 @@ from dvhflax import errors
 from dvhflax.io.resample import Occupancy
 
 # In-plane pixels along the longest side of a structure, and their least size.
-PIXELS = 160
+PIXELS = 128
 LEAST_PIXEL_MM = 0.5
 # Lines a pixel that contours are crossed with: exact along x, midpoint along y.
 LINES = 8

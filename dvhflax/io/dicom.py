@@ -287,9 +287,8 @@ def _owner(
   """
   if not dose.frames:
     raise errors.CohortError('has no FrameOfReferenceUID')
-  named = set(dose.structure_sets)
-  for plan in dose.plans & rtplans.keys():
-    named |= rtplans[plan].structure_sets
+  by_plan = [rtplans[uid].structure_sets for uid in dose.plans & rtplans.keys()]
+  named = dose.structure_sets or frozenset().union(*by_plan)
   present = sorted(named & sets.keys())
   notes = []
   if len(present) > 1:

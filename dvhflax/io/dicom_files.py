@@ -21,6 +21,7 @@ MOST_VOXELS = 2**26
 MOST_BYTES = 2**29
 _DEFLATED = '1.2.840.10008.1.2.1.99'
 _BIG_ENDIAN = '1.2.840.10008.1.2.2'
+_UNDEFINED = 0xFFFFFFFF
 
 
 def looks_like_dicom(path: pathlib.Path) -> bool:
@@ -61,7 +62,7 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
         file.seek(0)
         # A length that a faulty file claims must not be allocated.
         content = file if only else io.BytesIO(file.read())
-        return pydicom.dcmread(
+        dataset = pydicom.dcmread(
           content,
           stop_before_pixels=bool(only),
           specific_tags=list(only) if only else None,
@@ -74,6 +75,8 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
     raise errors.CohortError(
       f'{path} cannot be read as DICOM: {_reason(error)}'
     ) from None
+  _check_whole(dataset, path)
+  return dataset
 
 
 def value(dataset: Any, keyword: str, where: Any) -> Any:
@@ -202,6 +205,20 @@ def pixels(dataset: Any, where: Any) -> np.ndarray:
     content, f'{order}{kind}{bits // 8}', frames * rows * columns
   )
   return stored.reshape(frames, rows, columns)
+
+
+def _check_whole(dataset: Any, path: pathlib.Path) -> None:
+  """Raises a CohortError if the file ends within an element.
+
+  pydicom takes what is there; the contours of half an organ would pass.
+  """
+  for element in dataset.values():
+    if (
+      isinstance(element, RawDataElement)
+      and element.length != _UNDEFINED
+      and len(element.value or b'') != element.length
+    ):
+      raise errors.CohortError(f'{path} is truncated')
 
 
 def _is_deflated(path: pathlib.Path) -> bool:

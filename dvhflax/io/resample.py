@@ -7,6 +7,7 @@ of each voxel's volume that they fill.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Occupancy:
     x, y, z = ((a + b) / 2 for a, b in zip(self.lower, self.upper))
     return x, y, z
 
-  @property
+  @functools.cached_property
   def volumes_mm3(self) -> np.ndarray:
     """`[X, Y, Z]` volume of the structure in each voxel."""
     x, y, z = (b - a for a, b in zip(self.lower, self.upper))
