@@ -2,7 +2,7 @@
 
 An ordered table of regular expressions decides: the names of TG-263 (Mayo et
 al. 2018, IJROBP 100:1057) come first, then usual aliases. A pattern must
-match a whole name, in any case, with `_` for blanks, hyphens and dots. What
+match a whole name, in any case, with `_` for blanks and hyphens. What
 no row matches is unmapped, and two names that match one row alike are
 ambiguous; neither is guessed at.
 """
@@ -41,7 +41,7 @@ TABLE: tuple[tuple[str, str], ...] = (
   ('rectum', 'rektum|enddarm|recto|retto'),
   ('PTV', 'ptv'),
   ('PTV', 'ptv_?high'),
-  ('PTV', r'ptv_?\d\d([._]\d+)?(_?gy)?|ptv_?\d{4}(_?cgy)?'),
+  ('PTV', r'ptv_?\d\d(\.\d+)?(_?gy)?|ptv_?\d{4}(_?cgy)?'),
   ('PTV', 'ptv_?(1|all|total|prost(ate)?)|ptv_?p'),
   ('bowel', 'bowel_?bag|bowel'),
   ('bowel', '(small_?)?bowel(_?(small|space|loops))?|d(ue|ü)nndarm'),
@@ -228,4 +228,4 @@ def _ranked(
 
 
 def _key(name: str) -> str:
-  return re.sub(r'[\s\-_.]+', '_', name.strip()).lower()
+  return re.sub(r'[\s\-_]+', '_', name.strip()).lower()
