@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import pathlib
 from typing import Any
 
@@ -20,7 +21,7 @@ from dvhflax.io import contours as contours_lib
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
 from dvhflax.io import rtdose, rtstruct
-from dvhflax.io.importing import Case, Plan, Skipped
+from dvhflax.io.importing import Case, Plan, Skipped, numbered
 from dvhflax.io.resample import Occupancy
 
 CT = '1.2.840.10008.5.1.4.1.1.2'
@@ -107,16 +108,8 @@ def find_patients(
     of_class[instance.sop_class].append(instance)
   rtplans = {p.uid: p for c in RTPLANS for p in of_class[c]}
   sets = {s.uid: s for s in of_class[RTSTRUCT]}
-  doses = defaultdict(list)
-  notes: dict[str, list[str]] = defaultdict(list)
-  for dose in of_class[RTDOSE]:
-    try:
-      owner, note = _owner(dose, sets, rtplans)
-    except errors.CohortError as error:
-      skipped.append(Skipped(str(dose.path), str(error)))
-      continue
-    doses[owner].append(dose)
-    notes[owner] += note
+  doses, notes, unfit = _by_owner(of_class[RTDOSE], sets, rtplans)
+  skipped += unfit
   found = []
   for uid, structure_set in sets.items():
     plans, unfit = _plans(doses[uid], sum_beams)
@@ -136,7 +129,8 @@ def find_patients(
         notes=tuple(notes[uid]),
       )
     )
-  return _numbered(found), skipped
+  found.sort(key=lambda one: (one.id, one.structure_set.uid))
+  return numbered(found), skipped
 
 
 def read_patient(
@@ -160,29 +154,21 @@ def read_patient(
   rois = rtstruct.rois(dataset, where, frames)
   match = names_lib.match([roi.name for roi in rois], structures, rows)
   notes = [*found.notes, *names_lib.describe(match)]
+  notes += [
+    f'{dose.path.name}: the RTPLAN that it refers to is not here'
+    for dose in itertools.chain(*found.plans)
+    if dose.plans - found.rtplans.keys()
+  ]
   contours = {
     name: rtstruct.contours(rois[index], where)
     for name, index in match.chosen.items()
   }
-  slice_mm = found.slice_mm or contours_lib.slice_spacing(
-    np.array([c[0, 2] for polygons, _ in contours.values() for c in polygons])
-  )
-  occupancies: dict[str, Occupancy] = {}
-  for name, (polygons, remarks) in contours.items():
-    notes += [f'{name}: {remark}' for remark in remarks]
-    if not polygons:
-      notes.append(f'{name} left out: it has no contours')
-      continue
-    try:
-      occupancies[name], remarks = contours_lib.occupancy(polygons, slice_mm)
-      notes += [f'{name}: {remark}' for remark in remarks]
-    except errors.CohortError as error:
-      notes.append(f'{name} left out: {error}')
+  occupancies, remarks = _occupancies(contours, found.slice_mm)
   return Case(
     id=found.id,
     occupancies=occupancies,
     plans=[_plan(doses, found.rtplans) for doses in found.plans],
-    notes=notes,
+    notes=notes + remarks,
     provenance={
       'source': 'dicom',
       'structure_set': found.structure_set.uid,
@@ -277,6 +263,26 @@ def _references(
   return frozenset(uids - {''})
 
 
+def _by_owner(
+  doses: Iterable[Instance],
+  sets: Mapping[str, Instance],
+  rtplans: Mapping[str, Instance],
+) -> tuple[dict[str, list[Instance]], dict[str, list[str]], list[Skipped]]:
+  """Doses and notes by the UID of their structure set, and the others."""
+  owned: dict[str, list[Instance]] = defaultdict(list)
+  notes: dict[str, list[str]] = defaultdict(list)
+  skipped = []
+  for dose in doses:
+    try:
+      owner, remarks = _owner(dose, sets, rtplans)
+    except errors.CohortError as error:
+      skipped.append(Skipped(str(dose.path), str(error)))
+      continue
+    owned[owner].append(dose)
+    notes[owner] += remarks
+  return owned, notes, skipped
+
+
 def _owner(
   dose: Instance, sets: Mapping[str, Instance], rtplans: Mapping[str, Instance]
 ) -> tuple[str, list[str]]:
@@ -365,15 +371,30 @@ def _slice_spacing(
   return contours_lib.slice_spacing(np.array(max(series.values(), key=len)))
 
 
-def _numbered(found: Sequence[Found]) -> list[Found]:
-  """Patients in the order of their ids; `ID`, `ID-2`, ... for several sets."""
-  counts: dict[str, int] = defaultdict(int)
-  numbered = []
-  for one in sorted(found, key=lambda f: (f.id, f.structure_set.uid)):
-    counts[one.id] += 1
-    suffix = f'-{counts[one.id]}' if counts[one.id] > 1 else ''
-    numbered.append(dataclasses.replace(one, id=one.id + suffix))
-  return numbered
+def _occupancies(
+  contours: Mapping[str, tuple[list[np.ndarray], list[str]]],
+  slice_mm: float | None,
+) -> tuple[dict[str, Occupancy], list[str]]:
+  """The volumes of structures; notes on what was left out or filled in.
+
+  Without a CT, slices are as far apart as most contours of all structures.
+  """
+  slice_mm = slice_mm or contours_lib.slice_spacing(
+    np.array([c[0, 2] for polygons, _ in contours.values() for c in polygons])
+  )
+  occupancies: dict[str, Occupancy] = {}
+  notes = []
+  for name, (polygons, remarks) in contours.items():
+    notes += [f'{name}: {remark}' for remark in remarks]
+    if not polygons:
+      notes.append(f'{name} left out: it has no contours')
+      continue
+    try:
+      occupancies[name], remarks = contours_lib.occupancy(polygons, slice_mm)
+      notes += [f'{name}: {remark}' for remark in remarks]
+    except errors.CohortError as error:
+      notes.append(f'{name} left out: {error}')
+  return occupancies, notes
 
 
 def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:

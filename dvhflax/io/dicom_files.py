@@ -4,8 +4,10 @@ Whatever is wrong with a file ends in a CohortError that names the file and
 the attribute. Values are checked before memory is asked for by them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import io
+import logging
 import pathlib
 from typing import Any
 import warnings
@@ -50,24 +52,21 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
       f'{path}: {size / 2**20:.0f} MB is more than a structure set or dose has'
     )
   try:
-    with warnings.catch_warnings():
-      # Of values that break the standard; those used are checked here.
-      warnings.simplefilter('ignore')
-      with path.open('rb') as file:
-        # Inflated, a small file could fill the memory.
-        if file.read(132)[128:] == b'DICM' and _is_deflated(path):
-          raise errors.CohortError(
-            f'{path} is deflated: save it with an uncompressed transfer syntax'
-          )
-        file.seek(0)
-        # A length that a faulty file claims must not be allocated.
-        content = file if only else io.BytesIO(file.read())
-        dataset = pydicom.dcmread(
-          content,
-          stop_before_pixels=bool(only),
-          specific_tags=list(only) if only else None,
-          force=True,
+    with _quiet(), path.open('rb') as file:
+      # Inflated, a small file could fill the memory.
+      if file.read(132)[128:] == b'DICM' and _is_deflated(path):
+        raise errors.CohortError(
+          f'{path} is deflated: save it with an uncompressed transfer syntax'
         )
+      file.seek(0)
+      # A length that a faulty file claims must not be allocated.
+      content = file if only else io.BytesIO(file.read())
+      dataset = pydicom.dcmread(
+        content,
+        stop_before_pixels=bool(only),
+        specific_tags=list(only) if only else None,
+        force=True,
+      )
   except errors.CohortError:
     raise
   except Exception as error:
@@ -91,8 +90,7 @@ def value(dataset: Any, keyword: str, where: Any) -> Any:
     CohortError: if the value cannot be read.
   """
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
+    with _quiet():
       found = dataset.get(keyword)
   except Exception as error:  # see `read`
     raise errors.CohortError(
@@ -205,6 +203,20 @@ def pixels(dataset: Any, where: Any) -> np.ndarray:
     content, f'{order}{kind}{bits // 8}', frames * rows * columns
   )
   return stored.reshape(frames, rows, columns)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """No warnings of values that break the standard: those used are checked."""
+  logger = logging.getLogger('pydicom')
+  before = logger.disabled
+  logger.disabled = True
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.disabled = before
 
 
 def _check_whole(dataset: Any, path: pathlib.Path) -> None:

@@ -87,6 +87,22 @@ class Skipped:
   why: str
 
 
+def numbered(found: Sequence[Any]) -> list[Any]:
+  """Patients with unique ids: `ID`, `ID-2`, ... where one comes repeatedly.
+
+  Args:
+    found: dataclasses with a field `id`.
+  """
+  unique: dict[str, Any] = {}
+  for one in found:
+    name, count = one.id, 1
+    while name in unique:
+      count += 1
+      name = f'{one.id}-{count}'
+    unique[name] = dataclasses.replace(one, id=name)
+  return list(unique.values())
+
+
 def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
   """Brings a patient onto the cohort's grid.
 
@@ -333,7 +349,7 @@ def _cost_table(structures: Mapping[str, Any]) -> list[str]:
   keys += [f'V{100 * x:.0f}' for x in LEVELS]
   width = max(map(len, structures)) + 2
   lines = [
-    f'  {"structure":<{width}}{"cc":>9}{"change":>9}'
+    f'  {"structure":<{width}}{"cc":>9}{"change":>11}'
     + ''.join(f'{key:>7}' for key in keys)
   ]
   for name, entry in structures.items():
@@ -343,7 +359,7 @@ def _cost_table(structures: Mapping[str, Any]) -> list[str]:
       changes.append(max(each, key=abs) if each else float('nan'))
     lines.append(
       f'  {name:<{width}}{entry["volume_cc"]:>9.2f}'
-      f'{entry["mask_cc"] - entry["volume_cc"]:>+9.2f}'
+      f'{entry["mask_cc"] - entry["volume_cc"]:>+11.2f}'
       + ''.join(f'{change:>+7.2f}' for change in changes)
     )
   return lines

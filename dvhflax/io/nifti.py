@@ -20,10 +20,11 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import names as names_lib
-from dvhflax.io.importing import Case, Plan, Skipped
+from dvhflax.io.importing import Case, Plan, Skipped, numbered
 from dvhflax.io.resample import Axes, Dose, Occupancy
 
-MOST_VOXELS = 2**27
+# 512 x 512 x 256; read and resampled it stays below 2 GB.
+MOST_VOXELS = 2**26
 _SUFFIX = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 # Off-axis parts of a direction, relative to the voxel size.
 _STRAIGHT = 1e-3
@@ -78,7 +79,7 @@ def find_patients(
     else:
       name = '-'.join(folder.relative_to(root).parts) or root.resolve().name
       found.append(Found(name, doses, masks, labels[0] if labels else None))
-  return found, skipped
+  return numbered(found), skipped
 
 
 def read_patient(

@@ -117,6 +117,56 @@ def test_dose_round_trip(tmp_path, bits, absolute):
 
 
 @pytest.mark.parametrize(
+  'syntax, options',
+  [
+    (pydicom.uid.ImplicitVRLittleEndian, (True, True)),
+    (pydicom.uid.ExplicitVRBigEndian, (False, False)),
+  ],
+)
+def test_other_transfer_syntaxes(tmp_path, syntax, options):
+  folder = synthetic.write_patient(tmp_path / 'in')
+  before, _ = import_one(folder)
+  implicit, little = options
+  for path in folder.iterdir():
+    dataset = pydicom.dcmread(path)
+    if not little and 'PixelData' in dataset:
+      stored = np.frombuffer(dataset.PixelData, '<u4')
+      dataset.PixelData = stored.astype('>u4').tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=little)
+  after, _ = import_one(folder)
+  np.testing.assert_array_equal(after.masks, before.masks)
+  np.testing.assert_array_equal(after.dose, before.dose)
+
+
+@pytest.mark.parametrize(
+  'syntax, match',
+  [
+    (pydicom.uid.DeflatedExplicitVRLittleEndian, 'is deflated'),
+    (pydicom.uid.RLELossless, 'is compressed'),
+  ],
+)
+def test_packed_files_are_refused(folder, syntax, match):
+  for path in folder.glob('dose*'):
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_encapsulated:
+      dataset.PixelData = pydicom.encaps.encapsulate([b'0' * 100])
+    dataset.save_as(path)
+  assert re.search(match, reasons(folder))
+
+
+def test_a_file_without_a_preamble_is_read(folder):
+  path = folder / 'a'
+  dataset = pydicom.dcmread(path)
+  del dataset.file_meta, dataset.preamble
+  pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True)
+  assert path.read_bytes()[128:132] != b'DICM'
+  patient, _ = import_one(folder)
+  assert patient.present.all()
+
+
+@pytest.mark.parametrize(
   'orientation, flips, normal',
   [
     ([-1, 0, 0, 0, -1, 0], (0, 1), 1),
