@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import errors, metrics
 from dvhflax.io import resample
 from dvhflax.io.resample import Dose, Grid, Occupancy
 from dvhflax.io.source_dvh import Curve, curve
@@ -142,8 +142,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
       entry['outside_dose'] = max(entry['outside_dose'], outside[name])
       inside = dose_gy[masks[..., channels[name]] > 0]
       if inside.size:
-        after = curve(inside, np.ones(inside.size))
-        entry['plans'].append(_cost(curves[name], after, reference))
+        entry['plans'].append(_cost(curves[name], inside, reference))
     doses.append(dose_gy / np.float32(reference))
     references.append(reference)
     plans.append(
@@ -308,16 +307,32 @@ def _reference(
 
 
 def _cost(
-  before: Curve, after: Curve, reference: float
+  before: Curve, after: np.ndarray, reference: float
 ) -> dict[str, dict[str, float]]:
-  """Doses in % of the reference and volumes in %, on either grid."""
+  """Doses in % of the reference and volumes in %, on either grid.
+
+  Args:
+    before: on the source grids.
+    after: `[V]` Gy of the cohort grid's voxels, measured as evaluation does.
+    reference: Gy.
+  """
   return {
-    where: {
-      'mean': 100 * one.mean / reference,
-      **{f'D{x}': 100 * one.at_volume(x) / reference for x in COVERAGES},
-      **{f'V{100 * x:.0f}': one.at_dose(x * reference) for x in LEVELS},
-    }
-    for where, one in (('source', before), ('cohort', after))
+    'source': {
+      'mean': 100 * before.mean / reference,
+      **{f'D{x}': 100 * before.at_volume(x) / reference for x in COVERAGES},
+      **{f'V{100 * x:.0f}': before.at_dose(x * reference) for x in LEVELS},
+    },
+    'cohort': {
+      'mean': 100 * metrics.mean_dose(after) / reference,
+      **{
+        f'D{x}': 100 * metrics.dose_at_volume_percent(after, x) / reference
+        for x in COVERAGES
+      },
+      **{
+        f'V{100 * x:.0f}': metrics.volume_at_dose(after, x * reference)
+        for x in LEVELS
+      },
+    },
   }
 
 

@@ -13,11 +13,13 @@ _BINS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """A cumulative DVH.
+  """A cumulative DVH, linear between the doses that occur.
 
   Attributes:
-    doses: `[K]` ascending, Gy.
-    shares: `[K]` share of the volume that receives so much or more.
+    doses: `[K]` ascending, Gy, each that of some voxels.
+    shares: `[K]` share of the volume that receives more, or as much: of the
+      voxels of just this dose one half, so that a dose which is sampled in
+      steps is off by nothing on average.
     mean: Gy.
   """
 
@@ -31,7 +33,7 @@ class Curve:
 
   def at_dose(self, gy: float) -> float:
     """Vx: percent of the volume that receive a dose or more."""
-    return 100 * float(np.interp(gy, self.doses, self.shares))
+    return 100 * float(np.interp(gy, self.doses, self.shares, 1, 0))
 
 
 def curve(dose: np.ndarray, volumes: np.ndarray) -> Curve:
@@ -44,10 +46,12 @@ def curve(dose: np.ndarray, volumes: np.ndarray) -> Curve:
   top = float(dose.max()) * (1 + 1e-6) + 1e-9
   place = (dose * (_BINS / top)).astype(np.int64).clip(0, _BINS - 1)
   histogram = np.bincount(place, volumes, _BINS)
+  sums = np.bincount(place, volumes * dose, _BINS)
+  occurring = histogram > 0
+  histogram, sums = histogram[occurring], sums[occurring]
   total = histogram.sum()
-  shares = np.concatenate([histogram[::-1].cumsum()[::-1], [0]]) / total
-  mean = float(np.dot(dose.astype(np.float64), volumes) / total)
-  return Curve(np.linspace(0, top, _BINS + 1), shares, mean)
+  more = histogram[::-1].cumsum()[::-1] - histogram / 2
+  return Curve(sums / histogram, more / total, float(sums.sum() / total))
 
 
 def dvh(dose: Dose, occupancy: Occupancy) -> Curve:
