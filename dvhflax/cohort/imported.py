@@ -46,6 +46,11 @@ class Imported:
     self._found, self._read_case, skipped = _open(cohort, rows)
     entries = self._survey(cohort.raw, skipped)
     importing.write_report(cohort.path, entries, skipped)
+    print(
+      f'{len(entries)} patients can be imported, {len(skipped)} things were '
+      f'skipped: see {cohort.path}.import.txt',
+      file=sys.stderr,
+    )
     if not entries:
       raise errors.CohortError(
         f'{cohort.raw} has no patient that can be imported; '
@@ -58,6 +63,7 @@ class Imported:
       'patients': len(entries),
       'spacing_mm': list(cohort.spacing_mm),
       'prescription_gy': cohort.prescription_gy,
+      'sum_beams': cohort.sum_beams,
       'names': [list(row) for row in rows],
     }
 

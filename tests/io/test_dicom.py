@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import pathlib
 import random
 import re
+import tempfile
 import warnings
 
 from hypothesis import given, settings
@@ -425,12 +427,14 @@ def check_mutations(root, seed):
 
 @settings(deadline=None, max_examples=6)
 @given(seed=st.integers(0, 2**32))
-def test_mutated_files(tmp_path_factory, seed):
-  check_mutations(tmp_path_factory.mktemp('mutated'), seed)
+def test_mutated_files(seed):
+  with tempfile.TemporaryDirectory() as root:
+    check_mutations(pathlib.Path(root), seed)
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=1000)
 @given(seed=st.integers(0, 2**32))
-def test_many_mutated_files(tmp_path_factory, seed):
-  check_mutations(tmp_path_factory.mktemp('mutated'), seed)
+def test_many_mutated_files(seed):
+  with tempfile.TemporaryDirectory() as root:
+    check_mutations(pathlib.Path(root), seed)
