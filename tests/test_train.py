@@ -118,7 +118,6 @@ def test_another_configuration_is_refused(config, cohort, tmp_path):
     train(config, cohort, str(tmp_path))
 
 
-@pytest.mark.slow
 def test_a_run_older_than_a_key_had_its_default(config):
   class Saved:
     latest = 1
@@ -135,6 +134,7 @@ def test_a_run_older_than_a_key_had_its_default(config):
     check_same_run(Saved(), other, 'run')
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_network_is_refused(config, cohort, tmp_path):
   train(config, cohort, str(tmp_path))
   checkpoints = checkpoint_lib.Checkpoints(str(tmp_path))
