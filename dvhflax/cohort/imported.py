@@ -47,8 +47,8 @@ class Imported:
     entries = self._survey(cohort.raw, skipped)
     importing.write_report(cohort.path, entries, skipped)
     print(
-      f'{len(entries)} patients can be imported, {len(skipped)} things were '
-      f'skipped: see {cohort.path}.import.txt',
+      f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
+      f'{cohort.path}.import.txt',
       file=sys.stderr,
     )
     if not entries:

@@ -172,7 +172,6 @@ def read_patient(
     provenance={
       'source': 'dicom',
       'structure_set': found.structure_set.uid,
-      'doses': [[dose.uid for dose in plan] for plan in found.plans],
       'names': {name: rois[i].name for name, i in match.chosen.items()},
     },
   )
@@ -407,6 +406,7 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
     label=doses[0].path.name,
     parts=[functools.partial(rtdose.read_dose, dose.path) for dose in doses],
     prescription_gy=max(told) if told else None,
+    uids=[dose.uid for dose in doses],
   )
 
 

@@ -53,11 +53,13 @@ class Plan:
     label: tells the plan to the user.
     parts: each reads a dose; the plan's is their sum.
     prescription_gy: as the plan tells it, None if it does not.
+    uids: of the parts, where they have any.
   """
 
   label: str
   parts: Sequence[Callable[[], Dose]]
   prescription_gy: float | None = None
+  uids: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
         'label': plan.label,
         'reference_gy': reference,
         'prescription_from': source,
+        'uids': list(plan.uids),
       }
     )
   if not doses:
@@ -200,7 +203,7 @@ def report_text(
   entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
 ) -> str:
   """The report for people: what was skipped first, then every patient."""
-  lines = [f'{len(entries)} patients imported, {len(skipped)} things skipped.']
+  lines = [f'{len(entries)} patients imported; skipped: {len(skipped)}.']
   lines += [f'  skipped {one.what}: {one.why}' for one in skipped]
   lines += [
     '',

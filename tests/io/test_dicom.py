@@ -234,6 +234,8 @@ def test_a_broken_plan_of_several_is_left_out(folder):
   change(folder / 'dose0', DoseUnits='RELATIVE')
   patient, entry = import_one(folder)
   assert len(patient.dose) == 1
+  (plan,) = patient.provenance['plans']
+  assert plan['label'] == 'dose1' and plan['uids'] == ['1.2.3.4.8.1']
   assert any('plan dose0 left out' in note for note in entry['notes'])
 
 
