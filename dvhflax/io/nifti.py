@@ -101,7 +101,7 @@ def read_patient(
     values, axes = read_image(found.labels)
     numbers = _read_labels(found.labels.with_name('labels.json'))
     sources: list[Any] = [
-      functools.partial(_occupancy, values == number, axes)
+      functools.partial(_of_label, values, number, axes)
       for number in numbers.values()
     ]
     names = list(numbers)
@@ -152,12 +152,14 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
 
   Raises:
     CohortError: for a file that is damaged, not three-dimensional, too
-      large, oblique, not in mm, or holds values that are no number.
+      large, oblique, of unknown orientation, not in mm, or holds values that
+      are no number.
   """
   try:
     image: Any = nibabel.load(path)
     shape = tuple(image.shape)
     unit = image.header.get_xyzt_units()[0]
+    oriented = image.header['sform_code'] or image.header['qform_code']
   except Exception as error:
     # nibabel raises whatever the malformed bytes happen to lead to.
     raise _unreadable(path, error) from None
@@ -171,6 +173,10 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
     raise errors.CohortError(f'{path} has shape {shape}: too many voxels')
   if unit not in ('mm', 'unknown'):
     raise errors.CohortError(f'{path} is in {unit}: save it in mm')
+  if not oriented:
+    raise errors.CohortError(
+      f'{path} does not tell its orientation: set its sform or qform'
+    )
   _check_straight(image.affine, path)
   try:
     turned = nibabel.as_closest_canonical(image)
@@ -233,19 +239,22 @@ def _read_mask(path: pathlib.Path) -> Occupancy | None:
   return _occupancy(values, axes)
 
 
+def _of_label(values: np.ndarray, number: int, axes: Axes) -> Occupancy | None:
+  return _occupancy(values == number, axes)
+
+
 def _occupancy(values: np.ndarray, axes: Axes) -> Occupancy | None:
   """The structure of a mask, cut to where it is; None if it is empty."""
-  fractions = values.astype(np.float32)
   bounds = []
   for axis in range(3):
     others = tuple({0, 1, 2} - {axis})
-    occupied = np.flatnonzero(fractions.any(others))
+    occupied = np.flatnonzero(values.any(others))
     if not occupied.size:
       return None
     bounds.append(slice(occupied[0], occupied[-1] + 1))
   x, y, z = (_edges(centres) for centres in axes)
   return Occupancy(
-    fractions[tuple(bounds)],
+    values[tuple(bounds)].astype(np.float32),
     (x[:-1][bounds[0]], y[:-1][bounds[1]], z[:-1][bounds[2]]),
     (x[1:][bounds[0]], y[1:][bounds[1]], z[1:][bounds[2]]),
   )

@@ -156,6 +156,14 @@ def with_nan_affine(path):
   path.write_bytes(gzip.compress(content))
 
 
+def unoriented(path):
+  image = nibabel.load(path)
+  image.set_sform(None)
+  image.set_qform(None)
+  nibabel.save(image, path.with_name('aside.nii.gz'))
+  path.with_name('aside.nii.gz').rename(path)
+
+
 def in_metres(path):
   image = nibabel.load(path)
   image.header.set_xyzt_units('meter')
@@ -169,6 +177,7 @@ def in_metres(path):
     ('dose_0', oblique, 'oblique'),
     ('dose_0', with_nan_affine, 'affine'),
     ('dose_0', in_metres, 'in meter'),
+    ('dose_0', unoriented, 'orientation'),
     ('dose_0', lambda p: save(p, -DOSE), 'negative'),
     ('dose_0', lambda p: save(p, DOSE * np.nan), 'no number'),
     ('dose_0', two_volumes, 'three axes'),
