@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import tempfile
+from unittest import mock
 import warnings
 
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from dvhflax import errors
 from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
-from dvhflax.io import dicom, importing, rtdose
+from dvhflax.io import contours, dicom, importing, rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
@@ -427,8 +428,9 @@ def check_mutations(root, seed):
   assert 'good' in imported
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32))
+@mock.patch.object(contours, 'PIXELS', 24)
 def test_mutated_files(seed):
   with tempfile.TemporaryDirectory() as root:
     check_mutations(pathlib.Path(root), seed)
@@ -437,6 +439,7 @@ def test_mutated_files(seed):
 @pytest.mark.slow
 @settings(deadline=None, max_examples=1000)
 @given(seed=st.integers(0, 2**32))
+@mock.patch.object(contours, 'PIXELS', 24)
 def test_many_mutated_files(seed):
   with tempfile.TemporaryDirectory() as root:
     check_mutations(pathlib.Path(root), seed)
