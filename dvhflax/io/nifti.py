@@ -21,7 +21,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.io import names as names_lib
 from dvhflax.io.importing import Case, Plan, Skipped, numbered
-from dvhflax.io.resample import Axes, Dose, Occupancy
+from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy
 
 # 512 x 512 x 256; read and resampled it stays below 2 GB.
 MOST_VOXELS = 2**26
@@ -141,6 +141,10 @@ def read_dose(path: pathlib.Path) -> Dose:
   values, axes = read_image(path)
   if values.min() < _LEAST_GY:
     raise errors.CohortError(f'{path}: a dose is negative')
+  if values.max() > MOST_GY:
+    raise errors.CohortError(
+      f'{path}: the maximum dose is {values.max():.4g} Gy: is it in cGy?'
+    )
   return Dose(values.clip(0), axes)
 
 

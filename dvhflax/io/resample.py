@@ -11,6 +11,8 @@ import functools
 
 import numpy as np
 
+# No plan gives as much: a dose in cGy, or a faulty scaling.
+MOST_GY = 1000.0
 # Of x, y, z: `[X]`, `[Y]`, `[Z]`.
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import dicom_files as files
-from dvhflax.io.resample import Axes, Dose
+from dvhflax.io.resample import MOST_GY, Axes, Dose
 
 # Tolerance of direction cosines and of positions in mm.
 _EXACT = 1e-3
@@ -39,6 +39,11 @@ def read_dose(path: pathlib.Path) -> Dose:
   stored = files.pixels(dataset, path)
   if stored.min() < 0:
     raise errors.CohortError(f'{path}: a dose is negative')
+  if float(stored.max()) * scaling > MOST_GY:
+    raise errors.CohortError(
+      f'{path}: the maximum dose is {float(stored.max()) * scaling:.4g} Gy: is '
+      'DoseGridScaling that of cGy?'
+    )
   values, axes = _turned(stored, _plane_axes(dataset, path, stored.shape), path)
   values = values.astype(np.float32)
   values *= np.float32(scaling)

@@ -201,6 +201,7 @@ def test_prone_and_feet_first(tmp_path, orientation, flips, normal):
     ({'DoseGridScaling': 0}, 'must be > 0'),
     ({'DoseGridScaling': None}, 'DoseGridScaling is missing'),
     ({'PixelSpacing': ['nan', '3']}, 'PixelSpacing'),
+    ({'DoseGridScaling': 1e30}, 'cGy'),
     ({'PixelSpacing': [0, 3]}, 'must be positive'),
     ({'PixelSpacing': [3]}, 'PixelSpacing'),
     ({'Rows': 1000}, 'truncated'),

@@ -179,6 +179,7 @@ def in_metres(path):
     ('dose_0', in_metres, 'in meter'),
     ('dose_0', unoriented, 'orientation'),
     ('dose_0', lambda p: save(p, -DOSE), 'negative'),
+    ('dose_0', lambda p: save(p, 100 * DOSE), 'cGy'),
     ('dose_0', lambda p: save(p, DOSE * np.nan), 'no number'),
     ('dose_0', two_volumes, 'three axes'),
     ('dose_0', lambda p: p.write_bytes(p.read_bytes()[:200]), 'cannot be read'),
