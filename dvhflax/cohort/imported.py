@@ -46,16 +46,16 @@ class Imported:
     self._found, self._read_case, skipped = _open(cohort, rows)
     entries = self._survey(cohort.raw, skipped)
     importing.write_report(cohort.path, entries, skipped)
-    print(
-      f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
-      f'{cohort.path}.import.txt',
-      file=sys.stderr,
-    )
     if not entries:
       raise errors.CohortError(
         f'{cohort.raw} has no patient that can be imported; '
         f'{cohort.path}.import.txt says why'
       )
+    print(
+      f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
+      f'{cohort.path}.import.txt',
+      file=sys.stderr,
+    )
     self.ids = [entry['id'] for entry in entries]
     self.max_plans = max(len(entry['plans']) for entry in entries)
     self.provenance = {

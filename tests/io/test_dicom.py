@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import re
+import sys
 import tempfile
 from unittest import mock
 import warnings
@@ -18,7 +19,7 @@ import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors
+from dvhflax import errors, io
 from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
@@ -336,6 +337,31 @@ def test_a_folder_without_a_usable_patient(tmp_path):
   config.cohort.raw = str(tmp_path / 'nowhere')
   with pytest.raises(errors.CohortError, match='is no folder'):
     build(config)
+
+
+def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'pydicom', None)
+  for module in ('dicom', 'dicom_files', 'rtdose', 'rtstruct'):
+    monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}')
+    monkeypatch.delattr(io, module)
+  with pytest.raises(errors.ConfigError, match=r'needs pydicom: pip install'):
+    build(make_config(tmp_path, tmp_path / 'cohort'))
+
+
+@pytest.mark.parametrize(
+  'key, value, match',
+  [
+    ('structures', ('body', 'bladder'), 'needs one body and a target'),
+    ('structures', ('body', 'PTV', 'PTV'), 'names one twice'),
+    ('prescription_gy', -1.0, 'must be positive'),
+    ('source', 'dicomrt', 'simulated, openkbp, dicom, nifti'),
+  ],
+)
+def test_impossible_configurations_are_refused(tmp_path, key, value, match):
+  config = make_config(tmp_path, tmp_path / 'cohort')
+  config.cohort[key] = value
+  with pytest.raises(errors.ConfigError, match=match):
+    config_lib.validate(config)
 
 
 def test_resampling_against_the_closed_form(tmp_path):
