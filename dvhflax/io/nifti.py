@@ -63,7 +63,8 @@ def find_patients(
   root = pathlib.Path(root)
   if not root.is_dir():
     raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
-  images = [p for p in sorted(root.rglob('*')) if _SUFFIX.search(p.name)]
+  files = sorted(path for path in root.rglob('*') if path.is_file())
+  images = [path for path in files if _SUFFIX.search(path.name)]
   found, skipped = [], []
   for folder in sorted({path.parent for path in images}):
     inside = [path for path in images if path.parent == folder]
