@@ -25,6 +25,8 @@ LEVELS = (0.5, 0.7, 0.9, 0.95)
 COVERAGES = (95, 50, 2)
 # A target with more of its volume outside of the dose belongs elsewhere.
 MOST_TARGET_OUTSIDE = 0.05
+# Maximum dose over reference dose, beyond any plan.
+MOST_RATIO = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,37 +128,20 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     resample.centroid([case.occupancies[name] for name in targets]),
   )
   masks, found = _masks(case, settings, grid)
-  channels = {s.name: i for i, s in enumerate(settings.structures)}
-  target = masks[..., channels[targets[-1]]] > 0
-  if not target.any():
+  inside = {
+    structure.name: masks[..., channel] > 0
+    for channel, structure in enumerate(settings.structures)
+    if structure.name in found
+  }
+  if not inside[targets[-1]].any():
     raise errors.CohortError(
       f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
     )
-  doses, references, plans, notes = [], [], [], [*case.notes]
-  for plan in case.plans:
-    try:
-      dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
-      reference, source = _reference(plan, settings, dose_gy[target])
-    except errors.CohortError as error:
-      notes.append(f'plan {plan.label} left out: {error}')
-      continue
-    for name, entry in found.items():
-      entry['outside_dose'] = max(entry['outside_dose'], outside[name])
-      inside = dose_gy[masks[..., channels[name]] > 0]
-      if inside.size:
-        entry['plans'].append(_cost(curves[name], inside, reference))
-    doses.append(dose_gy / np.float32(reference))
-    references.append(reference)
-    plans.append(
-      {
-        'label': plan.label,
-        'reference_gy': reference,
-        'prescription_from': source,
-        'uids': list(plan.uids),
-      }
-    )
+  doses, plans, lost = _plans(case, settings, grid, inside, found)
+  notes = [*case.notes, *lost]
   if not doses:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
+  references = [plan['reference_gy'] for plan in plans]
   patient = Patient(
     id=case.id,
     masks=masks,
@@ -263,6 +248,58 @@ def _masks(
   return masks, found
 
 
+def _plans(
+  case: Case,
+  settings: Settings,
+  grid: Grid,
+  inside: Mapping[str, np.ndarray],
+  found: Mapping[str, dict[str, Any]],
+) -> tuple[list[np.ndarray], list[dict[str, Any]], list[str]]:
+  """Reads a case's plans onto the grid.
+
+  Args:
+    case, settings, grid: see `assemble`.
+    inside: `[X, Y, Z]` bool by structure.
+    found: the report on each structure; what each plan costs is added.
+
+  Returns:
+    Doses in fractions of their reference dose, what is to be told of each,
+    and the plans that are left out, a line each.
+  """
+  targets = [
+    s.name
+    for s in settings.structures
+    if s.role == 'target' and s.name in inside
+  ]
+  doses: list[np.ndarray] = []
+  plans: list[dict[str, Any]] = []
+  lost = []
+  for plan in case.plans:
+    try:
+      dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
+      reference, source = _reference(
+        plan, settings, dose_gy, inside[targets[-1]]
+      )
+    except errors.CohortError as error:
+      lost.append(f'plan {plan.label} left out: {error}')
+      continue
+    for name, entry in found.items():
+      entry['outside_dose'] = max(entry['outside_dose'], outside[name])
+      if inside[name].any():
+        cost = _cost(curves[name], dose_gy[inside[name]], reference)
+        entry['plans'].append(cost)
+    doses.append(dose_gy / np.float32(reference))
+    plans.append(
+      {
+        'label': plan.label,
+        'reference_gy': reference,
+        'prescription_from': source,
+        'uids': list(plan.uids),
+      }
+    )
+  return doses, plans, lost
+
+
 def _plan_dose(
   case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Curve], dict[str, float]]:
@@ -296,17 +333,23 @@ def _plan_dose(
 
 
 def _reference(
-  plan: Plan, settings: Settings, in_target: np.ndarray
+  plan: Plan, settings: Settings, dose_gy: np.ndarray, target: np.ndarray
 ) -> tuple[float, str]:
   """The dose in Gy that 1.0 stands for, and where it is from."""
   if plan.prescription_gy is not None:
-    return plan.prescription_gy, 'plan'
-  if settings.prescription_gy is not None:
-    return settings.prescription_gy, 'config'
-  mean = float(in_target.mean(dtype=np.float64))
-  if mean <= 0:
-    raise errors.CohortError('the target receives no dose')
-  return mean, 'target mean'
+    reference, source = plan.prescription_gy, 'plan'
+  elif settings.prescription_gy is not None:
+    reference, source = settings.prescription_gy, 'config'
+  else:
+    reference = float(dose_gy[target].mean(dtype=np.float64))
+    source = 'target mean'
+  top = float(dose_gy.max())
+  if reference <= 0 or top > MOST_RATIO * reference:
+    raise errors.CohortError(
+      f'a reference dose of {reference:.3g} Gy (from the {source}) does not go '
+      f'with a maximum dose of {top:.3g} Gy'
+    )
+  return reference, source
 
 
 def _cost(
