@@ -9,7 +9,7 @@ import ml_collections
 import tqdm
 
 from dvhflax import errors
-from dvhflax.io import importing, names
+from dvhflax.io import import_report, importing, names
 from dvhflax.patient import Patient, Structure
 
 
@@ -45,7 +45,7 @@ class Imported:
     rows = names.read_table(cohort.names, cohort.structures)
     self._found, self._read_case, skipped = _open(cohort, rows)
     entries = self._survey(cohort.raw, skipped)
-    importing.write_report(cohort.path, entries, skipped)
+    import_report.write_report(cohort.path, entries, skipped)
     if not entries:
       raise errors.CohortError(
         f'{cohort.raw} has no patient that can be imported; '
@@ -73,7 +73,7 @@ class Imported:
     return importing.assemble(case, self._settings)[0]
 
   def _survey(
-    self, raw: str, skipped: list[importing.Skipped]
+    self, raw: str, skipped: list[import_report.Skipped]
   ) -> list[dict[str, Any]]:
     """Report entries of the patients that can be; adds the others."""
     entries = []
@@ -84,7 +84,7 @@ class Imported:
         case = self._read_case(found)
         entries.append(importing.assemble(case, self._settings)[1])
       except errors.UserError as error:
-        skipped.append(importing.Skipped(f'patient {name}', str(error)))
+        skipped.append(import_report.Skipped(f'patient {name}', str(error)))
     return entries
 
 

@@ -21,7 +21,8 @@ from dvhflax.io import contours as contours_lib
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
 from dvhflax.io import rtdose, rtstruct
-from dvhflax.io.importing import Case, Plan, Skipped, numbered
+from dvhflax.io.import_report import Skipped
+from dvhflax.io.importing import Case, Plan, numbered
 from dvhflax.io.resample import Occupancy
 
 CT = '1.2.840.10008.5.1.4.1.1.2'

@@ -7,7 +7,6 @@ every structure and plan, and reported.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from dvhflax.io import resample
 from dvhflax.io.resample import Dose, Grid, Occupancy
 from dvhflax.io.source_dvh import Curve, curve
 from dvhflax.patient import Patient, Structure
-from dvhflax.report import files
 
 # Levels in fractions of the reference dose that volumes are reported at.
 LEVELS = (0.5, 0.7, 0.9, 0.95)
@@ -81,14 +79,6 @@ class Case:
   plans: Sequence[Plan]
   notes: Sequence[str]
   provenance: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Skipped:
-  """What was not imported: a file, a folder or a patient, and why."""
-
-  what: str
-  why: str
 
 
 def numbered(found: Sequence[Any]) -> list[Any]:
@@ -164,48 +154,6 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     'structures': found,
   }
   return patient, entry
-
-
-def write_report(
-  path: str, entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
-) -> None:
-  """Writes `PATH.import.json` and `PATH.import.txt`.
-
-  Args:
-    path: of the cohort.
-    entries: of the imported patients, see `assemble`.
-    skipped: what was not imported.
-  """
-  content = {
-    'patients': list(entries),
-    'skipped': [dataclasses.asdict(one) for one in skipped],
-  }
-  files.write_text(f'{path}.import.json', json.dumps(content, indent=1) + '\n')
-  files.write_text(f'{path}.import.txt', report_text(entries, skipped))
-
-
-def report_text(
-  entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
-) -> str:
-  """The report for people: what was skipped first, then every patient."""
-  lines = [f'{len(entries)} patients imported; skipped: {len(skipped)}.']
-  lines += [f'  skipped {one.what}: {one.why}' for one in skipped]
-  lines += [
-    '',
-    'What the grid costs: volume and doses on the cohort grid minus those on',
-    'the source grids, of the plan where it is most. Doses in % of the',
-    'reference dose, V in % of the structure.',
-  ]
-  for entry in entries:
-    lines += ['', f'{entry["id"]}']
-    lines += [
-      f'  plan {plan["label"]}: {plan["reference_gy"]:.2f} Gy, from the '
-      f'{plan["prescription_from"]}'
-      for plan in entry['plans']
-    ]
-    lines += [f'  note: {note}' for note in entry['notes']]
-    lines += _cost_table(entry['structures'])
-  return '\n'.join(lines) + '\n'
 
 
 def _require(case: Case, settings: Settings) -> list[str]:
@@ -401,26 +349,4 @@ def _warnings(
         'dose; is the dose of one fraction, or the prescription of another '
         'target?'
       )
-  return lines
-
-
-def _cost_table(structures: Mapping[str, Any]) -> list[str]:
-  """A line a structure: what changed most over the patient's plans."""
-  keys = ['mean', *(f'D{x}' for x in COVERAGES)]
-  keys += [f'V{100 * x:.0f}' for x in LEVELS]
-  width = max(map(len, structures)) + 2
-  lines = [
-    f'  {"structure":<{width}}{"cc":>9}{"change":>11}'
-    + ''.join(f'{key:>7}' for key in keys)
-  ]
-  for name, entry in structures.items():
-    changes = []
-    for key in keys:
-      each = [p['cohort'][key] - p['source'][key] for p in entry['plans']]
-      changes.append(max(each, key=abs) if each else float('nan'))
-    lines.append(
-      f'  {name:<{width}}{entry["volume_cc"]:>9.2f}'
-      f'{entry["mask_cc"] - entry["volume_cc"]:>+11.2f}'
-      + ''.join(f'{change:>+7.2f}' for change in changes)
-    )
   return lines

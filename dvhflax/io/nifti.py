@@ -20,7 +20,8 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import names as names_lib
-from dvhflax.io.importing import Case, Plan, Skipped, numbered
+from dvhflax.io.import_report import Skipped
+from dvhflax.io.importing import Case, Plan, numbered
 from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy
 
 # 512 x 512 x 256; read and resampled it stays below 2 GB.

@@ -23,7 +23,7 @@ from dvhflax import errors, io
 from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
-from dvhflax.io import contours, dicom, importing, rtdose
+from dvhflax.io import contours, dicom, import_report, importing, rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
@@ -95,7 +95,9 @@ def test_the_report_says_what_the_grid_costs(folder):
   for plan in ptv['plans']:
     assert set(plan) == {'source', 'cohort'}
     assert plan['source']['D95'] == pytest.approx(plan['cohort']['D95'], abs=4)
-  text = importing.report_text([entry], [importing.Skipped('x', 'broken')])
+  text = import_report.report_text(
+    [entry], [import_report.Skipped('x', 'broken')]
+  )
   assert 'skipped x: broken' in text and 'D95' in text and 'rectum' in text
 
 
