@@ -8,6 +8,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from dvhflax import dvh, errors
+from dvhflax.patient import Structure
 
 
 def default() -> ml_collections.ConfigDict:
@@ -31,15 +32,28 @@ def default() -> ml_collections.ConfigDict:
   config.cohort = cohort = ml_collections.ConfigDict()
   # Directory of the cohort store; built on first use if it does not exist.
   cohort.path = 'cohorts/prostate'
-  # What it is built from: `simulated` or `openkbp`.
+  # What it is built from: `simulated`, `openkbp`, `dicom` or `nifti`.
   cohort.source = 'simulated'
-  # openkbp: the folder of the challenge's CSV files.
+  # openkbp: the folder of the challenge's CSV files. dicom, nifti: the folder
+  # that holds all patients, at any depth.
   cohort.raw = config_dict.placeholder(str)
+  # dicom, nifti: the structures, in the order of the mask channels. One is
+  # `body`; those that begin with PTV are targets, in ascending order of
+  # prescription.
+  cohort.structures = ('body', 'bladder', 'rectum', 'PTV')
+  # dicom, nifti: JSON file of patterns for names that are not known here,
+  # `{"rectum": ["rectum_v2", "rect.*"], ...}`; see `io/names.py`.
+  cohort.names = config_dict.placeholder(str)
+  # dicom, nifti: prescription in Gy of plans without an RTPLAN that tells it;
+  # by default the mean dose of their target.
+  cohort.prescription_gy = config_dict.placeholder(float)
+  # dicom: add the doses of single beams where a plan's total is not there.
+  cohort.sum_beams = False
   # simulated: number of patients, Pareto-optimal plans each, seed.
   cohort.patients = 97
   cohort.plans = 10
   cohort.seed = 0
-  # Voxels along x, y, z, and simulated: their size in mm.
+  # Voxels along x, y, z, and but for openkbp their size in mm.
   cohort.grid = (128, 128, 64)
   cohort.spacing_mm = (3.75, 2.5, 3.0)
   # Patients set apart; the rest train. The paper's 77 include validation.
@@ -112,7 +126,7 @@ def default() -> ml_collections.ConfigDict:
 
 
 _CHOICES = {
-  'cohort.source': ('simulated', 'openkbp'),
+  'cohort.source': ('simulated', 'openkbp', 'dicom', 'nifti'),
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
   'model.norm': ('batch', 'group', 'mixed'),
@@ -189,6 +203,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in ('cohort.grid', 'cohort.spacing_mm'):
     if len(_get(config, key)) != 3 or min(_get(config, key)) <= 0:
       raise errors.ConfigError(f'{key} must be three positive numbers')
+  _validate_structures(config.cohort.structures)
+  prescription_gy = config.cohort.prescription_gy
+  if prescription_gy is not None and not prescription_gy > 0:
+    raise errors.ConfigError(
+      f'cohort.prescription_gy={prescription_gy} must be positive'
+    )
   if config.cohort.dvh_max_dose <= 0:
     raise errors.ConfigError('cohort.dvh_max_dose must be positive')
   held_out = config.cohort.validation_patients + config.cohort.test_patients
@@ -198,6 +218,16 @@ def validate(config: ml_collections.ConfigDict) -> None:
     raise errors.ConfigError(
       f'cohort.patients={config.cohort.patients} leaves none to train after '
       f'{held_out} for validation and test'
+    )
+
+
+def _validate_structures(names: tuple[str, ...]) -> None:
+  roles = [Structure.from_name(name).role for name in names]
+  if len(set(names)) != len(names):
+    raise errors.ConfigError('cohort.structures names one twice')
+  if roles.count('body') != 1 or 'target' not in roles:
+    raise errors.ConfigError(
+      f'cohort.structures={tuple(names)} needs one body and a target (PTV...)'
     )
 
 

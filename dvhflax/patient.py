@@ -1,6 +1,7 @@
 """A patient as every source delivers it and the cohort store keeps it."""
 
 import dataclasses
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,15 @@ class Structure:
 
   name: str
   role: Role
+
+  @classmethod
+  def from_name(cls, name: str) -> 'Structure':
+    """`body` is the outline, `PTV...` (CTV, GTV, ITV) a target, else an OAR."""
+    if name.lower() == 'body':
+      return cls(name, 'body')
+    if re.match('[pcgi]tv', name, re.IGNORECASE):
+      return cls(name, 'target')
+    return cls(name, 'oar')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -331,7 +331,9 @@ def _check_same_run(
   saved = ml_collections.ConfigDict(
     checkpoints.json(checkpoints.latest, 'config')
   )
-  saved, wanted = config_lib.flatten(saved), config_lib.flatten(config)
+  # A key that is newer than the run had the effect of its default.
+  saved = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
+  wanted = config_lib.flatten(config)
   for key in sorted(wanted):
     if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
       raise errors.CheckpointError(

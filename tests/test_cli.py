@@ -32,12 +32,17 @@ SMALL = '--config=configs/prostate.py:small'
     (['run_train.py', SMALL, '--config.model.norm=layer'], 'model.norm'),
     (['run_train.py', '--config=configs/prostate.py:tiny'], 'tiny'),
     (['run_train.py', '--config=configs/openkbp.py'], 'cohort.raw'),
+    (['run_train.py', '--config=configs/dicom.py'], 'cohort.raw'),
+    (['run_train.py', '--config=configs/dicom.py', '--config.cohort.raw=none'],
+     'no folder'),
+    (['run_train.py', SMALL, "--config.cohort.structures=('body', 'liver')"],
+     'cohort.structures'),
     (['run_train.py', SMALL, '--config.cohort.grid=(60, 64, 32)'], 'grid'),
     (['run_eval.py'], '--workdir'),
     (['run_eval.py', '--workdir=nothing'], 'no checkpoint'),
     (['-m', 'dvhflax.cohort.build', SMALL, '--shard=3/2'], '--shard'),
   ],
-)
+)  # fmt: skip
 def test_one_line_and_no_traceback(command, words):
   result = run(*command)
   assert result.returncode == 2

@@ -17,6 +17,7 @@ from dvhflax import errors, history, parallel
 from dvhflax.cohort import feed
 from dvhflax.cohort.sampler import Sampler
 from dvhflax.models.build import build_unet, data_item, dvh_statistics
+from dvhflax.train import _check_same_run as check_same_run
 from dvhflax.train import create_state, make_train_step, train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -115,6 +116,22 @@ def test_another_configuration_is_refused(config, cohort, tmp_path):
   config.model.base_channels = 8
   with pytest.raises(errors.CheckpointError, match='base_channels=4, now 8'):
     train(config, cohort, str(tmp_path))
+
+
+def test_a_run_older_than_a_key_had_its_default(config):
+  class Saved:
+    latest = 1
+
+    def json(self, step, item):
+      values = config.to_dict()
+      del values['cohort']['structures']
+      return values
+
+  other = config.copy_and_resolve_references()
+  other.cohort.structures = ('body', 'PTV')
+  check_same_run(Saved(), config, 'run')
+  with pytest.raises(errors.CheckpointError, match='structures'):
+    check_same_run(Saved(), other, 'run')
 
 
 @pytest.mark.slow

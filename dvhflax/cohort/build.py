@@ -5,8 +5,10 @@
 Several processes or hosts may share the work: give each `--shard=i/n`.
 """
 
+from collections.abc import Callable
 import os
 import sys
+from typing import Any
 
 from absl import flags
 import ml_collections
@@ -16,6 +18,7 @@ import tqdm
 
 from dvhflax import cli, errors
 from dvhflax import config as config_lib
+from dvhflax.cohort.imported import Imported
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.io import openkbp
@@ -90,6 +93,14 @@ class _OpenKBP:
     return openkbp.read_patient(self._folders[index], grid=self._grid)
 
 
+_SOURCES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
+  'simulated': _Simulated,
+  'openkbp': _OpenKBP,
+  'dicom': Imported,
+  'nifti': Imported,
+}
+
+
 def build(
   config: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
 ) -> bool:
@@ -108,9 +119,7 @@ def build(
   """
   cohort = config.cohort
   pooling_plan(cohort.grid)
-  source: _Simulated | _OpenKBP = (
-    _Simulated(cohort) if cohort.source == 'simulated' else _OpenKBP(cohort)
-  )
+  source = _SOURCES[cohort.source](cohort)
   held_out = cohort.validation_patients + cohort.test_patients
   if held_out >= len(source.ids):
     raise errors.ConfigError(

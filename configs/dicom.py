@@ -1,0 +1,31 @@
+"""Prostate patients of your own, from DICOM-RT files.
+
+  python run_train.py --config=configs/dicom.py \
+    --config.cohort.raw=FOLDER --workdir=runs/mine
+
+The folder may hold any mix of series of any number of patients; beside the
+cohort, `cohorts/dicom.import.txt` says what was imported, what was not and
+why, and what the cohort's grid costs in accuracy. For masks and doses in NIfTI
+add `--config.cohort.source=nifti`. Several plans a patient are its Pareto set;
+with one plan each, see `configs/openkbp.py`.
+"""
+
+from dvhflax import config as config_lib
+
+
+def get_config():
+  config = config_lib.default()
+  config.cohort.source = 'dicom'
+  config.cohort.path = 'cohorts/dicom'
+  config.cohort.grid = (128, 128, 64)
+  config.cohort.spacing_mm = (3.75, 3.0, 3.0)
+  config.cohort.structures = ('body', 'bladder', 'rectum', 'PTV')
+  config.cohort.validation_patients = 1
+  config.cohort.test_patients = 1
+  config.model.conditioning = 'film'
+  config.model.standardise_dvh = True
+  config.model.norm = 'mixed'
+  config.model.beams = 7
+  config.loss.structure_weight = 1.0
+  config.loss.mean_dose_weight = 3.0
+  return config

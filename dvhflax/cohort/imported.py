@@ -1,0 +1,114 @@
+"""A cohort's patients from DICOM-RT or NIfTI files."""
+
+from collections.abc import Callable, Sequence
+import functools
+import sys
+from typing import Any
+
+import ml_collections
+import tqdm
+
+from dvhflax import errors
+from dvhflax.io import import_report, importing, names
+from dvhflax.patient import Patient, Structure
+
+
+class Imported:
+  """The patients below `cohort.raw` that can be imported.
+
+  One that cannot must not stop the others, and a cohort must know its
+  patients from the start. So all are imported once to see which can be, and
+  the report is written, before any is stored.
+  """
+
+  def __init__(self, cohort: ml_collections.ConfigDict):
+    """Finds the patients and writes the report beside `cohort.path`.
+
+    Raises:
+      ConfigError: for a key that is missing or impossible, or a library that
+        is not installed.
+      CohortError: if no patient can be imported.
+    """
+    if not cohort.raw:
+      raise errors.ConfigError(
+        'cohort.raw is not set: give the folder of the patients, '
+        '--config.cohort.raw=FOLDER'
+      )
+    self.structures = tuple(map(Structure.from_name, cohort.structures))
+    x_mm, y_mm, z_mm = map(float, cohort.spacing_mm)
+    self._settings = importing.Settings(
+      self.structures,
+      tuple(cohort.grid),
+      (x_mm, y_mm, z_mm),
+      cohort.prescription_gy,
+    )
+    rows = names.read_table(cohort.names, cohort.structures)
+    self._found, self._read_case, skipped = _open(cohort, rows)
+    entries = self._survey(cohort.raw, skipped)
+    import_report.write_report(cohort.path, entries, skipped)
+    if not entries:
+      raise errors.CohortError(
+        f'{cohort.raw} has no patient that can be imported; '
+        f'{cohort.path}.import.txt says why'
+      )
+    print(
+      f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
+      f'{cohort.path}.import.txt',
+      file=sys.stderr,
+    )
+    self.ids = [entry['id'] for entry in entries]
+    self.max_plans = max(len(entry['plans']) for entry in entries)
+    self.provenance = {
+      'source': cohort.source,
+      'patients': len(entries),
+      'spacing_mm': list(cohort.spacing_mm),
+      'prescription_gy': cohort.prescription_gy,
+      'sum_beams': cohort.sum_beams,
+      'names': [list(row) for row in rows],
+    }
+
+  def read(self, index: int) -> Patient:
+    """Imports the patient of `ids[index]`."""
+    case = self._read_case(self._found[self.ids[index]])
+    return importing.assemble(case, self._settings)[0]
+
+  def _survey(
+    self, raw: str, skipped: list[import_report.Skipped]
+  ) -> list[dict[str, Any]]:
+    """Report entries of the patients that can be; adds the others."""
+    entries = []
+    for name, found in tqdm.tqdm(
+      self._found.items(), f'checking {raw}', unit='patient', file=sys.stderr
+    ):
+      try:
+        case = self._read_case(found)
+        entries.append(importing.assemble(case, self._settings)[1])
+      except errors.UserError as error:
+        skipped.append(import_report.Skipped(f'patient {name}', str(error)))
+    return entries
+
+
+def _open(
+  cohort: ml_collections.ConfigDict, rows: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
+  """Found patients by id, the function that reads one, what was skipped."""
+  library: Any
+  try:
+    if cohort.source == 'dicom':
+      from dvhflax.io import dicom as library
+
+      options = {'sum_beams': cohort.sum_beams}
+    else:
+      from dvhflax.io import nifti as library
+
+      options = {}
+  except ModuleNotFoundError as error:
+    raise errors.ConfigError(
+      f'cohort.source={cohort.source} needs {error.name}: '
+      f"pip install -e '.[{cohort.source}]'"
+    ) from None
+  found, skipped = library.find_patients(cohort.raw, **options)
+  read = functools.partial(
+    library.read_patient, structures=cohort.structures, rows=rows
+  )
+  return {one.id: one for one in found}, read, skipped

@@ -1,0 +1,251 @@
+"""DICOM files, read as if any of them were faulty.
+
+Whatever is wrong with a file ends in a CohortError that names the file and
+the attribute. Values are checked before memory is asked for by them.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import io
+import logging
+import pathlib
+from typing import Any
+import warnings
+
+import numpy as np
+import pydicom
+from pydicom.dataelem import RawDataElement
+
+from dvhflax import errors
+
+# 512 x 512 x 256; read, scaled and resampled it stays below 1 GB.
+MOST_VOXELS = 2**26
+MOST_BYTES = 2**29
+_DEFLATED = '1.2.840.10008.1.2.1.99'
+_BIG_ENDIAN = '1.2.840.10008.1.2.2'
+_UNDEFINED = 0xFFFFFFFF
+
+
+def looks_like_dicom(path: pathlib.Path) -> bool:
+  """Whether a file begins as DICOM does, with its preamble or without."""
+  with path.open('rb') as file:
+    start = file.read(132)
+  return start[128:] == b'DICM' or start[:4] in (
+    b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x16\x00',
+    b'\x02\x00\x00\x00',
+  )  # fmt: skip
+
+
+def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
+  """A file's dataset.
+
+  Args:
+    path: of the file.
+    only: keywords to read, without pixels; by default everything.
+
+  Raises:
+    CohortError: for what cannot be read, is too large, or is deflated.
+  """
+  size = path.stat().st_size
+  if size > MOST_BYTES:
+    raise errors.CohortError(
+      f'{path}: {size / 2**20:.0f} MB is more than a structure set or dose has'
+    )
+  try:
+    with _quiet(), path.open('rb') as file:
+      # Inflated, a small file could fill the memory.
+      if file.read(132)[128:] == b'DICM' and _is_deflated(path):
+        raise errors.CohortError(
+          f'{path} is deflated: save it with an uncompressed transfer syntax'
+        )
+      file.seek(0)
+      # A length that a faulty file claims must not be allocated.
+      content = file if only else io.BytesIO(file.read())
+      dataset = pydicom.dcmread(
+        content,
+        stop_before_pixels=bool(only),
+        specific_tags=list(only) if only else None,
+        force=True,
+      )
+  except errors.CohortError:
+    raise
+  except Exception as error:
+    # pydicom raises whatever the malformed bytes happen to lead to.
+    raise errors.CohortError(
+      f'{path} cannot be read as DICOM: {_reason(error)}'
+    ) from None
+  _check_whole(dataset, path)
+  return dataset
+
+
+def value(dataset: Any, keyword: str, where: Any) -> Any:
+  """An attribute's value, None if it is absent or empty.
+
+  Args:
+    dataset: a dataset or an item of a sequence.
+    keyword: of the attribute.
+    where: names the file in errors.
+
+  Raises:
+    CohortError: if the value cannot be read.
+  """
+  try:
+    with _quiet():
+      found = dataset.get(keyword)
+  except Exception as error:  # see `read`
+    raise errors.CohortError(
+      f'{where}: {keyword} cannot be read: {_reason(error)}'
+    ) from None
+  return None if found is None or found == '' else found
+
+
+def text(dataset: Any, keyword: str, where: Any) -> str:
+  """An attribute as text, '' if it is absent."""
+  found = value(dataset, keyword, where)
+  return '' if found is None else str(found).strip(' \0')
+
+
+def items(dataset: Any, keyword: str, where: Any) -> list[Any]:
+  """Items of a sequence; none if it is absent or empty."""
+  found = value(dataset, keyword, where)
+  if found is None:
+    return []
+  if not isinstance(found, pydicom.Sequence):
+    raise errors.CohortError(f'{where}: {keyword} is no sequence')
+  return list(found)
+
+
+def numbers(
+  dataset: Any, keyword: str, where: Any, count: int | None = None
+) -> np.ndarray:
+  """`[count]` finite float64 of a numeric attribute.
+
+  Raises:
+    CohortError: if it is absent, no number, or of another count.
+  """
+  found = value(dataset, keyword, where)
+  if found is None:
+    raise errors.CohortError(f'{where}: {keyword} is missing')
+  try:
+    result = np.atleast_1d(np.asarray(found, np.float64))
+  except (TypeError, ValueError, OverflowError):
+    raise errors.CohortError(f'{where}: {keyword} is no number') from None
+  if result.ndim != 1 or not np.isfinite(result).all():
+    raise errors.CohortError(f'{where}: {keyword} holds no finite number')
+  if count is not None and len(result) != count:
+    raise errors.CohortError(
+      f'{where}: {keyword} has {len(result)} values, wanted {count}'
+    )
+  return result
+
+
+def points(contour: Any, where: Any) -> np.ndarray:
+  """`[N, 3]` float64 points in mm of a contour's ContourData.
+
+  The bytes are parsed here: a body has some 100,000 numbers, each of which
+  pydicom would make an object.
+  """
+  try:
+    element = contour.get_item('ContourData')
+    if element is None or not element.value:
+      return np.zeros((0, 3))
+    raw = element.value
+    if isinstance(element, RawDataElement):
+      cells = np.array(raw.rstrip(b' \0').split(b'\\'), dtype='S')
+      flat = cells.astype(np.float64)
+    else:
+      flat = np.asarray(raw, np.float64)
+    return flat.reshape(-1, 3)
+  except Exception as error:  # see `read`
+    raise errors.CohortError(
+      f'{where}: ContourData is no list of points: {_reason(error)}'
+    ) from None
+
+
+def pixels(dataset: Any, where: Any) -> np.ndarray:
+  """`[frames, rows, columns]` unsigned stored values, uncompressed.
+
+  Raises:
+    CohortError: for a compressed, unknown or inconsistent pixel format.
+  """
+  sizes = [
+    _whole(dataset, keyword, where)
+    for keyword in ('NumberOfFrames', 'Rows', 'Columns')
+  ]
+  frames, rows, columns = sizes
+  if min(sizes) < 1 or frames * rows * columns > MOST_VOXELS:
+    raise errors.CohortError(
+      f'{where}: {frames} frames of {rows} x {columns} are no dose grid'
+    )
+  bits = _whole(dataset, 'BitsAllocated', where)
+  if bits not in (16, 32) or _whole(dataset, 'SamplesPerPixel', where) != 1:
+    raise errors.CohortError(
+      f'{where}: a dose has one sample of 16 or 32 bits a voxel, not {bits}'
+    )
+  meta = getattr(dataset, 'file_meta', None)
+  syntax = getattr(meta, 'TransferSyntaxUID', None)
+  if syntax is not None and pydicom.uid.UID(syntax).is_compressed:
+    raise errors.CohortError(
+      f'{where} is compressed: save it with an uncompressed transfer syntax'
+    )
+  content = value(dataset, 'PixelData', where)
+  length = frames * rows * columns * bits // 8
+  if not isinstance(content, bytes) or not (
+    length <= len(content) <= length + 1
+  ):
+    have = len(content) if isinstance(content, bytes) else 0
+    raise errors.CohortError(
+      f'{where}: PixelData has {have} bytes, wanted {length}: truncated?'
+    )
+  order = '>' if str(syntax) == _BIG_ENDIAN else '<'
+  kind = 'i' if value(dataset, 'PixelRepresentation', where) else 'u'
+  stored = np.frombuffer(
+    content, f'{order}{kind}{bits // 8}', frames * rows * columns
+  )
+  return stored.reshape(frames, rows, columns)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """No warnings of values that break the standard: those used are checked."""
+  logger = logging.getLogger('pydicom')
+  before = logger.disabled
+  logger.disabled = True
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.disabled = before
+
+
+def _check_whole(dataset: Any, path: pathlib.Path) -> None:
+  """Raises a CohortError if the file ends within an element.
+
+  pydicom takes what is there; the contours of half an organ would pass.
+  """
+  for element in dataset.values():
+    if (
+      isinstance(element, RawDataElement)
+      and element.length != _UNDEFINED
+      and len(element.value or b'') != element.length
+    ):
+      raise errors.CohortError(f'{path} is truncated')
+
+
+def _is_deflated(path: pathlib.Path) -> bool:
+  meta = pydicom.filereader.read_file_meta_info(path)
+  return str(meta.get('TransferSyntaxUID', '')) == _DEFLATED
+
+
+def _whole(dataset: Any, keyword: str, where: Any) -> int:
+  number = numbers(dataset, keyword, where, 1)[0]
+  if number != int(number):
+    raise errors.CohortError(f'{where}: {keyword}={number} is no whole number')
+  return int(number)
+
+
+def _reason(error: Exception) -> str:
+  """The error's first line, cut short."""
+  lines = str(error).splitlines() or ['']
+  return f'{type(error).__name__} {lines[0][:120]}'.strip()

@@ -1,0 +1,81 @@
+"""The report of an import, for programs and for people."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+from typing import Any
+
+from dvhflax.report import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """What was not imported: a file, a folder or a patient, and why."""
+
+  what: str
+  why: str
+
+
+def write_report(
+  path: str, entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+) -> None:
+  """Writes `PATH.import.json` and `PATH.import.txt`.
+
+  Args:
+    path: of the cohort.
+    entries: of the imported patients, see `importing.assemble`.
+    skipped: what was not imported.
+  """
+  content = {
+    'patients': list(entries),
+    'skipped': [dataclasses.asdict(one) for one in skipped],
+  }
+  files.write_text(f'{path}.import.json', json.dumps(content, indent=1) + '\n')
+  files.write_text(f'{path}.import.txt', report_text(entries, skipped))
+
+
+def report_text(
+  entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+) -> str:
+  """The report for people: what was skipped first, then every patient."""
+  lines = [f'{len(entries)} patients imported; skipped: {len(skipped)}.']
+  lines += [f'  skipped {one.what}: {one.why}' for one in skipped]
+  lines += [
+    '',
+    'What the grid costs: volume and doses on the cohort grid minus those on',
+    'the source grids, of the plan where it is most. Doses in % of the',
+    'reference dose, V in % of the structure.',
+  ]
+  for entry in entries:
+    lines += ['', f'{entry["id"]}']
+    lines += [
+      f'  plan {plan["label"]}: {plan["reference_gy"]:.2f} Gy, from the '
+      f'{plan["prescription_from"]}'
+      for plan in entry['plans']
+    ]
+    lines += [f'  note: {note}' for note in entry['notes']]
+    lines += _cost_table(entry['structures'])
+  return '\n'.join(lines) + '\n'
+
+
+def _cost_table(structures: Mapping[str, Any]) -> list[str]:
+  """A line a structure: what changed most over the patient's plans."""
+  # The target always has voxels, and so costs of every plan.
+  costs = {name: entry['plans'] for name, entry in structures.items()}
+  keys = list(next(each for each in costs.values() if each)[0]['source'])
+  width = max(map(len, structures)) + 2
+  lines = [
+    f'  {"structure":<{width}}{"cc":>9}{"change":>11}'
+    + ''.join(f'{key:>7}' for key in keys)
+  ]
+  for name, entry in structures.items():
+    changes = []
+    for key in keys:
+      each = [p['cohort'][key] - p['source'][key] for p in costs[name]]
+      changes.append(max(each, key=abs) if each else float('nan'))
+    lines.append(
+      f'  {name:<{width}}{entry["volume_cc"]:>9.2f}'
+      f'{entry["mask_cc"] - entry["volume_cc"]:>+11.2f}'
+      + ''.join(f'{change:>+7.2f}' for change in changes)
+    )
+  return lines

@@ -1,0 +1,352 @@
+"""What every import of patients shares: from their grids to the cohort's.
+
+The cohort's grid is centred on the patient's targets. Coming onto it costs
+accuracy, and a plan's coverage first of all: what it costs is measured for
+every structure and plan, and reported.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dvhflax import errors, metrics
+from dvhflax.io import resample
+from dvhflax.io.resample import Dose, Grid, Occupancy
+from dvhflax.io.source_dvh import Curve, curve
+from dvhflax.patient import Patient, Structure
+
+# Levels in fractions of the reference dose that volumes are reported at.
+LEVELS = (0.5, 0.7, 0.9, 0.95)
+# Coverage in percent that doses are reported at.
+COVERAGES = (95, 50, 2)
+# A target with more of its volume outside of the dose belongs elsewhere.
+MOST_TARGET_OUTSIDE = 0.05
+# Maximum dose over reference dose, beyond any plan.
+MOST_RATIO = 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What is wanted of every patient.
+
+  Attributes:
+    structures: in the order of the channels; targets in ascending order of
+      prescription, the last that a patient has sets the reference dose.
+    shape, spacing_mm: the cohort's grid.
+    prescription_gy: for plans that do not tell theirs; None: the mean dose
+      of the target.
+  """
+
+  structures: tuple[Structure, ...]
+  shape: tuple[int, int, int]
+  spacing_mm: tuple[float, float, float]
+  prescription_gy: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A plan of a patient, its dose yet to be read.
+
+  Attributes:
+    label: tells the plan to the user.
+    parts: each reads a dose; the plan's is their sum.
+    prescription_gy: as the plan tells it, None if it does not.
+    uids: of the parts, where they have any.
+  """
+
+  label: str
+  parts: Sequence[Callable[[], Dose]]
+  prescription_gy: float | None = None
+  uids: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A patient on grids of its own.
+
+  Attributes:
+    id: unique within a cohort.
+    occupancies: the structures that the patient has, by name.
+    plans: at least one.
+    notes: what the user should know of the files.
+    provenance: JSON-serialisable.
+  """
+
+  id: str
+  occupancies: Mapping[str, Occupancy]
+  plans: Sequence[Plan]
+  notes: Sequence[str]
+  provenance: Mapping[str, Any]
+
+
+def numbered(found: Sequence[Any]) -> list[Any]:
+  """Patients with unique ids: `ID`, `ID-2`, ... where one comes repeatedly.
+
+  Args:
+    found: dataclasses with a field `id`.
+  """
+  unique: dict[str, Any] = {}
+  for one in found:
+    name, count = one.id, 1
+    while name in unique:
+      count += 1
+      name = f'{one.id}-{count}'
+    unique[name] = dataclasses.replace(one, id=name)
+  return list(unique.values())
+
+
+def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
+  """Brings a patient onto the cohort's grid.
+
+  Args:
+    case: the patient.
+    settings: what is wanted.
+
+  Returns:
+    The patient, and its entry in the report (JSON-serialisable).
+
+  Raises:
+    CohortError: no body, no target, a target outside of the dose, or a dose
+      that cannot be read.
+  """
+  targets = _require(case, settings)
+  grid = Grid(
+    settings.shape,
+    settings.spacing_mm,
+    resample.centroid([case.occupancies[name] for name in targets]),
+  )
+  masks, found = _masks(case, settings, grid)
+  inside = {
+    structure.name: masks[..., channel] > 0
+    for channel, structure in enumerate(settings.structures)
+    if structure.name in found
+  }
+  if not inside[targets[-1]].any():
+    raise errors.CohortError(
+      f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
+    )
+  doses, plans, lost = _plans(case, settings, grid, inside, found)
+  notes = [*case.notes, *lost]
+  if not doses:
+    raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
+  references = [plan['reference_gy'] for plan in plans]
+  patient = Patient(
+    id=case.id,
+    masks=masks,
+    present=masks.any((0, 1, 2)),
+    spacing_mm=settings.spacing_mm,
+    dose=np.stack(doses),
+    reference_gy=np.array(references),
+    prescription_gy=max(references),
+    plan_weights=np.zeros((len(doses), 0)),
+    provenance={
+      **case.provenance,
+      'plans': plans,
+      'grid_centre_mm': list(grid.centre_mm),
+    },
+  )
+  entry = {
+    'id': case.id,
+    'plans': plans,
+    'notes': [*notes, *_warnings(found, plans, targets[-1])],
+    'structures': found,
+  }
+  return patient, entry
+
+
+def _require(case: Case, settings: Settings) -> list[str]:
+  """Names of the case's targets; raises if it has none, or no body."""
+  for role in ('body', 'target'):
+    wanted = [s.name for s in settings.structures if s.role == role]
+    if not any(name in case.occupancies for name in wanted):
+      reasons = '; '.join(case.notes) or 'it has no structures'
+      raise errors.CohortError(
+        f'patient {case.id} has no {" or ".join(wanted)}: {reasons}'
+      )
+  return [
+    s.name
+    for s in settings.structures
+    if s.role == 'target' and s.name in case.occupancies
+  ]
+
+
+def _masks(
+  case: Case, settings: Settings, grid: Grid
+) -> tuple[np.ndarray, dict[str, Any]]:
+  """`[X, Y, Z, S]` masks, and what became of each structure's volume."""
+  masks = np.zeros((*grid.shape, len(settings.structures)), np.uint8)
+  voxel_cc = float(np.prod(grid.spacing_mm)) / 1000
+  found = {}
+  for channel, structure in enumerate(settings.structures):
+    occupancy = case.occupancies.get(structure.name)
+    if occupancy is None:
+      continue
+    fractions = resample.fractions_on(grid, occupancy)
+    within_cc = float(fractions.sum(dtype=np.float64)) * voxel_cc
+    masks[..., channel] = resample.to_mask(fractions)
+    found[structure.name] = {
+      'volume_cc': occupancy.volume_cc,
+      'outside_grid': max(0.0, 1 - within_cc / occupancy.volume_cc),
+      'mask_cc': float(masks[..., channel].sum()) * voxel_cc,
+      'outside_dose': 0.0,
+      'plans': [],
+    }
+  return masks, found
+
+
+def _plans(
+  case: Case,
+  settings: Settings,
+  grid: Grid,
+  inside: Mapping[str, np.ndarray],
+  found: Mapping[str, dict[str, Any]],
+) -> tuple[list[np.ndarray], list[dict[str, Any]], list[str]]:
+  """Reads a case's plans onto the grid.
+
+  Args:
+    case, settings, grid: see `assemble`.
+    inside: `[X, Y, Z]` bool by structure.
+    found: the report on each structure; what each plan costs is added.
+
+  Returns:
+    Doses in fractions of their reference dose, what is to be told of each,
+    and the plans that are left out, a line each.
+  """
+  targets = [
+    s.name
+    for s in settings.structures
+    if s.role == 'target' and s.name in inside
+  ]
+  doses: list[np.ndarray] = []
+  plans: list[dict[str, Any]] = []
+  lost = []
+  for plan in case.plans:
+    try:
+      dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
+      reference, source = _reference(
+        plan, settings, dose_gy, inside[targets[-1]]
+      )
+    except errors.CohortError as error:
+      lost.append(f'plan {plan.label} left out: {error}')
+      continue
+    for name, entry in found.items():
+      entry['outside_dose'] = max(entry['outside_dose'], outside[name])
+      if inside[name].any():
+        cost = _cost(curves[name], dose_gy[inside[name]], reference)
+        entry['plans'].append(cost)
+    doses.append(dose_gy / np.float32(reference))
+    plans.append(
+      {
+        'label': plan.label,
+        'reference_gy': reference,
+        'prescription_from': source,
+        'uids': list(plan.uids),
+      }
+    )
+  return doses, plans, lost
+
+
+def _plan_dose(
+  case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
+) -> tuple[np.ndarray, dict[str, Curve], dict[str, float]]:
+  """A plan's dose in Gy on the grid; DVHs, and shares outside, on the source.
+
+  Parts are added up one by one, so that one is in memory at a time.
+  """
+  on_grid = np.zeros(grid.shape, np.float32)
+  volumes = {n: o.volumes_mm3 for n, o in case.occupancies.items()}
+  inside = {name: volume > 0 for name, volume in volumes.items()}
+  samples = {name: np.float32(0) for name in volumes}
+  outside = dict.fromkeys(volumes, 0.0)
+  for part in plan.parts:
+    dose = part()
+    on_grid += resample.trilinear(dose, grid.axes)
+    for name, occupancy in case.occupancies.items():
+      sampled = resample.trilinear(dose, occupancy.centres)
+      samples[name] = samples[name] + sampled[inside[name]]
+      share = 1 - resample.share_in_dose(dose, occupancy)
+      outside[name] = max(outside[name], share)
+  for name in targets:
+    if outside[name] > MOST_TARGET_OUTSIDE:
+      raise errors.CohortError(
+        f'{outside[name]:.0%} of {name} lie outside of the dose grid: does '
+        'this dose belong to these structures?'
+      )
+  curves = {
+    name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
+  }
+  return on_grid, curves, outside
+
+
+def _reference(
+  plan: Plan, settings: Settings, dose_gy: np.ndarray, target: np.ndarray
+) -> tuple[float, str]:
+  """The dose in Gy that 1.0 stands for, and where it is from."""
+  if plan.prescription_gy is not None:
+    reference, source = plan.prescription_gy, 'plan'
+  elif settings.prescription_gy is not None:
+    reference, source = settings.prescription_gy, 'config'
+  else:
+    reference = float(dose_gy[target].mean(dtype=np.float64))
+    source = 'target mean'
+  top = float(dose_gy.max())
+  if reference <= 0 or top > MOST_RATIO * reference:
+    raise errors.CohortError(
+      f'a reference dose of {reference:.3g} Gy (from the {source}) does not go '
+      f'with a maximum dose of {top:.3g} Gy'
+    )
+  return reference, source
+
+
+def _cost(
+  before: Curve, after: np.ndarray, reference: float
+) -> dict[str, dict[str, float]]:
+  """Doses in % of the reference and volumes in %, on either grid.
+
+  Args:
+    before: on the source grids.
+    after: `[V]` Gy of the cohort grid's voxels, measured as evaluation does.
+    reference: Gy.
+  """
+  return {
+    'source': {
+      'mean': 100 * before.mean / reference,
+      **{f'D{x}': 100 * before.at_volume(x) / reference for x in COVERAGES},
+      **{f'V{100 * x:.0f}': before.at_dose(x * reference) for x in LEVELS},
+    },
+    'cohort': {
+      'mean': 100 * metrics.mean_dose(after) / reference,
+      **{
+        f'D{x}': 100 * metrics.dose_at_volume_percent(after, x) / reference
+        for x in COVERAGES
+      },
+      **{
+        f'V{100 * x:.0f}': metrics.volume_at_dose(after, x * reference)
+        for x in LEVELS
+      },
+    },
+  }
+
+
+def _warnings(
+  found: Mapping[str, Any], plans: Sequence[dict[str, Any]], target: str
+) -> list[str]:
+  """What is suspicious of a patient, a line each."""
+  lines = []
+  for name, entry in found.items():
+    for key, place in (('outside_grid', 'grid'), ('outside_dose', 'dose')):
+      if entry[key] > 0.001:
+        lines.append(f'{entry[key]:.1%} of {name} lie outside of the {place}')
+    if not entry['mask_cc']:
+      lines.append(f'{name} does not reach into the grid')
+  for plan, cost in zip(plans, found[target]['plans']):
+    median = cost['source']['D50']
+    if not 50 < median < 200:
+      lines.append(
+        f'{plan["label"]}: D50 of {target} is {median:.0f}% of the reference '
+        'dose; is the dose of one fraction, or the prescription of another '
+        'target?'
+      )
+  return lines

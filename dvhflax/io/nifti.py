@@ -1,0 +1,283 @@
+"""Reads patients from NIfTI: doses, and masks or a label map.
+
+A folder with a `dose*.nii` or `dose*.nii.gz` is a patient, each dose in Gy a
+plan. Beside them lie a mask a structure, named as the structure, or a label
+map `labels.nii[.gz]` with `labels.json`, `{"rectum": 1, ...}`. Masks may be on
+another grid than the doses and may hold volume fractions. NIfTI's axes point
+to right, anterior, superior; here they are turned to DICOM's LPS.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.io import names as names_lib
+from dvhflax.io.import_report import Skipped
+from dvhflax.io.importing import Case, Plan, numbered
+from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy
+
+# 512 x 512 x 256; read and resampled it stays below 2 GB.
+MOST_VOXELS = 2**26
+_SUFFIX = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# Off-axis parts of a direction, relative to the voxel size.
+_STRAIGHT = 1e-3
+_LEAST_GY = -0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A patient's files, yet to be read.
+
+  Attributes:
+    id: unique among those found together.
+    doses: a file a plan.
+    masks: a file a structure; empty where there is a label map.
+    labels: the label map, None where there are masks.
+  """
+
+  id: str
+  doses: Sequence[pathlib.Path]
+  masks: Sequence[pathlib.Path]
+  labels: pathlib.Path | None
+
+
+def find_patients(
+  root: str | pathlib.Path,
+) -> tuple[list[Found], list[Skipped]]:
+  """Folders with a dose, at any depth, in the order of their paths.
+
+  Returns:
+    The patients, named by their path below `root`, and the folders that have
+    images but lack a dose or structures.
+
+  Raises:
+    CohortError: if there is no such folder.
+  """
+  root = pathlib.Path(root)
+  if not root.is_dir():
+    raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
+  files = sorted(path for path in root.rglob('*') if path.is_file())
+  images = [path for path in files if _SUFFIX.search(path.name)]
+  found, skipped = [], []
+  for folder in sorted({path.parent for path in images}):
+    inside = [path for path in images if path.parent == folder]
+    doses = [path for path in inside if _stem(path).startswith('dose')]
+    labels = [path for path in inside if _stem(path) == 'labels']
+    masks = [path for path in inside if path not in doses + labels]
+    if not doses:
+      skipped.append(Skipped(str(folder), 'has no dose*.nii or dose*.nii.gz'))
+    elif bool(masks) == bool(labels):
+      skipped.append(
+        Skipped(str(folder), 'needs either masks or one labels.nii[.gz]')
+      )
+    else:
+      name = '-'.join(folder.relative_to(root).parts) or root.resolve().name
+      found.append(Found(name, doses, masks, labels[0] if labels else None))
+  return numbered(found), skipped
+
+
+def read_patient(
+  found: Found,
+  structures: Sequence[str],
+  rows: Sequence[tuple[str, str]] = (),
+) -> Case:
+  """Reads a patient's structures; its doses are read when asked for.
+
+  Args:
+    found: see `find_patients`.
+    structures: names of the cohort's structures.
+    rows: the user's table of names, see `names.read_table`.
+
+  Raises:
+    CohortError: for a faulty file, which it names.
+  """
+  if found.labels:
+    values, axes = read_image(found.labels)
+    numbers = _read_labels(found.labels.with_name('labels.json'))
+    sources: list[Any] = [
+      functools.partial(_of_label, values, number, axes)
+      for number in numbers.values()
+    ]
+    names = list(numbers)
+  else:
+    sources = [functools.partial(_read_mask, path) for path in found.masks]
+    names = [_SUFFIX.sub('', path.name) for path in found.masks]
+  match = names_lib.match(names, structures, rows)
+  notes = names_lib.describe(match)
+  occupancies = {}
+  for name, index in match.chosen.items():
+    occupancy = sources[index]()
+    if occupancy is None:
+      notes.append(f'{name} left out: {names[index]} is empty')
+    else:
+      occupancies[name] = occupancy
+  return Case(
+    id=found.id,
+    occupancies=occupancies,
+    plans=[
+      Plan(path.name, [functools.partial(read_dose, path)])
+      for path in found.doses
+    ],
+    notes=notes,
+    provenance={
+      'source': 'nifti',
+      'names': {name: names[i] for name, i in match.chosen.items()},
+    },
+  )
+
+
+def read_dose(path: pathlib.Path) -> Dose:
+  """Reads a dose in Gy.
+
+  Raises:
+    CohortError: for a faulty file, or a dose that is negative.
+  """
+  values, axes = read_image(path)
+  if values.min() < _LEAST_GY:
+    raise errors.CohortError(f'{path}: a dose is negative')
+  if values.max() > MOST_GY:
+    raise errors.CohortError(
+      f'{path}: the maximum dose is {values.max():.4g} Gy: is it in cGy?'
+    )
+  return Dose(values.clip(0), axes)
+
+
+def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
+  """Reads an image.
+
+  Returns:
+    `[X, Y, Z]` float32, and ascending voxel centres in mm, LPS.
+
+  Raises:
+    CohortError: for a file that is damaged, not three-dimensional, too
+      large, oblique, of unknown orientation, not in mm, or holds values that
+      are no number.
+  """
+  try:
+    image: Any = nibabel.load(path)
+    shape = tuple(image.shape)
+    unit = image.header.get_xyzt_units()[0]
+    oriented = image.header['sform_code'] or image.header['qform_code']
+  except Exception as error:
+    # nibabel raises whatever the malformed bytes happen to lead to.
+    raise _unreadable(path, error) from None
+  if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+    raise errors.CohortError(f'{path} has shape {shape}, wanted three axes')
+  if min(shape[:3]) < 2:
+    raise errors.CohortError(
+      f'{path} has shape {shape}: two voxels an axis are the least'
+    )
+  if np.prod(shape, dtype=np.float64) > MOST_VOXELS:
+    raise errors.CohortError(f'{path} has shape {shape}: too many voxels')
+  if unit not in ('mm', 'unknown'):
+    raise errors.CohortError(f'{path} is in {unit}: save it in mm')
+  if not oriented:
+    raise errors.CohortError(
+      f'{path} does not tell its orientation: set its sform or qform'
+    )
+  _check_straight(image.affine, path)
+  try:
+    turned = nibabel.as_closest_canonical(image)
+    values = np.asarray(turned.dataobj, np.float32).reshape(turned.shape[:3])
+  except Exception as error:  # as above
+    raise _unreadable(path, error) from None
+  if not np.isfinite(values).all():
+    raise errors.CohortError(f'{path} holds values that are no number')
+  steps, origin = np.diag(turned.affine)[:3], turned.affine[:3, 3]
+  right, anterior, superior = (
+    start + step * np.arange(n)
+    for start, step, n in zip(origin, steps, values.shape)
+  )
+  axes = (-right[::-1], -anterior[::-1], superior)
+  return values[::-1, ::-1], axes
+
+
+def _check_straight(affine: np.ndarray, path: pathlib.Path) -> None:
+  """Raises a CohortError unless the axes are those of the patient."""
+  if not np.isfinite(affine).all():
+    raise errors.CohortError(f'{path}: its affine holds no finite number')
+  directions = np.abs(affine[:3, :3])
+  sizes = directions.max(0)
+  if sizes.min() <= 1e-3:
+    raise errors.CohortError(f'{path}: a voxel size is not positive')
+  straight = np.sort(directions / sizes, axis=0)[:2].max() < _STRAIGHT
+  one_each = np.unique(directions.argmax(0)).size == 3
+  if not (straight and one_each):
+    raise errors.CohortError(
+      f'{path} is oblique: resample it to axes along the patient'
+    )
+
+
+def _read_labels(path: pathlib.Path) -> dict[str, int]:
+  try:
+    labels = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise errors.CohortError(
+      f'{path}: {error}; give {{"structure": number, ...}}'
+    ) from None
+  if not isinstance(labels, dict) or not all(
+    isinstance(number, int) and number > 0 for number in labels.values()
+  ):
+    raise errors.CohortError(
+      f'{path} must hold {{"structure": number, ...}}, numbers from 1'
+    )
+  return labels
+
+
+def _read_mask(path: pathlib.Path) -> Occupancy | None:
+  values, axes = read_image(path)
+  most = values.max()
+  if most > 1 and np.isin(values, (0, most)).all():
+    values = values / most
+  if values.min() < 0 or values.max() > 1:
+    raise errors.CohortError(
+      f'{path} holds values other than 0 and 1: name a label map '
+      'labels.nii.gz and describe it in labels.json'
+    )
+  return _occupancy(values, axes)
+
+
+def _of_label(values: np.ndarray, number: int, axes: Axes) -> Occupancy | None:
+  return _occupancy(values == number, axes)
+
+
+def _occupancy(values: np.ndarray, axes: Axes) -> Occupancy | None:
+  """The structure of a mask, cut to where it is; None if it is empty."""
+  bounds = []
+  for axis in range(3):
+    others = tuple({0, 1, 2} - {axis})
+    occupied = np.flatnonzero(values.any(others))
+    if not occupied.size:
+      return None
+    bounds.append(slice(occupied[0], occupied[-1] + 1))
+  x, y, z = (_edges(centres) for centres in axes)
+  return Occupancy(
+    values[tuple(bounds)].astype(np.float32),
+    (x[:-1][bounds[0]], y[:-1][bounds[1]], z[:-1][bounds[2]]),
+    (x[1:][bounds[0]], y[1:][bounds[1]], z[1:][bounds[2]]),
+  )
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+  """`[N + 1]` bounds of evenly spaced voxels."""
+  step = centres[1] - centres[0]
+  return centres[0] + step * (np.arange(len(centres) + 1) - 0.5)
+
+
+def _stem(path: pathlib.Path) -> str:
+  return _SUFFIX.sub('', path.name).lower()
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> errors.CohortError:
+  reason = (str(error).splitlines() or [''])[0][:120]
+  return errors.CohortError(
+    f'{path} cannot be read as NIfTI: {type(error).__name__} {reason}'.strip()
+  )

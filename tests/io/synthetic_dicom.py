@@ -1,0 +1,241 @@
+"""Writes DICOM-RT files of analytic shapes, for tests."""
+
+import functools
+import io
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dvhflax.io import dicom
+
+FRAME = '1.2.3.4.5'
+STRUCTURE_SET = '1.2.3.4.6'
+PLAN = '1.2.3.4.7'
+
+
+def circle(radius, z, *, centre=(0.0, 0.0), points=200):
+  """`[N, 3]` contour in mm."""
+  angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
+  x, y = centre
+  return np.stack(
+    [
+      x + radius * np.cos(angle),
+      y + radius * np.sin(angle),
+      np.full(points, z),
+    ],
+    1,
+  )
+
+
+def heights(spacing, half):
+  """Slice positions of a shape from -half to half, half a slice from its
+  ends."""
+  count = round(2 * half / spacing)
+  return (np.arange(count) - (count - 1) / 2) * spacing
+
+
+def sphere(radius, spacing, **options):
+  return [
+    circle(np.sqrt(radius**2 - z**2), z, **options)
+    for z in heights(spacing, radius)
+  ]
+
+
+def cylinder(radius, half, spacing, **options):
+  return [circle(radius, z, **options) for z in heights(spacing, half)]
+
+
+def cone(radius, half, spacing, **options):
+  """Radius `radius` at -half, 0 at half."""
+  return [
+    circle(radius * (half - z) / (2 * half), z, **options)
+    for z in heights(spacing, half)
+  ]
+
+
+def _base(sop_class, uid, patient, frame):
+  dataset = Dataset()
+  dataset.file_meta = FileMetaDataset()
+  dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+  dataset.file_meta.MediaStorageSOPClassUID = sop_class
+  dataset.file_meta.MediaStorageSOPInstanceUID = uid
+  dataset.SOPClassUID = sop_class
+  dataset.SOPInstanceUID = uid
+  dataset.StudyInstanceUID = f'{frame}.1'
+  dataset.SeriesInstanceUID = f'{uid}.1'
+  dataset.PatientID = patient
+  dataset.FrameOfReferenceUID = frame
+  # On purpose: nothing may go by it.
+  dataset.Modality = 'OT'
+  return dataset
+
+
+def _item(**values):
+  item = Dataset()
+  for keyword, value in values.items():
+    setattr(item, keyword, value)
+  return item
+
+
+def save(dataset, path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  dataset.save_as(path, enforce_file_format=True)
+  return path
+
+
+def structure_set(
+  structures, *, uid=STRUCTURE_SET, patient='anna', frame=FRAME
+):
+  """An RTSTRUCT of `{name: [contour, ...]}`."""
+  dataset = _base(dicom.RTSTRUCT, uid, patient, frame)
+  del dataset.FrameOfReferenceUID
+  dataset.ReferencedFrameOfReferenceSequence = [
+    _item(FrameOfReferenceUID=frame)
+  ]
+  dataset.StructureSetROISequence = [
+    _item(ROINumber=i, ReferencedFrameOfReferenceUID=frame, ROIName=name)
+    for i, name in enumerate(structures, 1)
+  ]
+  dataset.ROIContourSequence = [
+    _item(
+      ReferencedROINumber=i,
+      ContourSequence=[
+        _item(
+          ContourGeometricType='CLOSED_PLANAR',
+          NumberOfContourPoints=len(contour),
+          ContourData=[f'{v:.5f}' for v in np.ravel(contour)],
+        )
+        for contour in contours
+      ],
+    )
+    for i, contours in enumerate(structures.values(), 1)
+  ]
+  return dataset
+
+
+def dose(
+  values,
+  *,
+  origin=(-60.0, -60.0, -60.0),
+  spacing=(3.0, 3.0, 3.0),
+  uid='1.2.3.4.8',
+  patient='anna',
+  frame=FRAME,
+  refers_to=STRUCTURE_SET,
+  plan=PLAN,
+  absolute_offsets=False,
+  bits=32,
+  **attributes,
+):
+  """An RTDOSE of `[X, Y, Z]` Gy."""
+  dataset = _base(dicom.RTDOSE, uid, patient, frame)
+  scaling = max(float(values.max()), 1e-3) / (2**bits - 2)
+  stored = np.rint(values.transpose(2, 1, 0).astype(np.float64) / scaling)
+  dataset.PixelData = stored.astype(f'<u{bits // 8}').tobytes()
+  dataset['PixelData'].VR = 'OW'
+  dataset.NumberOfFrames, dataset.Rows, dataset.Columns = stored.shape
+  dataset.BitsAllocated = dataset.BitsStored = bits
+  dataset.HighBit = bits - 1
+  dataset.PixelRepresentation = 0
+  dataset.SamplesPerPixel = 1
+  dataset.PhotometricInterpretation = 'MONOCHROME2'
+  dataset.DoseGridScaling = f'{scaling:.10g}'
+  dataset.DoseUnits = 'GY'
+  dataset.DoseType = 'PHYSICAL'
+  dataset.DoseSummationType = 'PLAN'
+  dataset.ImagePositionPatient = list(origin)
+  dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+  dataset.PixelSpacing = [spacing[1], spacing[0]]
+  offsets = np.arange(stored.shape[0]) * spacing[2]
+  offsets += origin[2] if absolute_offsets else 0
+  dataset.GridFrameOffsetVector = offsets.tolist()
+  if refers_to:
+    dataset.ReferencedStructureSetSequence = [
+      _item(ReferencedSOPInstanceUID=refers_to)
+    ]
+  if plan:
+    dataset.ReferencedRTPlanSequence = [_item(ReferencedSOPInstanceUID=plan)]
+  for keyword, value in attributes.items():
+    setattr(dataset, keyword, value)
+  return dataset
+
+
+def plan(
+  prescription_gy,
+  *,
+  uid=PLAN,
+  patient='anna',
+  beams=2,
+  refers_to=STRUCTURE_SET,
+):
+  """An RTPLAN with a target's prescription and a lesser point's."""
+  dataset = _base(dicom.RTPLANS[0], uid, patient, FRAME)
+  dataset.DoseReferenceSequence = [
+    _item(DoseReferenceType='TARGET', TargetPrescriptionDose=value)
+    for value in (prescription_gy / 2, prescription_gy)
+  ] + [_item(DoseReferenceType='ORGAN_AT_RISK')]
+  dataset.FractionGroupSequence = [_item(NumberOfBeams=beams)]
+  dataset.ReferencedStructureSetSequence = [
+    _item(ReferencedSOPInstanceUID=refers_to)
+  ]
+  return dataset
+
+
+def ct_slices(spacing, count, *, patient='anna', frame=FRAME):
+  for i in range(count):
+    dataset = _base(dicom.CT, f'1.2.3.4.9.{i}', patient, frame)
+    dataset.SeriesInstanceUID = '1.2.3.4.9'
+    dataset.ImagePositionPatient = [0.0, 0.0, (i - count / 2) * spacing]
+    yield dataset
+
+
+def gradient(shape=(41, 41, 41), *, top=60.0, spacing=3.0, axis=0):
+  """`[X, Y, Z]` Gy, linear from 0 to `top` along an axis."""
+  ramp = np.linspace(0, top, shape[axis])
+  sizes = [1, 1, 1]
+  sizes[axis] = -1
+  return np.broadcast_to(ramp.reshape(sizes), shape).astype(np.float32)
+
+
+@functools.cache
+def patient_files(patient, prefix, plans):
+  """`{name: content}` of a pelvis of cylinders and spheres with doses that
+  fall off from the PTV; the names tell nothing."""
+  frame, uid = f'{prefix}.5', f'{prefix}.6'
+  structures = {
+    'BODY': cylinder(55, 54, 3.0, points=48),
+    'Bladder': sphere(14, 3.0, centre=(0, -26), points=48),
+    'Rectum': cylinder(9, 30, 3.0, centre=(0, 28), points=48),
+    'PTV_78': sphere(15, 3.0, points=48),
+    'CouchSurface': cylinder(5, 30, 3.0, centre=(0, 50), points=4),
+  }
+  datasets = {
+    'a': structure_set(structures, uid=uid, patient=patient, frame=frame),
+    'z': plan(78.0, uid=f'{prefix}.7', patient=patient, refers_to=uid),
+  }
+  x = np.arange(41) * 3.0 - 60
+  distance = np.sqrt(x[:, None, None] ** 2 + x[None, :, None] ** 2 + x**2)
+  for n in range(plans):
+    datasets[f'dose{n}'] = dose(
+      80 / (1 + np.exp((distance - 20) / (4 + n))),
+      uid=f'{prefix}.8.{n}',
+      patient=patient,
+      frame=frame,
+      refers_to=uid,
+      plan=f'{prefix}.7',
+    )
+  contents = {}
+  for name, dataset in datasets.items():
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    contents[name] = file.getvalue()
+  return contents
+
+
+def write_patient(folder, *, patient='anna', prefix='1.2.3.4', plans=1):
+  """Writes `patient_files` to a folder, which it returns."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, content in patient_files(patient, prefix, plans).items():
+    (folder / name).write_bytes(content)
+  return folder

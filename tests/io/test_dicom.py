@@ -1,0 +1,474 @@
+"""DICOM-RT import on files that the tests write."""
+
+import contextlib
+import json
+import pathlib
+import random
+import re
+import sys
+import tempfile
+from unittest import mock
+import warnings
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pydicom
+import pytest
+import synthetic_dicom as synthetic
+
+from dvhflax import config as config_lib
+from dvhflax import dvh as dvh_lib
+from dvhflax import errors, io
+from dvhflax.cohort.build import build
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.validate import validate
+from dvhflax.io import contours, dicom, import_report, importing, rtdose
+from dvhflax.patient import Structure
+
+NAMES = ('body', 'bladder', 'rectum', 'PTV')
+SETTINGS = importing.Settings(
+  tuple(map(Structure.from_name, NAMES)), (32, 32, 16), (4.0, 4.0, 6.0)
+)
+
+
+def import_one(folder, wanted=SETTINGS, **options):
+  (found,), _ = dicom.find_patients(folder, **options)
+  names = [s.name for s in wanted.structures]
+  return importing.assemble(dicom.read_patient(found, names), wanted)
+
+
+def reasons(folder, **options):
+  """Why nothing could be imported, in one text."""
+  found, skipped = dicom.find_patients(folder, **options)
+  whys = [one.why for one in skipped]
+  for one in found:
+    try:
+      importing.assemble(dicom.read_patient(one, NAMES), SETTINGS)
+      whys.append('imported')
+    except errors.CohortError as error:
+      whys.append(str(error))
+  assert not any('\n' in why for why in whys)
+  return ' | '.join(whys)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return synthetic.write_patient(tmp_path / 'in', plans=2)
+
+
+def change(path, **attributes):
+  dataset = pydicom.dcmread(path)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # of the values that are at fault
+    for keyword, value in attributes.items():
+      if value is None:
+        delattr(dataset, keyword)
+      else:
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
+def test_a_patient_with_two_plans(folder):
+  patient, entry = import_one(folder)
+  assert patient.present.all() and patient.masks.shape == (32, 32, 16, 4)
+  assert patient.dose.shape == (2, 32, 32, 16)
+  np.testing.assert_array_equal(patient.reference_gy, [78, 78])
+  assert [p['prescription_from'] for p in entry['plans']] == ['plan', 'plan']
+  # Centred on the PTV; bladder in front of it (y < 0), rectum behind.
+  middles = [
+    np.argwhere(patient.masks[..., s]).mean(0) * (4, 4, 6)
+    - np.array([62, 62, 45])
+    for s in range(4)
+  ]
+  np.testing.assert_allclose(middles[3], 0, atol=0.1)
+  np.testing.assert_allclose(middles[1], [0, -26, 0], atol=0.3)
+  np.testing.assert_allclose(middles[2], [0, 28, 0], atol=0.3)
+  assert 'unmapped: CouchSurface' in entry['notes']
+  assert patient.provenance['names']['PTV'] == 'PTV_78'
+
+
+def test_the_report_says_what_the_grid_costs(folder):
+  _, entry = import_one(folder)
+  ptv = entry['structures']['PTV']
+  assert ptv['volume_cc'] == pytest.approx(4 / 3 * np.pi * 3.375, rel=0.01)
+  for plan in ptv['plans']:
+    assert set(plan) == {'source', 'cohort'}
+    assert plan['source']['D95'] == pytest.approx(plan['cohort']['D95'], abs=4)
+  text = import_report.report_text(
+    [entry], [import_report.Skipped('x', 'broken')]
+  )
+  assert 'skipped x: broken' in text and 'D95' in text and 'rectum' in text
+
+
+@pytest.mark.parametrize('bits', [16, 32])
+@pytest.mark.parametrize('absolute', [False, True])
+def test_dose_round_trip(tmp_path, bits, absolute):
+  values = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32) * 70
+  path = synthetic.save(
+    synthetic.dose(
+      values,
+      origin=(-3.0, 4.0, -12.0),
+      spacing=(2.0, 2.5, 3.0),
+      bits=bits,
+      absolute_offsets=absolute,
+    ),
+    tmp_path / 'dose',
+  )
+  dose = rtdose.read_dose(path)
+  np.testing.assert_allclose(dose.values, values, atol=70 / 2**bits + 1e-5)
+  np.testing.assert_allclose(dose.axes[0], -3 + 2 * np.arange(5))
+  np.testing.assert_allclose(dose.axes[1], 4 + 2.5 * np.arange(6))
+  np.testing.assert_allclose(dose.axes[2], -12 + 3 * np.arange(7))
+
+
+@pytest.mark.parametrize(
+  'syntax, options',
+  [
+    (pydicom.uid.ImplicitVRLittleEndian, (True, True)),
+    (pydicom.uid.ExplicitVRBigEndian, (False, False)),
+  ],
+)
+def test_other_transfer_syntaxes(tmp_path, syntax, options):
+  folder = synthetic.write_patient(tmp_path / 'in')
+  before, _ = import_one(folder)
+  implicit, little = options
+  for path in folder.iterdir():
+    dataset = pydicom.dcmread(path)
+    if not little and 'PixelData' in dataset:
+      stored = np.frombuffer(dataset.PixelData, '<u4')
+      dataset.PixelData = stored.astype('>u4').tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=little)
+  after, _ = import_one(folder)
+  np.testing.assert_array_equal(after.masks, before.masks)
+  np.testing.assert_array_equal(after.dose, before.dose)
+
+
+@pytest.mark.parametrize(
+  'syntax, match',
+  [
+    (pydicom.uid.DeflatedExplicitVRLittleEndian, 'is deflated'),
+    (pydicom.uid.RLELossless, 'is compressed'),
+  ],
+)
+def test_packed_files_are_refused(folder, syntax, match):
+  for path in folder.glob('dose*'):
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_encapsulated:
+      dataset.PixelData = pydicom.encaps.encapsulate([b'0' * 100])
+    dataset.save_as(path)
+  assert re.search(match, reasons(folder))
+
+
+def test_a_file_without_a_preamble_is_read(folder):
+  path = folder / 'a'
+  dataset = pydicom.dcmread(path)
+  del dataset.file_meta, dataset.preamble
+  pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True)
+  assert path.read_bytes()[128:132] != b'DICM'
+  patient, _ = import_one(folder)
+  assert patient.present.all()
+
+
+@pytest.mark.parametrize(
+  'orientation, flips, normal',
+  [
+    ([-1, 0, 0, 0, -1, 0], (0, 1), 1),
+    ([-1, 0, 0, 0, 1, 0], (0,), -1),
+    ([1, 0, 0, 0, -1, 0], (1,), -1),
+  ],
+)
+def test_prone_and_feet_first(tmp_path, orientation, flips, normal):
+  values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+  path = synthetic.save(
+    synthetic.dose(
+      values, origin=(0.0, 0.0, 0.0), ImageOrientationPatient=orientation
+    ),
+    tmp_path / 'dose',
+  )
+  dose = rtdose.read_dose(path)
+  flips = (*flips, 2) if normal < 0 else flips
+  np.testing.assert_allclose(dose.values, np.flip(values, flips), atol=1e-6)
+  assert all((np.diff(axis) > 0).all() for axis in dose.axes)
+  assert dose.axes[0][0] == (-9 if orientation[0] < 0 else 0)
+  assert dose.axes[2][0] == (-15 if normal < 0 else 0)
+
+
+@pytest.mark.parametrize(
+  'attributes, match',
+  [
+    ({'DoseUnits': 'RELATIVE'}, 'RELATIVE.*absolute dose'),
+    ({'DoseType': 'ERROR'}, 'difference of doses'),
+    ({'DoseGridScaling': 0}, 'must be > 0'),
+    ({'DoseGridScaling': None}, 'DoseGridScaling is missing'),
+    ({'PixelSpacing': ['nan', '3']}, 'PixelSpacing'),
+    ({'DoseGridScaling': 1e30}, 'cGy'),
+    ({'PixelSpacing': [0, 3]}, 'must be positive'),
+    ({'PixelSpacing': [3]}, 'PixelSpacing'),
+    ({'Rows': 1000}, 'truncated'),
+    ({'Rows': 60000, 'Columns': 60000}, 'no dose grid'),
+    ({'NumberOfFrames': 2**30}, 'no dose grid'),
+    ({'BitsAllocated': 8}, '16 or 32'),
+    ({'PixelData': b'\0' * 100}, 'truncated'),
+    ({'GridFrameOffsetVector': None}, 'GridFrameOffsetVector is missing'),
+    ({'GridFrameOffsetVector': [5.0 + i for i in range(41)]}, 'neither 0'),
+    ({'GridFrameOffsetVector': [0.0] * 41}, 'ascending'),
+    ({'ImageOrientationPatient': [0.8, 0.6, 0, -0.6, 0.8, 0]}, 'not axial'),
+    ({'ImageOrientationPatient': [1, 0, 0, 0, 0, 1]}, 'not axial'),
+    ({'ImagePositionPatient': [0, 0, 1e9]}, 'metres away'),
+    ({'ImagePositionPatient': [500, 500, 0]}, 'outside of the dose grid'),
+    ({'PixelRepresentation': 1, 'PixelData': b'\xff' * 4 * 41**3}, 'negative'),
+    ({'DoseSummationType': 'FRACTION'}, 'wanted PLAN'),
+    ({'DoseSummationType': 'BEAM'}, 'cohort.sum_beams'),
+    ({'FrameOfReferenceUID': '9.9'}, 'frame of reference is not'),
+    ({'PatientID': 'berta'}, 'PatientID is not'),
+    ({'SOPClassUID': '1.2.840.10008.5.1.4.1.1.4'}, 'neither CT'),
+    ({'SOPInstanceUID': None}, 'no SOPInstanceUID'),
+  ],
+)
+def test_faulty_doses_are_refused(tmp_path, attributes, match):
+  folder = synthetic.write_patient(tmp_path)
+  change(folder / 'dose0', **attributes)
+  text = reasons(folder)
+  assert 'imported' not in text and re.search(match, text), text
+
+
+def test_a_broken_plan_of_several_is_left_out(folder):
+  change(folder / 'dose0', DoseUnits='RELATIVE')
+  patient, entry = import_one(folder)
+  assert len(patient.dose) == 1
+  (plan,) = patient.provenance['plans']
+  assert plan['label'] == 'dose1' and plan['uids'] == ['1.2.3.4.8.1']
+  assert any('plan dose0 left out' in note for note in entry['notes'])
+
+
+def test_doses_of_beams_are_added_when_asked_for(tmp_path):
+  folder = synthetic.write_patient(tmp_path, plans=2)
+  whole = import_one(folder)[0].dose
+  for n in range(2):
+    change(folder / f'dose{n}', DoseSummationType='BEAM')
+  assert 'cohort.sum_beams' in reasons(folder)
+  summed, _ = import_one(folder, sum_beams=True)
+  np.testing.assert_allclose(summed.dose[0], whole.sum(0), rtol=1e-5)
+  (folder / 'dose1').unlink()
+  assert '1 doses of beams, but' in reasons(folder, sum_beams=True)
+
+
+def test_a_dose_without_references_goes_by_its_frame(folder):
+  for n in range(2):
+    change(
+      folder / f'dose{n}',
+      ReferencedStructureSetSequence=None,
+      ReferencedRTPlanSequence=None,
+    )
+  patient, entry = import_one(folder)
+  assert any('frame of reference alone' in note for note in entry['notes'])
+  # No plan tells the prescription: the mean of the target.
+  assert entry['plans'][0]['prescription_from'] == 'target mean'
+  inside = patient.masks[..., 3] > 0
+  np.testing.assert_allclose(patient.dose[:, inside].mean(1), 1, rtol=1e-5)
+
+
+def test_the_ct_tells_how_thick_slices_are(tmp_path):
+  structures = {
+    'Body': [synthetic.circle(40, 0.0)],
+    'PTV': [synthetic.circle(10, 0.0)],
+  }
+  synthetic.save(synthetic.structure_set(structures), tmp_path / '1')
+  synthetic.save(synthetic.dose(synthetic.gradient() + 1), tmp_path / '2')
+  assert 'no CT tells' in reasons(tmp_path)
+  for i, one in enumerate(synthetic.ct_slices(5.0, 8)):
+    synthetic.save(one, tmp_path / 'ct' / f'{i}')
+  (found,), _ = dicom.find_patients(tmp_path)
+  case = dicom.read_patient(found, NAMES)
+  assert case.occupancies['PTV'].volume_cc == pytest.approx(
+    np.pi * 0.5, rel=1e-3
+  )
+
+
+def test_two_patients_in_one_folder_and_copies(tmp_path):
+  synthetic.write_patient(tmp_path / 'x')
+  synthetic.write_patient(tmp_path / 'y', patient='berta', prefix='1.2.9')
+  synthetic.write_patient(tmp_path / 'z')
+  (tmp_path / 'notes.txt').write_text('no DICOM')
+  found, skipped = dicom.find_patients(tmp_path)
+  assert [one.id for one in found] == ['anna', 'berta']
+  assert sum('same SOPInstanceUID' in one.why for one in skipped) == 3
+  assert any(one.what == '1 files' for one in skipped)
+
+
+def make_config(raw, path):
+  config = config_lib.default()
+  config.cohort.source = 'dicom'
+  config.cohort.raw = str(raw)
+  config.cohort.path = str(path)
+  config.cohort.grid = (16, 16, 8)
+  config.cohort.spacing_mm = (8.0, 8.0, 12.0)
+  config.cohort.validation_patients = 1
+  config.cohort.test_patients = 1
+  return config
+
+
+def test_a_broken_patient_does_not_stop_the_others(tmp_path):
+  for i in range(4):
+    synthetic.write_patient(
+      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=1 + i
+    )
+  broken = tmp_path / 'in' / '2' / 'a'
+  broken.write_bytes(broken.read_bytes()[:3000])
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  config_lib.validate(config)
+  assert build(config)
+  cohort = Cohort.open(str(tmp_path / 'cohort'))
+  assert [p.id for p in cohort.patients] == ['p0', 'p1', 'p3']
+  assert [p.plans for p in cohort.patients] == [1, 2, 4]
+  assert not validate(str(tmp_path / 'cohort'))
+  report = json.loads((tmp_path / 'cohort.import.json').read_text())
+  assert [p['id'] for p in report['patients']] == ['p0', 'p1', 'p3']
+  assert any('in/2/a' in one['why'] + one['what'] for one in report['skipped'])
+  assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
+
+
+def test_a_folder_without_a_usable_patient(tmp_path):
+  (tmp_path / 'in').mkdir()
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  with pytest.raises(errors.CohortError, match='no patient that can'):
+    build(config)
+  config.cohort.raw = str(tmp_path / 'nowhere')
+  with pytest.raises(errors.CohortError, match='is no folder'):
+    build(config)
+
+
+def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'pydicom', None)
+  for module in ('dicom', 'dicom_files', 'rtdose', 'rtstruct'):
+    monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}')
+    monkeypatch.delattr(io, module)
+  with pytest.raises(errors.ConfigError, match=r'needs pydicom: pip install'):
+    build(make_config(tmp_path, tmp_path / 'cohort'))
+
+
+@pytest.mark.parametrize(
+  'key, value, match',
+  [
+    ('structures', ('body', 'bladder'), 'needs one body and a target'),
+    ('structures', ('body', 'PTV', 'PTV'), 'names one twice'),
+    ('prescription_gy', -1.0, 'must be positive'),
+    ('source', 'dicomrt', 'simulated, openkbp, dicom, nifti'),
+  ],
+)
+def test_impossible_configurations_are_refused(tmp_path, key, value, match):
+  config = make_config(tmp_path, tmp_path / 'cohort')
+  config.cohort[key] = value
+  with pytest.raises(errors.ConfigError, match=match):
+    config_lib.validate(config)
+
+
+def test_resampling_against_the_closed_form(tmp_path):
+  """A sphere of 20 mm in 1 Gy/mm: D95 and V-points on the cohort grid."""
+  structures = {
+    'Body': synthetic.cylinder(50, 45, 3.0),
+    'PTV': synthetic.sphere(20, 3.0),
+  }
+  synthetic.save(synthetic.structure_set(structures), tmp_path / '1')
+  values = synthetic.gradient(top=120.0)
+  synthetic.save(synthetic.dose(values), tmp_path / '2')
+  for spacing in (2.0, 3.0, 4.0):
+    shape = tuple(int(120 / spacing) for _ in range(3))
+    wanted = importing.Settings(
+      tuple(map(Structure.from_name, ('body', 'PTV'))),
+      shape,
+      (spacing, spacing, spacing),
+      60.0,
+    )
+    patient, _ = import_one(tmp_path, wanted)
+    inside = patient.masks[..., 1] > 0
+    volume = inside.sum() * spacing**3
+    # So few voxels across, the shell of those cut by half matters.
+    assert volume == pytest.approx(4 / 3 * np.pi * 8000, rel=0.06)
+    doses = patient.dose[0][inside] * 60
+    assert doses.mean() == pytest.approx(60, abs=0.05)
+    # The cap of 8 mm beyond 12 mm, h^2 (3 r - h)/(4 r^3); 12 mm lies between
+    # voxels of all these sizes.
+    share = dvh_lib.volume_at_dose(doses, np.array([72.0]))[0]
+    assert share == pytest.approx(0.104, abs=0.02)
+
+
+KEYWORDS = (
+  'PixelSpacing', 'ImagePositionPatient', 'ImageOrientationPatient', 'Rows',
+  'Columns', 'NumberOfFrames', 'GridFrameOffsetVector', 'DoseGridScaling',
+  'DoseUnits', 'DoseSummationType', 'SOPInstanceUID', 'SOPClassUID',
+  'FrameOfReferenceUID', 'PatientID', 'BitsAllocated', 'PixelData',
+  'ReferencedStructureSetSequence', 'ROIContourSequence', 'ROINumber',
+  'StructureSetROISequence', 'ReferencedFrameOfReferenceSequence',
+  'DoseReferenceSequence', 'SamplesPerPixel', 'PixelRepresentation',
+)  # fmt: skip
+VALUES = (None, '', 'x', 'nan', b'\xff\xff', 0, -1, 65535, [], [1, 2], 1e30)
+
+
+def mutate(path, seed):
+  """Damages a file: its bytes, its length, or a value and its VR."""
+  rng = random.Random(seed)
+  content = bytearray(path.read_bytes())
+  kind = rng.choice(('truncate', 'bytes', 'insert', 'value', 'value'))
+  if kind == 'truncate':
+    del content[rng.randrange(len(content)) :]
+  elif kind == 'bytes':
+    # Mostly among the attributes, which lie in front of the pixels.
+    for _ in range(rng.randint(1, 20)):
+      end = min(len(content), rng.choice((400, 2000, len(content))))
+      content[rng.randrange(end)] = rng.randrange(256)
+  elif kind == 'insert':
+    place = rng.randrange(min(len(content), 4000))
+    content[place:place] = rng.randbytes(rng.randint(1, 40))
+  else:
+    dataset = pydicom.dcmread(path)
+    keyword = rng.choice(KEYWORDS)
+    vr = rng.choice(('DS', 'LO', 'UN', 'SQ', 'US', 'OB', 'IS'))
+    value = rng.choice(VALUES)
+    # Not every value can be written; other seeds damage the bytes.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      dataset.add_new(keyword, vr, value)
+      dataset.save_as(path)
+    return
+  path.write_bytes(content)
+
+
+def check_mutations(root, seed):
+  """A damaged patient beside a sound one: an error or a result, no more."""
+  synthetic.write_patient(root / 'good', patient='good', prefix='1.2.8')
+  bad = synthetic.write_patient(root / 'bad', patient='bad', prefix='1.2.7')
+  rng = random.Random(seed)
+  mutate(bad / rng.choice(('a', 'dose0', 'z')), seed)
+  found, skipped = dicom.find_patients(root)
+  assert all(isinstance(one.why, str) and one.why for one in skipped)
+  imported = []
+  for one in found:
+    try:
+      patient, _ = importing.assemble(dicom.read_patient(one, NAMES), SETTINGS)
+    except errors.CohortError as error:
+      assert '\n' not in str(error)
+      continue
+    assert np.isfinite(patient.dose).all() and patient.dose.min() >= 0
+    imported.append(one.id)
+  assert 'good' in imported
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32))
+@mock.patch.object(contours, 'PIXELS', 24)
+def test_mutated_files(seed):
+  with tempfile.TemporaryDirectory() as root:
+    check_mutations(pathlib.Path(root), seed)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=1000)
+@given(seed=st.integers(0, 2**32))
+@mock.patch.object(contours, 'PIXELS', 24)
+def test_many_mutated_files(seed):
+  with tempfile.TemporaryDirectory() as root:
+    check_mutations(pathlib.Path(root), seed)

@@ -1,0 +1,108 @@
+"""The table of structure names: TG-263, aliases, the user's own rows."""
+
+import json
+
+import pytest
+
+from dvhflax import errors
+from dvhflax.io import names
+from dvhflax.patient import Structure
+
+PROSTATE = ('body', 'bladder', 'rectum', 'PTV')
+HEAD_AND_NECK = (
+  'body', 'Brainstem', 'SpinalCord', 'RightParotid', 'LeftParotid',
+  'Esophagus', 'Larynx', 'Mandible', 'PTV56', 'PTV63', 'PTV70',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'name, structure',
+  [
+    ('BODY', 'body'),
+    ('External', 'body'),
+    ('Patient Outline', 'body'),
+    ('Bladder', 'bladder'),
+    ('bladder_O', 'bladder'),
+    ('Harnblase', 'bladder'),
+    ('RECTUM', 'rectum'),
+    ('Rektum', 'rectum'),
+    ('PTV_High', 'PTV'),
+    ('PTV 78 Gy', 'PTV'),
+    ('ptv_7800', 'PTV'),
+    ('PTV78.4', 'PTV'),
+    ('BrainStem', 'Brainstem'),
+    ('Spinal Cord', 'SpinalCord'),
+    ('Parotid_R', 'RightParotid'),
+    ('Lt Parotid', 'LeftParotid'),
+    ('Parotid-Left', 'LeftParotid'),
+    ('Oesophagus', 'Esophagus'),
+    ('Larynx_SG', 'Larynx'),
+    ('Bone_Mandible', 'Mandible'),
+    ('PTV_7000', 'PTV70'),
+    ('PTV63Gy', 'PTV63'),
+  ],
+)
+def test_known_names(name, structure):
+  structures = PROSTATE if structure in PROSTATE else HEAD_AND_NECK
+  match = names.match(['Couch', name], structures)
+  assert match.chosen == {structure: 1}
+  assert match.unmapped == ['Couch']
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['RectumWall', 'Rectum^Old', 'zBladder', 'PTV-Rectum', 'PTV_Ring', 'NoBody',
+   'Bladder PRV', 'CTV', 'PTV 50-78', ''],
+)  # fmt: skip
+def test_others_are_not_guessed_at(name):
+  match = names.match([name], PROSTATE)
+  assert not match.chosen and match.unmapped == [name]
+
+
+def test_two_alike_are_ambiguous_and_the_better_name_wins():
+  found = ['PTV_60', 'PTV_78', 'Bladder', 'Blase', 'rectum', 'Rectum']
+  match = names.match(found, PROSTATE)
+  assert match.ambiguous == {
+    'PTV': ['PTV_60', 'PTV_78'],
+    'rectum': ['rectum', 'Rectum'],
+  }
+  assert match.chosen == {'bladder': 2}
+  assert match.passed_over == {'bladder': ['Blase']}
+  assert not match.unmapped
+  text = ' '.join(names.describe(match))
+  assert 'PTV left out: PTV_60, PTV_78' in text and 'cohort.names' in text
+
+
+def test_rows_of_the_user_come_first(tmp_path):
+  path = tmp_path / 'names.json'
+  path.write_text(json.dumps({'PTV': ['ptv_78'], 'rectum': ['r(o|0)']}))
+  rows = names.read_table(str(path), PROSTATE)
+  match = names.match(['PTV', 'PTV-78', 'R0'], PROSTATE, rows)
+  assert match.chosen == {'PTV': 1, 'rectum': 2}
+  assert match.passed_over == {'PTV': ['PTV']}
+  assert names.read_table(None, PROSTATE) == ()
+
+
+@pytest.mark.parametrize(
+  'content, match',
+  [
+    ('{"PTV": ["("]}', 'no regular expression'),
+    ('{"PTV": [3]}', 'no regular expression'),
+    ('{"PTV": "ptv"}', 'list of patterns'),
+    ('{"Heart": ["heart"]}', 'none of cohort.structures'),
+    ('[1]', 'must hold'),
+    ('{', 'names.json'),
+    (None, 'No such file'),
+  ],
+)
+def test_faulty_tables_are_refused(tmp_path, content, match):
+  path = tmp_path / 'names.json'
+  if content is not None:
+    path.write_text(content)
+  with pytest.raises(errors.ConfigError, match=match):
+    names.read_table(str(path), PROSTATE)
+
+
+def test_roles_follow_from_names():
+  roles = [Structure.from_name(name).role for name in (*PROSTATE, 'CTVn')]
+  assert roles == ['body', 'oar', 'oar', 'target', 'target']
