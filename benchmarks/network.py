@@ -19,7 +19,7 @@ from dvhflax import parallel
 from dvhflax.models.build import initial_variables
 from dvhflax.models.convolution import convolve
 from dvhflax.models.unet import UNet
-from dvhflax.train import create_state, make_train_step
+from dvhflax.step import create_state, make_train_step
 
 STRUCTURES, POINTS = 4, 32
 STATISTICS = {

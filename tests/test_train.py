@@ -17,8 +17,9 @@ from dvhflax import errors, history, parallel
 from dvhflax.cohort import feed
 from dvhflax.cohort.sampler import Sampler
 from dvhflax.models.build import build_unet, data_item, dvh_statistics
+from dvhflax.step import create_state, make_train_step
 from dvhflax.train import _check_same_run as check_same_run
-from dvhflax.train import create_state, make_train_step, train
+from dvhflax.train import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 
