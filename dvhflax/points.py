@@ -18,6 +18,8 @@ from dvhflax import errors
 from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Structure
 
+Kind = Literal['V', 'D', 'mean', 'max']
+
 # How far, in fractions of the prescription or of the volume, a bend reaches
 # to either side of its point.
 _REACH = 0.1
@@ -35,6 +37,7 @@ _NOTATION = re.compile(
   r'(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>Gy|%|cc)?',
   re.IGNORECASE,
 )
+_KINDS: dict[str, Kind] = {'v': 'V', 'd': 'D', 'mean': 'mean', 'max': 'max'}
 _RELATIONS = {'<': '<=', '≤': '<=', '>': '>=', '≥': '>='}
 
 
@@ -55,7 +58,7 @@ class Point:
 
   text: str
   structure: int
-  kind: Literal['V', 'D', 'mean', 'max']
+  kind: Kind
   at: float
   relation: str
   value: float
@@ -107,8 +110,7 @@ def parse(
       f"{text!r} is not read: write 'rectum V70 <= 10%', "
       "'bladder mean <= 30 Gy' or 'PTV D95 >= 95%'"
     )
-  kind = (found['kind'] or found['whole']).lower()
-  kind = kind.upper() if len(kind) == 1 else kind
+  kind = _KINDS[(found['kind'] or found['whole']).lower()]
   at_unit, unit = (_unit(found[name]) for name in ('at_unit', 'unit'))
   if 'cc' in (at_unit, unit):
     raise errors.WishError(f'{text!r}: give the volume in %, not in cc')
