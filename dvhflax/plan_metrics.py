@@ -105,9 +105,10 @@ def _levels(structure: Structure) -> tuple[float, ...]:
   return (_COVERAGE,) if structure.role == 'target' else _ORGAN_LEVELS
 
 
-def _nonzero(volume: np.ndarray) -> int:
-  """How many elements of a falling curve are above 0."""
-  return int(np.count_nonzero(volume > 0))
+def _last_dose(dose: np.ndarray, volume: np.ndarray) -> float:
+  """Where a falling curve meets 0, or its last dose."""
+  positive = int(np.count_nonzero(volume > 0))
+  return float(dose[min(positive, len(dose) - 1)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,16 +135,19 @@ class Reach:
       distances among training plans; `farther_than`, the share of these that
       is smaller. None where it cannot be told.
     """
-    distance = _nearest(desired_dvh, self.dvh, self.present)
-    told = np.isfinite(distance)
-    among = len(self.usual) > 0
-    percent = np.percentile(self.usual, (50, 95)) if among else (None, None)
-    return {
-      'distance': float(distance) if told else None,
-      'usual_median': float(percent[0]) if among else None,
-      'usual_95': float(percent[1]) if among else None,
-      'farther_than': float(np.mean(self.usual < distance)) if among else None,
+    distance = float(_nearest(desired_dvh, self.dvh, self.present))
+    compared: dict[str, float | None] = {
+      'distance': distance if np.isfinite(distance) else None,
+      'usual_median': None,
+      'usual_95': None,
+      'farther_than': None,
     }
+    if len(self.usual):
+      median, high = np.percentile(self.usual, (50, 95))
+      compared['usual_median'] = float(median)
+      compared['usual_95'] = float(high)
+      compared['farther_than'] = float(np.mean(self.usual < distance))
+    return compared
 
 
 def reach_of(cohort: Cohort, present: np.ndarray) -> Reach:

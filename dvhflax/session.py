@@ -204,11 +204,12 @@ class Session:
         'there is a first dose already: tune it, or begin a new session'
       )
     if self._anatomy:
-      nothing = np.zeros(self._network.mean_dvh.shape, np.float32)
+      shape = len(self.present), self.cohort.dvh_spec.points
+      nothing = np.zeros(shape, np.float32)
       dose = self._anatomy.decode(self._anatomy.encode(self.masks), nothing)
       desired = None
     else:
-      desired = self._network.mean_dvh * self.present[:, None]
+      desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
       dose = self._decode(desired)
     return self._add('first_dose', None, dose, desired, ())
 
