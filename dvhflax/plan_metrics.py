@@ -86,8 +86,7 @@ def desired(
       # The area under V(d), by parts where d is a function of the volume.
       'mean': prescription_gy
       * float(np.trapezoid(volume, dose) + dose[0] * volume[0]),
-      'max': prescription_gy
-      * float(dose[min(_nonzero(volume), len(dose) - 1)]),
+      'max': prescription_gy * _last_dose(dose, volume),
     }
     for percent in (98, 95, 2):
       row[f'D{percent}%'] = prescription_gy * dose_at(percent)
