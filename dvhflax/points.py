@@ -23,6 +23,8 @@ Kind = Literal['V', 'D', 'mean', 'max']
 # How far, in fractions of the prescription or of the volume, a bend reaches
 # to either side of its point.
 _REACH = 0.1
+# Added to 4 v (1 - v), by which a volume v gives way: its least.
+_SATURATED = 0.01
 # Of a demand against the change of a curve.
 _WEIGHT = 1e6
 # Beyond the solver's rounding, and far below what a point is written to.
@@ -161,8 +163,10 @@ def bend(
   """The smoothly bent curves nearest to these that keep all points.
 
   With `u` the change of a structure's curve and `r` the reach in levels, the
-  least of `|u|^2 + r^4 |u''|^2` is sought (`u''` its second differences)
-  among the curves that are DVHs and keep the points. What a curve keeps
+  least of `|u / g|^2 + r^4 |u''|^2` is sought (`u''` its second differences)
+  among the curves that are DVHs and keep the points. For volumes v,
+  `g^2 = 4 v (1 - v) + 0.01`, so that a bend does not give a target a dose
+  that none of it got; for doses g is 1. What a curve keeps
   already moves nothing; a bound that it does not keep is met exactly.
   Between its levels a curve is read by linear interpolation, and a mean dose
   is the area under it (by the trapezoid rule).
@@ -347,7 +351,7 @@ def _nearest(curve: np.ndarray, demands: _Demands, spec: DVHSpec) -> np.ndarray:
   length = spec.max_dose if spec.kind == 'volume_at_dose' else 1.0
   reach = _REACH * (spec.points - 1) / length
   bending = reach**2 * np.diff(np.eye(spec.points), 2, axis=0)
-  change = np.concatenate([np.eye(spec.points), bending])
+  change = np.concatenate([np.diag(_stiffness(curve, spec)), bending])
   steps = _from_steps(spec)
   kept, values = _in_steps(demands, spec)
   free = np.zeros((len(change), len(values)))
@@ -357,6 +361,14 @@ def _nearest(curve: np.ndarray, demands: _Demands, spec: DVHSpec) -> np.ndarray:
   target = np.concatenate([change @ curve, _WEIGHT * values])
   found, _ = optimize.nnls(system, target, maxiter=_iterations(system))
   return steps @ found[: spec.points]
+
+
+def _stiffness(curve: np.ndarray, spec: DVHSpec) -> np.ndarray:
+  """`[K]` weights of a change; doses that all or none get stay so."""
+  if spec.kind == 'dose_at_volume':
+    return np.ones(spec.points)
+  volume = np.clip(curve, 0, 1)
+  return 1 / np.sqrt(4 * volume * (1 - volume) + _SATURATED)
 
 
 def _iterations(system: np.ndarray) -> int:
