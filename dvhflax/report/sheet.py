@@ -81,6 +81,8 @@ def sheet(
     ylabel='volume, %',
     title='DVH',
   )
-  curves.legend(handles=handles, loc='lower left')
+  curves.legend(
+    handles=handles, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=3
+  )
   figures.open_frame(curves)
   return figure
