@@ -22,3 +22,11 @@ class CheckpointError(UserError):
 
 class PlanningError(UserError):
   """A patient that cannot be planned."""
+
+
+class WishError(UserError):
+  """A desired DVH, or a point of one, that cannot be or cannot be read."""
+
+
+class SessionError(UserError):
+  """A tuning session, or its audit trail, that cannot go on."""

@@ -10,7 +10,6 @@ import json
 import os
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -52,16 +51,7 @@ def make_predict(model: UNet, variables: Any, batch_size: int) -> Predict:
     `predict(masks [X, Y, Z, S], desired_dvh [M, S, K])`, a generator of
     `[X, Y, Z]` float32 doses.
   """
-
-  @jax.jit
-  def encode(variables, masks):
-    return model.apply(variables, masks[None], train=False, method=UNet.encode)
-
-  @jax.jit
-  def decode(variables, features, desired_dvh):
-    return model.apply(
-      variables, features, desired_dvh, train=False, method=UNet.decode
-    )
+  encode, decode = build.halves(model)
 
   def predict(masks, desired_dvh):
     features = encode(variables, jnp.asarray(masks))
@@ -190,7 +180,7 @@ def figure_rows(cohort: Cohort, samples: Samples) -> list[int]:
   return sorted(rows[chosen].tolist())
 
 
-def _load(
+def load(
   workdir: str, which: str, cohort_path: str | None
 ) -> tuple[UNet, Any, ml_collections.ConfigDict, Cohort, int]:
   """A network and the cohort it was trained on, checked against each other."""
@@ -236,7 +226,7 @@ def evaluate(
   Returns:
     Table 1, and the OpenKBP scores where the cohort is theirs.
   """
-  model, variables, config, cohort, step = _load(workdir, which, cohort_path)
+  model, variables, config, cohort, step = load(workdir, which, cohort_path)
   sampler = Sampler(
     cohort,
     'test',
@@ -252,7 +242,7 @@ def evaluate(
     rng = np.random.default_rng([config.seed, 4])
     predicts[SHUFFLED] = (network, wishes[rng.permutation(len(wishes))])
   if anatomy_workdir:
-    anatomy, anatomy_variables, _, other, _ = _load(
+    anatomy, anatomy_variables, _, other, _ = load(
       anatomy_workdir, which, cohort_path
     )
     if other.metadata != cohort.metadata:

@@ -1,5 +1,6 @@
 """The network of a configuration and of a checkpoint."""
 
+from collections.abc import Callable
 import dataclasses
 import os
 from typing import Any
@@ -68,6 +69,27 @@ def initial_variables(model: UNet, rng: jax.Array) -> Any:
   desired_dvh = jnp.zeros((1, *model.dvh_shape))
   variables = model.init(rng, masks, desired_dvh, train=False)
   return {'batch_stats': {}, 'dvh_statistics': {}, **variables}
+
+
+def halves(model: UNet) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
+  """A network's jitted halves: a patient is encoded once for all wishes.
+
+  Returns:
+    `encode(variables, masks [X, Y, Z, S])` -> features, and
+    `decode(variables, features, desired_dvh [M, S, K])` -> `[M, X, Y, Z]`.
+  """
+
+  @jax.jit
+  def encode(variables, masks):
+    return model.apply(variables, masks[None], train=False, method=UNet.encode)
+
+  @jax.jit
+  def decode(variables, features, desired_dvh):
+    return model.apply(
+      variables, features, desired_dvh, train=False, method=UNet.decode
+    )
+
+  return encode, decode
 
 
 def dvh_statistics(dvh: np.ndarray, valid: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,441 @@
+"""The workflow of figure 1: a first dose, a tuned DVH, the next dose.
+
+  session = Session.open('runs/small', 'patient_0031')
+  step = session.first_dose()
+  step = session.tune('rectum V70 <= 10%; bladder mean <= 30 Gy')
+  session.undo()
+  session.save('trail.json')
+
+For research, not for clinical use. Doses are as the network gives them, in
+fractions of the patient's prescription.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dvhflax import dvh as dvh_lib
+from dvhflax import errors, evaluate, plan_metrics, wish
+from dvhflax import points as points_lib
+from dvhflax.cohort.store import Cohort
+from dvhflax.models.build import halves
+from dvhflax.report import files
+
+_SCHEMA = 1
+_USE = 'a prediction for research, not for clinical use'
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A predicted dose.
+
+  Attributes:
+    dose: `[X, Y, Z]` float32, fraction of the prescription.
+    dvh: `[S, K]` that the dose has.
+    desired_dvh: `[S, K]` that was asked for; None of an anatomy-only network.
+    metrics: `achieved` and `desired`, see `plan_metrics`; `reach`, how far the
+      wish is from the training plans; `points`, each as asked and achieved.
+  """
+
+  dose: np.ndarray
+  dvh: np.ndarray
+  desired_dvh: np.ndarray | None
+  metrics: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A checkpoint, in two jitted halves.
+
+  Attributes:
+    encode: masks `[X, Y, Z, S]` -> features.
+    decode: features, desired DVH `[S, K]` -> dose `[X, Y, Z]`.
+    mean_dvh: `[S, K]` mean of its training plans; None of an anatomy-only one.
+    identity: workdir's name, step, SHA-256 of the weights.
+  """
+
+  encode: Callable[[np.ndarray], Any]
+  decode: Callable[[Any, np.ndarray], np.ndarray]
+  mean_dvh: np.ndarray | None
+  identity: dict[str, Any]
+
+
+def load_network(
+  workdir: str, which: str, cohort_path: str | None
+) -> tuple[Network, Cohort]:
+  """A trained network and its cohort; raises as `evaluate.load`."""
+  model, variables, _, cohort, step = evaluate.load(workdir, which, cohort_path)
+  encode, decode = halves(model)
+  hears = model.conditioning != 'none'
+  network = Network(
+    encode=lambda masks: encode(variables, jnp.asarray(masks)),
+    decode=lambda features, desired: np.asarray(
+      decode(variables, features, jnp.asarray(desired)[None])
+    )[0],
+    mean_dvh=np.asarray(variables['dvh_statistics']['mean']) if hears else None,
+    identity={
+      'workdir': os.path.basename(os.path.normpath(workdir)),
+      'step': int(step),
+      'weights_sha256': checksum(variables),
+    },
+  )
+  return network, cohort
+
+
+def checksum(tree: Any) -> str:
+  """SHA-256 of the names, types, shapes and values of a tree's arrays."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    head = f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n'
+    digest.update(head.encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
+
+
+class Session:
+  """The history of one patient's doses."""
+
+  def __init__(
+    self,
+    network: Network,
+    cohort: Cohort,
+    patient: str,
+    anatomy: Network | None = None,
+    who: str | None = None,
+  ):
+    """Use `Session.open`, or this to share networks between patients.
+
+    Args:
+      network: that hears a wish.
+      cohort: of the patient, and of the training plans.
+      patient: id.
+      anatomy: anatomy-only network for the first dose.
+      who: name for the audit trail.
+
+    Raises:
+      CohortError: if there is no such patient.
+      SessionError: if `network` hears no wish, or `anatomy` does.
+    """
+    if network.mean_dvh is None:
+      raise errors.SessionError(
+        f'{network.identity["workdir"]} is an anatomy-only network and hears '
+        'no wish: name a run of another one'
+      )
+    if anatomy and anatomy.mean_dvh is not None:
+      raise errors.SessionError(
+        f'{anatomy.identity["workdir"]} is no anatomy-only network: name a run '
+        "with model.conditioning='none'"
+      )
+    index = wish.patient_index(cohort, patient)
+    self.cohort = cohort
+    self.record = cohort.patients[index]
+    self.masks = cohort.masks(index)
+    self.present = cohort.present[index]
+    self._network = network
+    self._anatomy = anatomy
+    self._who = who
+    self._features: Any = None
+    self._reach = plan_metrics.reach_of(cohort, self.present)
+    self._steps: list[Step] = []
+    self._entries: list[dict[str, Any]] = []
+
+  @classmethod
+  def open(
+    cls,
+    workdir: str,
+    patient: str,
+    *,
+    cohort_path: str | None = None,
+    anatomy_workdir: str | None = None,
+    which: str = 'best',
+    who: str | None = None,
+  ) -> 'Session':
+    """A session with the checkpoints of training runs.
+
+    Args:
+      workdir: path of a training run.
+      patient: id in the cohort.
+      cohort_path: cohort store, if it moved since.
+      anatomy_workdir: of an anatomy-only run, for the first dose.
+      which: `best`, `latest` or a saved step.
+      who: name for the audit trail.
+
+    Raises:
+      UserError: whatever does not fit together.
+    """
+    network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
+    anatomy = None
+    if anatomy_workdir:
+      path = os.path.abspath(anatomy_workdir)
+      anatomy, _ = load_network(path, which, cohort_path or cohort.path)
+    return cls(network, cohort, patient, anatomy, who)
+
+  @property
+  def current(self) -> Step | None:
+    """The last step that is not undone."""
+    return self._steps[-1] if self._steps else None
+
+  @property
+  def identity(self) -> dict[str, Any]:
+    """The checkpoints: workdirs' names, steps, SHA-256 of the weights."""
+    anatomy = self._anatomy.identity if self._anatomy else None
+    return {'network': self._network.identity, 'anatomy': anatomy}
+
+  def first_dose(self) -> Step:
+    """The dose without a wish of the physician's.
+
+    It is the anatomy-only network's where there is one; else that for the
+    mean DVH of the training plans, which the checkpoint holds.
+
+    Raises:
+      SessionError: if there is a dose already.
+    """
+    if self._steps:
+      raise errors.SessionError(
+        'there is a first dose already: tune it, or begin a new session'
+      )
+    if self._anatomy:
+      shape = len(self.present), self.cohort.dvh_spec.points
+      nothing = np.zeros(shape, np.float32)
+      dose = self._anatomy.decode(self._anatomy.encode(self.masks), nothing)
+      desired = None
+    else:
+      desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
+      dose = self._decode(desired)
+    return self._add('first_dose', None, dose, desired, ())
+
+  def tune(
+    self,
+    points: str | Sequence[str] = (),
+    *,
+    curves: np.ndarray | Mapping[str, wish.Curve] | None = None,
+  ) -> Step:
+    """The dose for a new wish: curves, bent through points.
+
+    Args:
+      points: in clinicians' notation, see `points`; a text has them parted by
+        semicolons.
+      curves: `[S, K]` or by structure; None takes the DVH of the current dose.
+        What earlier points asked for is in that only as far as it was reached.
+
+    Raises:
+      WishError: a wish that cannot be, or cannot be read.
+      SessionError: if there are neither points nor curves, or no current dose
+        to bend the DVH of.
+    """
+    texts = points_lib.split(points) if isinstance(points, str) else [*points]
+    if curves is None and not texts:
+      raise errors.SessionError('give points or curves to tune to')
+    asked: dict[str, Any] = {'points': texts}
+    if curves is not None:
+      base = self._vectors(curves)
+      asked['curves'] = base.tolist()
+    elif self._steps:
+      base = self._steps[-1].dvh
+    else:
+      raise errors.SessionError(
+        'points bend the DVH of a dose: call first_dose() before'
+      )
+    structures, gray = self.cohort.structures, self.record.prescription_gy
+    demands = [points_lib.parse(text, structures, gray) for text in texts]
+    desired = base
+    if demands:
+      desired = points_lib.bend(base, demands, self.cohort.dvh_spec)
+    return self._add('tune', asked, self._decode(desired), desired, demands)
+
+  def undo(self) -> Step:
+    """Takes the last wish back; the step before it is the current one.
+
+    Raises:
+      SessionError: if there is none before it.
+    """
+    if len(self._steps) < 2:
+      raise errors.SessionError('there is nothing to undo')
+    self._steps.pop()
+    self._entries.append({**self._stamp(), 'action': 'undo'})
+    return self._steps[-1]
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes the audit trail as JSON, whole or not at all."""
+    trail = {'schema_version': _SCHEMA, 'use': _USE, **self._subject()}
+    trail['jax'] = jax.__version__
+    trail['steps'] = self._entries
+    trail['sha256'] = _digest(trail)
+    files.write_text(path, json.dumps(trail, indent=1) + '\n')
+
+  def replay(self, path: str | os.PathLike[str]) -> list[Step]:
+    """Does again what an audit trail tells, and goes on from there.
+
+    Args:
+      path: a trail of this patient and these checkpoints.
+
+    Returns:
+      The steps that are not undone.
+
+    Raises:
+      SessionError: a trail that is unreadable or was changed, of another
+        patient or checkpoint, or whose doses come out otherwise; this session
+        has steps already.
+    """
+    if self._entries:
+      raise errors.SessionError('replay a trail in a new session')
+    trail = _read_trail(path)
+    for key, mine in self._subject().items():
+      if trail[key] != mine:
+        raise errors.SessionError(
+          f'{path} is of another {key}: {_short(trail[key])}, here '
+          f'{_short(mine)}'
+        )
+    try:
+      for number, entry in enumerate(trail['steps']):
+        self._redo(entry, f'{path}, step {number}', trail['jax'])
+    except Exception:
+      self._steps, self._entries = [], []
+      raise
+    self._entries = trail['steps']
+    return list(self._steps)
+
+  def _redo(self, entry: Mapping[str, Any], where: str, version: str) -> None:
+    if entry['action'] == 'undo':
+      self.undo()
+      return
+    if entry['action'] == 'first_dose':
+      step = self.first_dose()
+    else:
+      asked = entry['asked']
+      curves = asked.get('curves')
+      curves = None if curves is None else np.array(curves, np.float32)
+      step = self.tune(asked['points'], curves=curves)
+    if checksum(step.dose) != entry['dose_sha256']:
+      apart = np.abs(step.dvh - np.array(entry['achieved_dvh'])).max()
+      raise errors.SessionError(
+        f'{where} gives another dose than is recorded (DVHs at most '
+        f'{apart:.2g} apart): jax was {version}, is {jax.__version__}; replay '
+        'on the machine and with the versions of then'
+      )
+
+  def _vectors(
+    self, curves: np.ndarray | Mapping[str, wish.Curve]
+  ) -> np.ndarray:
+    """`[S, K]` of curves in either form."""
+    structures, spec = self.cohort.structures, self.cohort.dvh_spec
+    if isinstance(curves, Mapping):
+      return wish.from_curves(curves, structures, self.present, spec)
+    return wish.check(curves, structures, self.present, spec)
+
+  def _decode(self, desired_dvh: np.ndarray) -> np.ndarray:
+    if self._features is None:
+      self._features = self._network.encode(self.masks)
+    return self._network.decode(self._features, desired_dvh)
+
+  def _add(
+    self,
+    action: str,
+    asked: dict[str, Any] | None,
+    dose: np.ndarray,
+    desired_dvh: np.ndarray | None,
+    demands: Sequence[points_lib.Point],
+  ) -> Step:
+    step = self._step(dose, desired_dvh, demands)
+    self._steps.append(step)
+    self._entries.append(
+      {
+        **self._stamp(),
+        'action': action,
+        'asked': asked,
+        'desired_dvh': None if desired_dvh is None else desired_dvh.tolist(),
+        'achieved_dvh': step.dvh.tolist(),
+        'metrics': step.metrics,
+        'dose_sha256': checksum(dose),
+      }
+    )
+    return step
+
+  def _step(
+    self,
+    dose: np.ndarray,
+    desired_dvh: np.ndarray | None,
+    demands: Sequence[points_lib.Point],
+  ) -> Step:
+    structures, spec = self.cohort.structures, self.cohort.dvh_spec
+    gray = self.record.prescription_gy
+    metrics: dict[str, Any] = {
+      'achieved': plan_metrics.achieved(dose, self.masks, structures, gray)
+    }
+    if desired_dvh is not None:
+      metrics['desired'] = plan_metrics.desired(
+        desired_dvh, structures, spec, gray
+      )
+      metrics['reach'] = self._reach.compare(desired_dvh)
+    metrics['points'] = [
+      _point_achieved(point, dose[self.masks[..., point.structure] > 0], gray)
+      for point in demands
+    ]
+    curves = dvh_lib.dvh(dose, self.masks, spec)
+    return Step(dose, curves, desired_dvh, metrics)
+
+  def _stamp(self) -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC)
+    return {'time': now.isoformat(timespec='seconds'), 'who': self._who}
+
+  def _subject(self) -> dict[str, Any]:
+    """What a trail is about."""
+    return {
+      'checkpoint': self.identity,
+      'patient': {
+        'id': self.record.id,
+        'masks_sha256': checksum(self.masks),
+        'prescription_gy': self.record.prescription_gy,
+      },
+    }
+
+
+def _point_achieved(
+  point: points_lib.Point, dose: np.ndarray, prescription_gy: float
+) -> dict[str, Any]:
+  value = point.measure(dose)
+  scale = 100 if point.kind == 'V' else prescription_gy
+  return {
+    'asked': point.text,
+    'achieved': scale * value,
+    'unit': '%' if point.kind == 'V' else 'Gy',
+    # 0.5% of the prescription or of the volume
+    'met': bool(point.keeps(value, 0.005)),
+  }
+
+
+def _digest(trail: Mapping[str, Any]) -> str:
+  """SHA-256 of a trail without its own: against damage, not forgery."""
+  content = {k: v for k, v in trail.items() if k != 'sha256'}
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_trail(path: str | os.PathLike[str]) -> dict[str, Any]:
+  try:
+    with open(path, encoding='utf-8') as file:
+      trail = json.load(file)
+  except (OSError, ValueError) as error:
+    reason = error.strerror if isinstance(error, OSError) else error
+    raise errors.SessionError(f'{path} is not read: {reason}') from None
+  if not isinstance(trail, dict) or trail.get('schema_version') != _SCHEMA:
+    raise errors.SessionError(f'{path} is no audit trail of this version')
+  if trail.get('sha256') != _digest(trail):
+    raise errors.SessionError(
+      f'{path} was changed since it was saved: its checksum does not fit'
+    )
+  return trail
+
+
+def _short(value: Mapping[str, Any]) -> str:
+  """JSON with checksums cut short, for an error."""
+  return json.dumps(value, default=str).replace('"', '')

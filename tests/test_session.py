@@ -1,0 +1,195 @@
+"""A tuning session on the tiny run, its audit trail, the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import nibabel
+import numpy as np
+import pytest
+
+from dvhflax import plan_metrics, predict, session
+from dvhflax.errors import SessionError, WishError
+from dvhflax.session import Session
+
+POINTS = 'rectum V50% <= 30%; PTV D95 >= 90%'
+
+
+@pytest.fixture(scope='module')
+def network(trained_run):
+  return session.load_network(trained_run, 'best', None)
+
+
+def test_tune_undo_save_and_replay(network, tmp_path):
+  one = Session(*network, 'p6', who='A. Physician')
+  first = one.first_dose()
+  tuned = one.tune(POINTS)
+  assert tuned.desired_dvh is not None
+  again = one.undo()
+  assert again is first
+  plan = one.cohort.dvh[0, 0]
+  wished = one.tune(['rectum mean <= 30 Gy'], curves=plan)
+  assert not np.array_equal(wished.desired_dvh, plan)
+  path = str(tmp_path / 'trail.json')
+  one.save(path)
+  with open(path) as file:
+    trail = json.load(file)
+  actions = [entry['action'] for entry in trail['steps']]
+  assert actions == ['first_dose', 'tune', 'undo', 'tune']
+  assert trail['steps'][0]['who'] == 'A. Physician'
+  other = Session(*network, 'p6')
+  replayed = other.replay(path)
+  assert len(replayed) == 2
+  np.testing.assert_array_equal(replayed[0].dose, first.dose)
+  np.testing.assert_array_equal(replayed[1].dose, wished.dose)
+  other.save(path)
+  with open(path) as file:
+    assert json.load(file) == trail
+
+
+def test_the_encoder_runs_once(trained_run, monkeypatch):
+  calls, made = [], []
+
+  def counted(model):
+    encode, decode = halves(model)
+    made.extend([encode, decode])
+    return lambda *args: calls.append(1) or encode(*args), decode
+
+  halves = session.halves
+  monkeypatch.setattr(session, 'halves', counted)
+  one = Session.open(trained_run, 'p6')
+  one.first_dose()
+  for most in (50, 30, 10):
+    one.tune(f'rectum V50% <= {most}%')
+  assert len(calls) == 1
+  assert [half._cache_size() for half in made] == [1, 1]
+
+
+def test_another_trail_is_refused(network, tmp_path):
+  one = Session(*network, 'p6')
+  one.first_dose()
+  path = str(tmp_path / 'trail.json')
+  one.save(path)
+  with pytest.raises(SessionError, match='another patient'):
+    Session(*network, 'p7').replay(path)
+  with open(path) as file:
+    trail = json.load(file)
+
+  def write(changed):
+    with open(path, 'w') as file:
+      json.dump(changed, file)
+
+  write({**trail, 'steps': [{**trail['steps'][0], 'who': 'another'}]})
+  with pytest.raises(SessionError, match='was changed since'):
+    Session(*network, 'p6').replay(path)
+  forged = {**trail, 'steps': [{**trail['steps'][0], 'dose_sha256': '0'}]}
+  write({**forged, 'sha256': session._digest(forged)})
+  with pytest.raises(SessionError, match='another dose than is recorded'):
+    Session(*network, 'p6').replay(path)
+  other = {**network[0].identity, 'weights_sha256': '0'}
+  forged = {**trail, 'checkpoint': {'network': other, 'anatomy': None}}
+  write({**forged, 'sha256': session._digest(forged)})
+  with pytest.raises(SessionError, match='another checkpoint'):
+    Session(*network, 'p6').replay(path)
+  write([])
+  with pytest.raises(SessionError, match='no audit trail'):
+    Session(*network, 'p6').replay(path)
+
+
+def test_what_is_out_of_turn_is_refused(network):
+  one = Session(*network, 'p1')
+  with pytest.raises(SessionError, match='call first_dose'):
+    one.tune(POINTS)
+  one.first_dose()
+  for act in (one.undo, one.first_dose, one.tune):
+    with pytest.raises(SessionError):
+      act()
+  with pytest.raises(WishError, match='the patient has no such structure'):
+    one.tune('rectum V50% <= 30%')
+
+
+def test_metrics_of_a_plan_and_of_its_dvh_agree(cohort):
+  dose, masks = cohort.dose(0, 0), cohort.masks(0)
+  achieved = plan_metrics.achieved(dose, masks, cohort.structures, 78.0)
+  desired = plan_metrics.desired(
+    cohort.dvh[0, 0], cohort.structures, cohort.dvh_spec, 78.0
+  )
+  level = float(78 * cohort.dvh_spec.levels[1])
+  for name, row in desired.items():
+    for key in ('mean', 'max', 'D98%', 'D95%', 'D2%'):
+      assert row[key] == pytest.approx(achieved[name][key], abs=level)
+  assert achieved['PTV']['V95%'] == 100 and achieved['PTV']['HI'] == 0
+
+
+def test_reach(cohort):
+  reach = plan_metrics.reach_of(cohort, cohort.present[0])
+  train = reach.compare(cohort.dvh[0, 1])
+  assert train['distance'] == 0 and train['farther_than'] == 0
+  far = reach.compare(np.ones_like(cohort.dvh[0, 0]))
+  assert far['distance'] > far['usual_95'] and far['farther_than'] == 1
+
+
+def command(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'dvhflax.predict', *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+
+
+def test_command_line(trained_run, tmp_path):
+  output = tmp_path / 'p6'
+  run = f'--workdir={trained_run}', '--patient=p6', f'--output={output}'
+  result = command(*run, f'--points={POINTS}')
+  assert result.returncode == 0, result.stderr
+  assert 'not for clinical use' in result.stdout
+  assert 'rectum V50% <= 30%: achieved' in result.stdout
+  with open(output / 'metrics.json') as file:
+    assert json.load(file)['use'].endswith('not for clinical use')
+  with np.load(output / 'dose.npz') as stored:
+    dose = stored['dose']
+  image = nibabel.load(output / 'dose.nii.gz')
+  np.testing.assert_allclose(image.get_fdata(), 78 * dose, rtol=1e-5)
+  assert nibabel.aff2axcodes(image.affine) == ('L', 'P', 'S')
+  assert (output / 'sheet.png').read_bytes()[:4] == b'\x89PNG'
+  assert (output / 'dvh.csv').read_text().startswith('structure,dose,desired')
+  replayed = Session.open(trained_run, 'p6').replay(output / 'trail.json')
+  np.testing.assert_allclose(replayed[-1].dose, dose)
+
+
+@pytest.mark.parametrize(
+  'wished, points, reason',
+  [
+    (None, 'rectum V70', 'is not read'),
+    ('plan:p0/x', None, 'write plan:PATIENT/NUMBER'),
+    ('none.csv', None, 'No such file'),
+  ],
+)
+def test_wishes_that_are_not_read(network, wished, points, reason):
+  with pytest.raises(WishError, match=reason):
+    predict.predict(Session(*network, 'p6'), wished, points)
+
+
+@pytest.mark.parametrize(
+  'arguments, reason',
+  [
+    (['--patient=x'], "no patient 'x'"),
+    (['--patient=p6', '--points=colon V70 <= 9%'], "no structure 'colon'"),
+  ],
+  ids=['patient', 'structure'],
+)
+def test_errors_are_one_line(arguments, reason, trained_run):
+  result = command(f'--workdir={trained_run}', *arguments)
+  assert result.returncode == 2
+  (line,) = result.stderr.strip().splitlines()
+  assert reason in line
+
+
+def test_checksum_tells_weights_apart(network):
+  tree = {'a': np.zeros(3), 'b': np.ones(2)}
+  moved = jax.tree.map(lambda x: x + 1e-9, tree)
+  assert session.checksum(tree) != session.checksum(moved)

@@ -1,0 +1,81 @@
+"""Desired DVHs from files and plans."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dvhflax import wish
+from dvhflax.dvh import DVHSpec
+from dvhflax.errors import CohortError, WishError
+from dvhflax.patient import Structure
+
+STRUCTURES = (Structure('rectum', 'oar'), Structure('PTV', 'target'))
+PRESENT = np.array([True, True])
+SPEC = DVHSpec(points=13)
+
+
+def test_csv_and_json_of_one_curve_give_one_vector(tmp_path):
+  table, listed = tmp_path / 'wish.csv', tmp_path / 'wish.json'
+  table.write_text(
+    'structure,dose_gy,volume\nrectum,0,1\nrectum,80,0\nPTV,80,1\nPTV,88,0\n'
+  )
+  listed.write_text(
+    json.dumps(
+      [
+        {'structure': 'PTV', 'dose': [1.0, 1.1], 'volume': [1, 0]},
+        {'structure': 'rectum', 'dose': [0, 1.0], 'volume': [1, 0]},
+      ]
+    )
+  )
+  expected = np.clip(1 - SPEC.levels, 0, 1)
+  vectors = [
+    wish.from_curves(
+      wish.read_curves(str(path), 80.0), STRUCTURES, PRESENT, SPEC
+    )
+    for path in (table, listed)
+  ]
+  np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+  np.testing.assert_allclose(vectors[0][0], expected, atol=1e-6)
+
+
+def test_dose_at_volume():
+  curve = wish.Curve(np.array([0.2, 0.4, 1.0]), np.array([1, 0.5, 0]))
+  spec = DVHSpec('dose_at_volume', 3)
+  curves = {'rectum': curve, 'PTV': curve}
+  vectors = wish.from_curves(curves, STRUCTURES, PRESENT, spec)
+  np.testing.assert_allclose(vectors[0], [0.2, 0.4, 1.0])
+  wish.check(vectors, STRUCTURES, PRESENT, spec)
+  with pytest.raises(WishError, match='rises'):
+    wish.check(vectors[:, ::-1], STRUCTURES, PRESENT, spec)
+
+
+@pytest.mark.parametrize(
+  'rows, reason',
+  [
+    ('rectum,0,1\nrectum,.5,.2\nrectum,.6,.3', 'rises from volume 0.2 to 0.3'),
+    ('rectum,0,1\nrectum,1,-.5', r'leaves \[0, 1\]'),
+    ('rectum,0,.9\nrectum,1,0', 'begins at volume 0.9'),
+    ('rectum,0,1\nrectum,1,x', 'not a list of numbers'),
+    ('rectum,0,1\nrectum,1,0', 'no curve of PTV'),
+    ('rectum,0,1\nrectum,1,.5\nPTV,0,1\nPTV,1,0', 'carry it on to 0'),
+    ('colon,0,1\ncolon,1,0', 'no such structure'),
+  ],
+)
+def test_what_is_no_wish_is_refused(rows, reason, tmp_path):
+  path = tmp_path / 'wish.csv'
+  path.write_text(f'structure,dose,volume\n{rows}\n')
+  with pytest.raises(WishError, match=reason):
+    curves = wish.read_curves(str(path), 78.0)
+    wish.from_curves(curves, STRUCTURES, PRESENT, SPEC)
+
+
+def test_another_plan(cohort):
+  present = cohort.present[0]
+  vector = wish.from_plan(cohort, 'p2', 1, present)
+  np.testing.assert_array_equal(vector, cohort.dvh[2, 1])
+  assert not wish.from_plan(cohort, 'p1', 0, present)[1].any()
+  with pytest.raises(WishError, match='p2 has no plan 9'):
+    wish.from_plan(cohort, 'p2', 9, present)
+  with pytest.raises(CohortError, match="no patient 'x'; there are p0"):
+    wish.from_plan(cohort, 'x', 0, present)
