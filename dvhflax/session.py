@@ -408,8 +408,8 @@ def _point_achieved(
     'asked': point.text,
     'achieved': scale * value,
     'unit': '%' if point.kind == 'V' else 'Gy',
-    # 0.5% of the prescription or of the volume
-    'met': bool(point.keeps(value, 0.005)),
+    # to what is printed: 0.05% of the prescription or of the volume
+    'met': bool(point.keeps(value, 0.0005)),
   }
 
 
