@@ -85,7 +85,7 @@ def default() -> ml_collections.ConfigDict:
   # `auto`, which picks the fastest there is.
   model.convolution = 'auto'
   # Compute normalised and rectified features once more for the gradient instead
-  # of keeping them: a fifth less memory, and no slower.
+  # of keeping them: a sixth less memory at full size, and no slower there.
   model.remat = True
   # Type of the computation: `float32` or `bfloat16`.
   model.dtype = 'float32'
