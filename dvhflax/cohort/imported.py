@@ -43,7 +43,14 @@ class Imported:
       cohort.prescription_gy,
     )
     rows = names.read_table(cohort.names, cohort.structures)
-    self._found, self._read_case, skipped = _open(cohort, rows)
+    options = {'sum_beams': cohort.sum_beams}
+    self._found, self._read_case, skipped = open_folder(
+      cohort.source,
+      cohort.raw,
+      cohort.structures,
+      rows,
+      **(options if cohort.source == 'dicom' else {}),
+    )
     entries = self._survey(cohort.raw, skipped)
     import_report.write_report(cohort.path, entries, skipped)
     if not entries:
@@ -88,27 +95,42 @@ class Imported:
     return entries
 
 
-def _open(
-  cohort: ml_collections.ConfigDict, rows: Sequence[tuple[str, str]]
+def open_folder(
+  source: str,
+  folder: str,
+  structures: Sequence[str],
+  rows: Sequence[tuple[str, str]],
+  **options: bool,
 ) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
-  """Found patients by id, the function that reads one, what was skipped."""
+  """Finds the patients of a folder.
+
+  Args:
+    source: `dicom` or `nifti`.
+    folder: searched at any depth.
+    structures: names of the cohort's structures.
+    rows: the user's table of names, see `names.read_table`.
+    **options: of `io.dicom.find_patients` or `io.nifti.find_patients`.
+
+  Returns:
+    What was found by id, the function that reads one of these, and what was
+    skipped.
+
+  Raises:
+    ConfigError: if the library for these files is not installed.
+    CohortError: if there is no such folder.
+  """
   library: Any
   try:
-    if cohort.source == 'dicom':
+    if source == 'dicom':
       from dvhflax.io import dicom as library
-
-      options = {'sum_beams': cohort.sum_beams}
     else:
       from dvhflax.io import nifti as library
-
-      options = {}
   except ModuleNotFoundError as error:
     raise errors.ConfigError(
-      f'cohort.source={cohort.source} needs {error.name}: '
-      f"pip install -e '.[{cohort.source}]'"
+      f"{source} files need {error.name}: pip install -e '.[{source}]'"
     ) from None
-  found, skipped = library.find_patients(cohort.raw, **options)
+  found, skipped = library.find_patients(folder, **options)
   read = functools.partial(
-    library.read_patient, structures=cohort.structures, rows=rows
+    library.read_patient, structures=structures, rows=rows
   )
   return {one.id: one for one in found}, read, skipped

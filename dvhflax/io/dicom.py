@@ -8,6 +8,7 @@ by its name, its folder or its Modality. Coordinates are DICOM's own: mm, LPS.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -28,6 +29,14 @@ from dvhflax.io.resample import Occupancy
 CT = '1.2.840.10008.5.1.4.1.1.2'
 RTDOSE = '1.2.840.10008.5.1.4.1.1.481.2'
 RTSTRUCT = '1.2.840.10008.5.1.4.1.1.481.3'
+# DoseSummationType of a whole plan: an RTPLAN's, or one that is outlined only.
+_WHOLE = ('PLAN', 'PLAN_OVERVIEW')
+# What an RTDOSE repeats of the patient and study that it belongs to.
+_SHARED = (
+  'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex',
+  'StudyInstanceUID', 'StudyDate', 'StudyTime', 'StudyID', 'AccessionNumber',
+  'ReferringPhysicianName', 'PositionReferenceIndicator',
+)  # fmt: skip
 # RT Plan and RT Ion Plan.
 RTPLANS = ('1.2.840.10008.5.1.4.1.1.481.5', '1.2.840.10008.5.1.4.1.1.481.8')
 
@@ -71,7 +80,7 @@ class Found:
   Attributes:
     id: unique among those found together.
     structure_set: the RTSTRUCT.
-    plans: RTDOSE files, a tuple a plan: one, or its beams.
+    plans: RTDOSE files, a tuple a plan: one, or its beams; may be empty.
     rtplans: RTPLAN instances by UID.
     slice_mm: distance of the CT's slices, None without a CT.
     notes: on how the files were matched.
@@ -86,13 +95,17 @@ class Found:
 
 
 def find_patients(
-  root: str | pathlib.Path, *, sum_beams: bool = False
+  root: str | pathlib.Path,
+  *,
+  sum_beams: bool = False,
+  to_predict: bool = False,
 ) -> tuple[list[Found], list[Skipped]]:
   """Sorts all files below a folder into patients.
 
   Args:
     root: searched at any depth.
     sum_beams: accept plans that are stored as a dose a beam, and add these.
+    to_predict: find structure sets without a dose as well.
 
   Returns:
     The patients in the order of their ids, and what belongs to none.
@@ -115,7 +128,7 @@ def find_patients(
   for uid, structure_set in sets.items():
     plans, unfit = _plans(doses[uid], sum_beams)
     skipped += unfit
-    if not plans:
+    if not plans and not to_predict:
       skipped.append(
         Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
       )
@@ -151,8 +164,8 @@ def read_patient(
   """
   where = found.structure_set.path
   dataset = files.read(where)
-  frames = frozenset.union(*(d.frames for plan in found.plans for d in plan))
-  rois = rtstruct.rois(dataset, where, frames)
+  frame = _frame(found)
+  rois = rtstruct.rois(dataset, where, frozenset({frame}))
   match = names_lib.match([roi.name for roi in rois], structures, rows)
   notes = [*found.notes, *names_lib.describe(match)]
   notes += [
@@ -174,8 +187,45 @@ def read_patient(
       'source': 'dicom',
       'structure_set': found.structure_set.uid,
       'names': {name: rois[i].name for name, i in match.chosen.items()},
+      'roi_numbers': {n: rois[i].number for n, i in match.chosen.items()},
+      'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
+    prescription_gy=None if found.plans else _prescription_of_set(found),
   )
+
+
+def _shared(dataset: Any, where: pathlib.Path) -> dict[str, str]:
+  """What doses repeat of a structure set; nothing here needs to be there."""
+  shared = dict.fromkeys(_SHARED, '')
+  for keyword in _SHARED:
+    with contextlib.suppress(errors.CohortError):
+      shared[keyword] = files.text(dataset, keyword, where)
+  return shared
+
+
+def _frame(found: Found) -> str:
+  """The one frame of reference that structures and doses share."""
+  frames = found.structure_set.frames
+  for plan in found.plans:
+    for dose in plan:
+      frames &= dose.frames
+  if len(frames) != 1:
+    raise errors.CohortError(
+      f'{found.structure_set.path} and its doses share '
+      f'{len(frames) or "no"} frames of reference: export the structures and '
+      'the doses of one image'
+    )
+  return next(iter(frames))
+
+
+def _prescription_of_set(found: Found) -> float | None:
+  """The highest prescription of the RTPLANs that refer to a structure set."""
+  told = [
+    prescription_gy(plan.path)
+    for plan in found.rtplans.values()
+    if found.structure_set.uid in plan.structure_sets
+  ]
+  return max((gray for gray in told if gray is not None), default=None)
 
 
 def prescription_gy(path: pathlib.Path) -> float | None:
@@ -330,7 +380,7 @@ def _plans(
   beams: dict[frozenset[str], list[Instance]] = defaultdict(list)
   skipped = []
   for dose in doses:
-    if dose.summation == 'PLAN':
+    if dose.summation in _WHOLE:
       plans.append((dose,))
     elif dose.summation == 'BEAM' and dose.plans:
       beams[dose.plans].append(dose)
@@ -408,6 +458,7 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
     parts=[functools.partial(rtdose.read_dose, dose.path) for dose in doses],
     prescription_gy=max(told) if told else None,
     uids=[dose.uid for dose in doses],
+    rtplans={uid: rtplans[uid].sop_class for uid in known},
   )
 
 

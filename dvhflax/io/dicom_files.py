@@ -52,7 +52,7 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
       f'{path}: {size / 2**20:.0f} MB is more than a structure set or dose has'
     )
   try:
-    with _quiet(), path.open('rb') as file:
+    with quiet(), path.open('rb') as file:
       # Inflated, a small file could fill the memory.
       if file.read(132)[128:] == b'DICM' and _is_deflated(path):
         raise errors.CohortError(
@@ -90,7 +90,7 @@ def value(dataset: Any, keyword: str, where: Any) -> Any:
     CohortError: if the value cannot be read.
   """
   try:
-    with _quiet():
+    with quiet():
       found = dataset.get(keyword)
   except Exception as error:  # see `read`
     raise errors.CohortError(
@@ -206,7 +206,7 @@ def pixels(dataset: Any, where: Any) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
   """No warnings of values that break the standard: those used are checked."""
   logger = logging.getLogger('pydicom')
   before = logger.disabled

@@ -60,9 +60,10 @@ def report_text(
 
 def _cost_table(structures: Mapping[str, Any]) -> list[str]:
   """A line a structure: what changed most over the patient's plans."""
-  # The target always has voxels, and so costs of every plan.
+  # The target always has voxels, and so costs of every plan there is.
   costs = {name: entry['plans'] for name, entry in structures.items()}
-  keys = list(next(each for each in costs.values() if each)[0]['source'])
+  some = next(filter(None, costs.values()), None)
+  keys = list(some[0]['source']) if some else []
   width = max(map(len, structures)) + 2
   lines = [
     f'  {"structure":<{width}}{"cc":>9}{"change":>11}'

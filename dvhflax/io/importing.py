@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors, metrics
-from dvhflax.io import resample
-from dvhflax.io.resample import Dose, Grid, Occupancy
+from dvhflax.io import placement, resample
+from dvhflax.io.resample import Axes, Dose, Grid, Occupancy
 from dvhflax.io.source_dvh import Curve, curve
 from dvhflax.patient import Patient, Structure
 
@@ -54,12 +54,14 @@ class Plan:
     parts: each reads a dose; the plan's is their sum.
     prescription_gy: as the plan tells it, None if it does not.
     uids: of the parts, where they have any.
+    rtplans: SOP classes by UID of the RTPLANs that it is the dose of.
   """
 
   label: str
   parts: Sequence[Callable[[], Dose]]
   prescription_gy: float | None = None
   uids: Sequence[str] = ()
+  rtplans: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,10 @@ class Case:
   Attributes:
     id: unique within a cohort.
     occupancies: the structures that the patient has, by name.
-    plans: at least one.
+    plans: none for a patient to predict for.
     notes: what the user should know of the files.
     provenance: JSON-serialisable.
+    prescription_gy: of a patient without a plan, None if nothing tells it.
   """
 
   id: str
@@ -79,6 +82,7 @@ class Case:
   plans: Sequence[Plan]
   notes: Sequence[str]
   provenance: Mapping[str, Any]
+  prescription_gy: float | None = None
 
 
 def numbered(found: Sequence[Any]) -> list[Any]:
@@ -97,19 +101,22 @@ def numbered(found: Sequence[Any]) -> list[Any]:
   return list(unique.values())
 
 
-def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
+def assemble(
+  case: Case, settings: Settings, *, to_predict: bool = False
+) -> tuple[Patient, dict[str, Any]]:
   """Brings a patient onto the cohort's grid.
 
   Args:
     case: the patient.
     settings: what is wanted.
+    to_predict: whether a patient without a usable plan will do.
 
   Returns:
     The patient, and its entry in the report (JSON-serialisable).
 
   Raises:
-    CohortError: no body, no target, a target outside of the dose, or a dose
-      that cannot be read.
+    CohortError: no body, no target, no plan that can be read and has the
+      target within its dose, or no prescription.
   """
   targets = _require(case, settings)
   grid = Grid(
@@ -129,7 +136,7 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     )
   doses, plans, lost = _plans(case, settings, grid, inside, found)
   notes = [*case.notes, *lost]
-  if not doses:
+  if not doses and not to_predict:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
   references = [plan['reference_gy'] for plan in plans]
   patient = Patient(
@@ -137,9 +144,9 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     masks=masks,
     present=masks.any((0, 1, 2)),
     spacing_mm=settings.spacing_mm,
-    dose=np.stack(doses),
+    dose=np.array(doses, np.float32).reshape(-1, *grid.shape),
     reference_gy=np.array(references),
-    prescription_gy=max(references),
+    prescription_gy=max(references or [_prescription(case, settings)]),
     plan_weights=np.zeros((len(doses), 0)),
     provenance={
       **case.provenance,
@@ -154,6 +161,20 @@ def assemble(case: Case, settings: Settings) -> tuple[Patient, dict[str, Any]]:
     'structures': found,
   }
   return patient, entry
+
+
+def _prescription(case: Case, settings: Settings) -> float:
+  """Of a patient without a usable plan."""
+  told = [plan.prescription_gy for plan in case.plans if plan.prescription_gy]
+  if told:
+    return max(told)
+  for prescription_gy in (case.prescription_gy, settings.prescription_gy):
+    if prescription_gy is not None:
+      return prescription_gy
+  raise errors.CohortError(
+    f'patient {case.id}: nothing tells its prescription: give it in Gy, '
+    '--prescription_gy'
+  )
 
 
 def _require(case: Case, settings: Settings) -> list[str]:
@@ -224,7 +245,7 @@ def _plans(
   lost = []
   for plan in case.plans:
     try:
-      dose_gy, curves, outside = _plan_dose(case, plan, grid, targets)
+      dose_gy, axes, curves, outside = _plan_dose(case, plan, grid, targets)
       reference, source = _reference(
         plan, settings, dose_gy, inside[targets[-1]]
       )
@@ -243,6 +264,8 @@ def _plans(
         'reference_gy': reference,
         'prescription_from': source,
         'uids': list(plan.uids),
+        'rtplans': dict(plan.rtplans),
+        'grid': placement.described(axes),
       }
     )
   return doses, plans, lost
@@ -250,8 +273,9 @@ def _plans(
 
 def _plan_dose(
   case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
-) -> tuple[np.ndarray, dict[str, Curve], dict[str, float]]:
-  """A plan's dose in Gy on the grid; DVHs, and shares outside, on the source.
+) -> tuple[np.ndarray, Axes, dict[str, Curve], dict[str, float]]:
+  """A plan's dose in Gy on the grid; the source grid; DVHs, and shares outside
+  of the dose, on it.
 
   Parts are added up one by one, so that one is in memory at a time.
   """
@@ -260,8 +284,10 @@ def _plan_dose(
   inside = {name: volume > 0 for name, volume in volumes.items()}
   samples = {name: np.float32(0) for name in volumes}
   outside = dict.fromkeys(volumes, 0.0)
+  axes = grid.axes
   for part in plan.parts:
     dose = part()
+    axes = dose.axes
     on_grid += resample.trilinear(dose, grid.axes)
     for name, occupancy in case.occupancies.items():
       sampled = resample.trilinear(dose, occupancy.centres)
@@ -277,7 +303,7 @@ def _plan_dose(
   curves = {
     name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
   }
-  return on_grid, curves, outside
+  return on_grid, axes, curves, outside
 
 
 def _reference(

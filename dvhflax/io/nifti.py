@@ -38,7 +38,7 @@ class Found:
 
   Attributes:
     id: unique among those found together.
-    doses: a file a plan.
+    doses: a file a plan; may be empty.
     masks: a file a structure; empty where there is a label map.
     labels: the label map, None where there are masks.
   """
@@ -50,9 +50,13 @@ class Found:
 
 
 def find_patients(
-  root: str | pathlib.Path,
+  root: str | pathlib.Path, *, to_predict: bool = False
 ) -> tuple[list[Found], list[Skipped]]:
   """Folders with a dose, at any depth, in the order of their paths.
+
+  Args:
+    root: searched at any depth.
+    to_predict: find folders with structures and no dose as well.
 
   Returns:
     The patients, named by their path below `root`, and the folders that have
@@ -72,7 +76,7 @@ def find_patients(
     doses = [path for path in inside if _stem(path).startswith('dose')]
     labels = [path for path in inside if _stem(path) == 'labels']
     masks = [path for path in inside if path not in doses + labels]
-    if not doses:
+    if not doses and not to_predict:
       skipped.append(Skipped(str(folder), 'has no dose*.nii or dose*.nii.gz'))
     elif bool(masks) == bool(labels):
       skipped.append(

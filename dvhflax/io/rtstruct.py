@@ -19,10 +19,12 @@ class Roi:
   """A region of interest.
 
   Attributes:
+    number: ROINumber.
     name: ROIName.
     contours: items of its ContourSequence.
   """
 
+  number: int
   name: str
   contours: Sequence[Any]
 
@@ -50,7 +52,7 @@ def rois(
     frame = files.text(item, 'ReferencedFrameOfReferenceUID', where)
     if not frame or frame in frames:
       name = files.text(item, 'ROIName', where)
-      found.append(Roi(name, items.get(number, [])))
+      found.append(Roi(number, name, items.get(number, [])))
   if not found:
     raise errors.CohortError(
       f"{where} has no structure in the dose's frame of reference"

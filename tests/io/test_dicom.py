@@ -346,7 +346,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
   for module in ('dicom', 'dicom_files', 'rtdose', 'rtstruct'):
     monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}')
     monkeypatch.delattr(io, module)
-  with pytest.raises(errors.ConfigError, match=r'needs pydicom: pip install'):
+  with pytest.raises(errors.ConfigError, match=r'need pydicom: pip install'):
     build(make_config(tmp_path, tmp_path / 'cohort'))
 
 
