@@ -1,7 +1,8 @@
-"""Predicts the dose of a patient of a cohort, for a wish.
+"""Predicts the dose of a patient of the cohort, or of one's own, for a wish.
 
   python -m dvhflax.predict --workdir=runs/small --patient=patient_0031 \\
     --points="rectum V70 <= 10%; bladder mean <= 30 Gy"
+  python -m dvhflax.predict --workdir=runs/small --dicom=FOLDER
 
 Without `--wish` and `--points` it is the first dose, see `session`. For
 research, not for clinical use.
@@ -11,14 +12,21 @@ import csv
 import importlib.util
 import json
 import os
+import re
+from typing import Any
 
 from absl import flags
 import numpy as np
 
 from dvhflax import cli, errors, wish
+from dvhflax import session as session_lib
+from dvhflax.cohort.store import Cohort
+from dvhflax.io import import_report, placement
+from dvhflax.newcomers import Newcomers
 from dvhflax.report import files
 from dvhflax.session import Session, Step
 
+GRIDS = ('cohort', 'source')
 _USE = 'a prediction for research, not for clinical use'
 
 
@@ -72,8 +80,28 @@ def describe(session: Session, step: Step) -> str:
   return '\n'.join(lines)
 
 
-def write(session: Session, step: Step, output: str) -> None:
-  """Writes dose, metrics, DVHs, picture and audit trail to a folder."""
+def write(
+  session: Session,
+  step: Step,
+  output: str,
+  *,
+  grid: str = 'cohort',
+  rtdose_bits: int = 32,
+) -> None:
+  """Writes dose, metrics, DVHs, picture and audit trail to a folder.
+
+  Args:
+    session: of the dose.
+    step: the dose.
+    output: path of the folder.
+    grid: of the RTDOSE and the NIfTI: the `cohort`'s, on which the dose is
+      predicted, or the `source`'s, that the patient's own dose came on.
+    rtdose_bits: 16 or 32 a voxel.
+
+  Raises:
+    ConfigError: for another grid.
+    CohortError: if the source's grid is not known.
+  """
   from dvhflax.report import figure as figures
   from dvhflax.report.sheet import sheet
 
@@ -83,6 +111,11 @@ def write(session: Session, step: Step, output: str) -> None:
   def path(name):
     return os.path.join(output, name)
 
+  placed = _placed(session, step, grid)
+  if importlib.util.find_spec('nibabel'):
+    placement.write_nifti(path('dose.nii.gz'), placed, _USE)
+  if importlib.util.find_spec('pydicom'):
+    _write_rtdose(path('dose.dcm'), session, step, placed, rtdose_bits)
   with files.replacing(path('dose.npz')) as aside:
     np.savez_compressed(
       aside,
@@ -91,8 +124,6 @@ def write(session: Session, step: Step, output: str) -> None:
       prescription_gy=record.prescription_gy,
       use=_USE,
     )
-  if importlib.util.find_spec('nibabel'):
-    _write_nifti(path('dose.nii.gz'), session, step)
   numbers = {
     'use': _USE,
     'patient': record.id,
@@ -117,20 +148,47 @@ def write(session: Session, step: Step, output: str) -> None:
   session.save(path('trail.json'))
 
 
-def _write_nifti(path: str, session: Session, step: Step) -> None:
-  """Dose in Gy; the store's axes run to left, posterior, superior."""
-  import nibabel
+def _placed(session: Session, step: Step, grid: str) -> placement.Dose:
+  """The dose in Gy where it lies in the patient."""
+  if grid not in GRIDS:
+    raise errors.ConfigError(f'a grid {grid!r}: use one of {", ".join(GRIDS)}')
+  record = session.record
+  dose = placement.on_cohort_grid(
+    step.dose * np.float32(record.prescription_gy),
+    record.spacing_mm,
+    record.provenance,
+  )
+  if grid == 'source':
+    dose = placement.on_source_grid(dose, record.id, record.provenance)
+  return dose
 
-  affine = np.diag([*session.record.spacing_mm, 1.0]) * [-1, -1, 1, 1]
-  dose = step.dose * np.float32(session.record.prescription_gy)
-  image = nibabel.Nifti1Image(dose, affine)
-  image.header.set_xyzt_units('mm')
-  image.header['descrip'] = _USE.encode()
-  with files.replacing(path) as aside:
-    # The suffix tells nibabel to compress.
-    whole = aside.with_name(f'.{os.getpid()}.nii.gz')
-    nibabel.save(image, whole)
-    os.replace(whole, aside)
+
+def _write_rtdose(
+  path: str, session: Session, step: Step, placed: placement.Dose, bits: int
+) -> None:
+  from dvhflax.io import rtdose_writer
+
+  record = session.record
+  subject = rtdose_writer.subject_of(
+    record.id, session.masks, record.prescription_gy, record.provenance
+  )
+  network = session.identity['network']
+  asked = '; '.join(point['asked'] for point in step.metrics['points'])
+  label = rtdose_writer.Label(
+    series='dvhflax: predicted dose, research only',
+    comment=_USE.capitalize(),
+    details=f'{_USE.capitalize()}. Run {network["workdir"]}, step '
+    f'{network["step"]}, weights {network["weights_sha256"]}. Asked for: '
+    f'{asked or "no points"}.',
+  )
+  curves = rtdose_writer.dvhs(
+    step.dose * np.float32(record.prescription_gy),
+    session.masks,
+    session.cohort.structures,
+    record.spacing_mm,
+    subject.roi_numbers,
+  )
+  rtdose_writer.write_dose(path, placed, subject, label, curves, bits=bits)
 
 
 def _write_dvh(path: str, session: Session, step: Step) -> None:
@@ -155,31 +213,89 @@ def _write_dvh(path: str, session: Session, step: Step) -> None:
         )
 
 
-def main(_):
-  values = flags.FLAGS
-  if not values.workdir or not values.patient:
+def run(values: flags.FlagValues) -> None:
+  """Predicts for the patients that the command line names.
+
+  One who cannot be predicted for does not stop the others.
+
+  Raises:
+    UserError: what is missing, or who could not be predicted for and why.
+  """
+  newcomers, network, cohort, anatomy = _load(values)
+  names = [values.patient] if values.patient else newcomers.ids
+  failures = []
+  for name in names:
+    output = values.output or os.path.join(values.workdir, 'predictions')
+    if len(names) > 1 or not values.output:
+      output = os.path.join(output, _folder_name(name))
+    try:
+      patient, entry = newcomers.read(name) if newcomers else (name, None)
+      session = Session(network, cohort, patient, anatomy, values.who)
+      step = predict(session, values.wish, values.points)
+      write(
+        session,
+        step,
+        output,
+        grid=values.grid,
+        rtdose_bits=int(values.rtdose_bits),
+      )
+    except errors.UserError as error:
+      failures.append(str(error))
+      continue
+    if entry:
+      files.write_text(
+        os.path.join(output, 'import.txt'),
+        import_report.report_text([entry], newcomers.skipped),
+      )
+    print(f'{describe(session, step)}\nwritten to {output}')
+  if failures:
+    raise errors.UserError('; '.join(failures))
+
+
+def _load(
+  values: flags.FlagValues,
+) -> tuple[Any, session_lib.Network, Cohort, session_lib.Network | None]:
+  """Patients from outside, if any (else None); network, cohort, anatomy's."""
+  folders = {'dicom': values.dicom, 'nifti': values.nifti}
+  given = {source: folder for source, folder in folders.items() if folder}
+  if not values.workdir or len(given) > 1 or not (given or values.patient):
     raise errors.UserError(
-      'say which run and which patient: --workdir, --patient'
+      'say which run, --workdir, and whom to predict for: --patient of its '
+      'cohort, or a folder, --dicom or --nifti'
     )
-  session = Session.open(
-    values.workdir,
-    values.patient,
-    cohort_path=values.cohort,
-    anatomy_workdir=values.anatomy_workdir,
-    which=values.checkpoint,
-    who=values.who,
+  loaded = session_lib.load_networks(
+    values.workdir, values.checkpoint, values.cohort, values.anatomy_workdir
   )
-  step = predict(session, values.wish, values.points)
-  output = values.output or os.path.join(
-    values.workdir, 'predictions', values.patient
-  )
-  write(session, step, output)
-  print(f'{describe(session, step)}\nwritten to {output}')
+  newcomers = None
+  for source, folder in given.items():
+    newcomers = Newcomers(
+      source,
+      folder,
+      loaded[1],
+      prescription_gy=values.prescription_gy,
+      names=values.names,
+    )
+  return newcomers, *loaded
+
+
+def _folder_name(patient: str) -> str:
+  """A patient's id without what a path must not have."""
+  return re.sub(r'[^\w.-]|^\.+', '_', patient)
+
+
+def main(_):
+  run(flags.FLAGS)
 
 
 if __name__ == '__main__':
   flags.DEFINE_string('workdir', None, 'A training run.')
-  flags.DEFINE_string('patient', None, 'Id of a patient of the cohort.')
+  flags.DEFINE_string(
+    'patient', None, 'Id of a patient, of the cohort unless a folder is given.'
+  )
+  flags.DEFINE_string('dicom', None, 'Folder of own patients, DICOM-RT.')
+  flags.DEFINE_string('nifti', None, 'Folder of own patients, NIfTI.')
+  flags.DEFINE_string('names', None, 'JSON: patterns of their structures.')
+  flags.DEFINE_float('prescription_gy', None, 'Theirs, without an RTPLAN.')
   flags.DEFINE_string('cohort', None, 'The cohort store, if it moved.')
   flags.DEFINE_string('anatomy_workdir', None, 'Gives the first dose.')
   flags.DEFINE_string('wish', None, 'CSV or JSON of curves, or plan:ID/NUMBER.')
@@ -187,4 +303,8 @@ if __name__ == '__main__':
   flags.DEFINE_string('output', None, 'Folder; WORKDIR/predictions/PATIENT.')
   flags.DEFINE_string('checkpoint', 'best', '`best`, `latest` or a saved step.')
   flags.DEFINE_string('who', None, 'A name for the audit trail.')
+  flags.DEFINE_enum(
+    'grid', 'cohort', GRIDS, "Of RTDOSE and NIfTI; source: the patient's own."
+  )
+  flags.DEFINE_enum('rtdose_bits', '32', ['16', '32'], 'A voxel.')
   cli.run(main)

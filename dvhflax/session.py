@@ -25,8 +25,10 @@ import numpy as np
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, evaluate, plan_metrics, wish
 from dvhflax import points as points_lib
+from dvhflax.cohort.schema import PatientRecord
 from dvhflax.cohort.store import Cohort
 from dvhflax.models.build import halves
+from dvhflax.patient import Patient
 from dvhflax.report import files
 
 _SCHEMA = 1
@@ -90,6 +92,28 @@ def load_network(
   return network, cohort
 
 
+def load_networks(
+  workdir: str,
+  which: str = 'best',
+  cohort_path: str | None = None,
+  anatomy_workdir: str | None = None,
+) -> tuple[Network, Cohort, Network | None]:
+  """The networks of a session, to share between patients.
+
+  Args:
+    workdir, which, cohort_path, anatomy_workdir: see `Session.open`.
+
+  Returns:
+    The network, its cohort, and the anatomy-only network if one is named.
+  """
+  network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
+  anatomy = None
+  if anatomy_workdir:
+    path = os.path.abspath(anatomy_workdir)
+    anatomy, _ = load_network(path, which, cohort_path or cohort.path)
+  return network, cohort, anatomy
+
+
 def checksum(tree: Any) -> str:
   """SHA-256 of the names, types, shapes and values of a tree's arrays."""
   digest = hashlib.sha256()
@@ -108,7 +132,7 @@ class Session:
     self,
     network: Network,
     cohort: Cohort,
-    patient: str,
+    patient: str | Patient,
     anatomy: Network | None = None,
     who: str | None = None,
   ):
@@ -116,13 +140,14 @@ class Session:
 
     Args:
       network: that hears a wish.
-      cohort: of the patient, and of the training plans.
-      patient: id.
+      cohort: of the training plans.
+      patient: id in that cohort, or a patient from outside, see `newcomers`.
       anatomy: anatomy-only network for the first dose.
       who: name for the audit trail.
 
     Raises:
-      CohortError: if there is no such patient.
+      CohortError: if there is no such patient, or his grid or structures are
+        not those of the cohort.
       SessionError: if `network` hears no wish, or `anatomy` does.
     """
     if network.mean_dvh is None:
@@ -135,11 +160,20 @@ class Session:
         f'{anatomy.identity["workdir"]} is no anatomy-only network: name a run '
         "with model.conditioning='none'"
       )
-    index = wish.patient_index(cohort, patient)
     self.cohort = cohort
-    self.record = cohort.patients[index]
-    self.masks = cohort.masks(index)
-    self.present = cohort.present[index]
+    self.record: PatientRecord | Patient
+    if isinstance(patient, Patient):
+      wanted = (*cohort.grid, len(cohort.structures))
+      if patient.masks.shape != wanted:
+        raise errors.CohortError(
+          f'patient {patient.id}: masks {patient.masks.shape}, wanted {wanted}'
+        )
+      self.record = patient
+      self.masks, self.present = patient.masks, patient.present
+    else:
+      index = wish.patient_index(cohort, patient)
+      self.record = cohort.patients[index]
+      self.masks, self.present = cohort.masks(index), cohort.present[index]
     self._network = network
     self._anatomy = anatomy
     self._who = who
@@ -152,7 +186,7 @@ class Session:
   def open(
     cls,
     workdir: str,
-    patient: str,
+    patient: str | Patient,
     *,
     cohort_path: str | None = None,
     anatomy_workdir: str | None = None,
@@ -163,7 +197,7 @@ class Session:
 
     Args:
       workdir: path of a training run.
-      patient: id in the cohort.
+      patient: id in the cohort, or a patient from outside, see `newcomers`.
       cohort_path: cohort store, if it moved since.
       anatomy_workdir: of an anatomy-only run, for the first dose.
       which: `best`, `latest` or a saved step.
@@ -172,11 +206,9 @@ class Session:
     Raises:
       UserError: whatever does not fit together.
     """
-    network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
-    anatomy = None
-    if anatomy_workdir:
-      path = os.path.abspath(anatomy_workdir)
-      anatomy, _ = load_network(path, which, cohort_path or cohort.path)
+    network, cohort, anatomy = load_networks(
+      workdir, which, cohort_path, anatomy_workdir
+    )
     return cls(network, cohort, patient, anatomy, who)
 
   @property
