@@ -188,6 +188,7 @@ def read_patient(
       'structure_set': found.structure_set.uid,
       'names': {name: rois[i].name for name, i in match.chosen.items()},
       'roi_numbers': {n: rois[i].number for n, i in match.chosen.items()},
+      'rtplans': {uid: plan.sop_class for uid, plan in _rtplans(found).items()},
       'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
     prescription_gy=None if found.plans else _prescription_of_set(found),
@@ -218,13 +219,18 @@ def _frame(found: Found) -> str:
   return next(iter(frames))
 
 
+def _rtplans(found: Found) -> dict[str, Instance]:
+  """The RTPLANs that refer to a structure set, by UID."""
+  return {
+    uid: plan
+    for uid, plan in found.rtplans.items()
+    if found.structure_set.uid in plan.structure_sets
+  }
+
+
 def _prescription_of_set(found: Found) -> float | None:
   """The highest prescription of the RTPLANs that refer to a structure set."""
-  told = [
-    prescription_gy(plan.path)
-    for plan in found.rtplans.values()
-    if found.structure_set.uid in plan.structure_sets
-  ]
+  told = [prescription_gy(plan.path) for plan in _rtplans(found).values()]
   return max((gray for gray in told if gray is not None), default=None)
 
 
@@ -452,6 +458,8 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
   if doses[0].summation == 'BEAM':
     _require_all_beams(doses, [rtplans[uid] for uid in known])
   prescribed = [prescription_gy(rtplans[uid].path) for uid in known]
+  if doses[0].summation == 'PLAN_OVERVIEW':
+    prescribed.append(_outlined_prescription(doses[0].path))
   told = [dose for dose in prescribed if dose is not None]
   return Plan(
     label=doses[0].path.name,
@@ -460,6 +468,17 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
     uids=[dose.uid for dose in doses],
     rtplans={uid: rtplans[uid].sop_class for uid in known},
   )
+
+
+def _outlined_prescription(path: pathlib.Path) -> float | None:
+  """The highest prescription of a PlanOverviewSequence; None if it has none."""
+  dataset = files.read(path, ('PlanOverviewSequence',))
+  doses = [
+    float(files.numbers(item, 'TotalPrescriptionDose', path, 1)[0])
+    for overview in files.items(dataset, 'PlanOverviewSequence', path)
+    for item in files.items(overview, 'PrescriptionOverviewSequence', path)
+  ]
+  return max((dose for dose in doses if dose > 0), default=None)
 
 
 def _require_all_beams(

@@ -108,26 +108,21 @@ def subject_of(
     prescription_gy: of the (highest) target.
     provenance: of the patient.
     plan: number of the patient's plan that the dose is of; None for a
-      predicted dose, which refers to the RTPLAN if there is just one.
+      predicted dose, which refers to the structure set's RTPLAN if there is
+      just one.
   """
   attributes = {'PatientID': patient, **provenance.get('dicom', {})}
   for keyword in ('StudyInstanceUID', 'FrameOfReferenceUID'):
     if not attributes.get(keyword):
       attributes[keyword] = _lasting_uid(keyword, patient, masks)
-  plans = provenance.get('plans', [])
-  if plan is not None:
-    plans = plans[plan : plan + 1]
-  rtplans = {
-    (sop_class, uid)
-    for one in plans
-    for uid, sop_class in one.get('rtplans', {}).items()
-  }
+  owner = provenance if plan is None else provenance['plans'][plan]
+  rtplans = [(kind, uid) for uid, kind in owner.get('rtplans', {}).items()]
   return Subject(
     attributes,
     prescription_gy,
     provenance.get('structure_set'),
     provenance.get('roi_numbers', {}),
-    rtplans.pop() if len(rtplans) == 1 else None,
+    rtplans[0] if len(rtplans) == 1 else None,
   )
 
 

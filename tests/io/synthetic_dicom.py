@@ -3,6 +3,7 @@
 import functools
 import io
 
+import contourpy
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -182,10 +183,12 @@ def plan(
   return dataset
 
 
-def ct_slices(spacing, count, *, patient='anna', frame=FRAME):
+def ct_slices(
+  spacing, count, *, patient='anna', frame=FRAME, prefix='1.2.3.4.9'
+):
   for i in range(count):
-    dataset = _base(dicom.CT, f'1.2.3.4.9.{i}', patient, frame)
-    dataset.SeriesInstanceUID = '1.2.3.4.9'
+    dataset = _base(dicom.CT, f'{prefix}.{i}', patient, frame)
+    dataset.SeriesInstanceUID = prefix
     dataset.ImagePositionPatient = [0.0, 0.0, (i - count / 2) * spacing]
     yield dataset
 
@@ -239,3 +242,70 @@ def write_patient(folder, *, patient='anna', prefix='1.2.3.4', plans=1):
   for name, content in patient_files(patient, prefix, plans).items():
     (folder / name).write_bytes(content)
   return folder
+
+
+def write_simulated(folder, patient, *, name, prefix):
+  """Writes a simulated patient, all plans, as CT, RTSTRUCT, RTDOSE, RTPLAN.
+
+  The middle of its grid lies at the origin; contours follow the edges between
+  voxels.
+  """
+  frame, uid = f'{prefix}.5', f'{prefix}.6'
+  axes = [
+    (np.arange(n) - (n - 1) / 2) * step
+    for n, step in zip(patient.masks.shape, patient.spacing_mm)
+  ]
+  structures = {
+    label: _contours(patient.masks[..., s], axes)
+    for s, label in enumerate(('BODY', 'Bladder', 'Rectum', 'PTV'))
+  }
+  datasets = [
+    structure_set(structures, uid=uid, patient=name, frame=frame),
+    plan(
+      patient.prescription_gy, uid=f'{prefix}.7', patient=name, refers_to=uid
+    ),
+  ]
+  datasets += [
+    dose(
+      fractions * np.float32(gray),
+      origin=[axis[0] for axis in axes],
+      spacing=patient.spacing_mm,
+      uid=f'{prefix}.8.{n}',
+      patient=name,
+      frame=frame,
+      refers_to=uid,
+      plan=f'{prefix}.7',
+    )
+    for n, (fractions, gray) in enumerate(
+      zip(patient.dose, patient.reference_gy)
+    )
+  ]
+  slices = ct_slices(
+    patient.spacing_mm[2],
+    len(axes[2]),
+    patient=name,
+    frame=frame,
+    prefix=f'{prefix}.9',
+  )
+  for i, dataset in enumerate([*datasets, *slices]):
+    save(dataset, folder / f'{i:03d}')
+  return folder
+
+
+def _contours(mask, axes):
+  """Contours of a `[X, Y, Z]` mask on its slices, in mm."""
+  x, y, heights_mm = axes
+  found = []
+  for plane, z in zip(np.moveaxis(mask, 2, 0), heights_mm):
+    padded = np.pad(plane, 1).astype(float)
+    lines = contourpy.contour_generator(z=padded.T).lines(0.5)
+    for line in lines:
+      # A closed line ends where it begins.
+      column, row = line[:-1].T
+      points = [
+        x[0] + (column - 1) * (x[1] - x[0]),
+        y[0] + (row - 1) * (y[1] - y[0]),
+        np.full(len(column), z),
+      ]
+      found.append(np.stack(points, 1))
+  return found

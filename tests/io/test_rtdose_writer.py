@@ -127,6 +127,19 @@ def test_a_prediction_refers_to_no_plan_of_several(folder, tmp_path):
   assert item.ReferencedSOPInstanceUID == '1.2.3.4.7.2'
 
 
+def test_without_an_rtplan_the_dose_tells_the_prescription(folder):
+  patient = import_one(folder)
+  (folder / 'z').unlink()
+  provenance = {**patient.provenance, 'rtplans': {}}
+  unplanned = importing.Patient(**{**vars(patient), 'provenance': provenance})
+  for n in range(2):
+    write(folder / f'dose{n}', unplanned, patient.dose[n] * 78)
+  again = import_one(folder)
+  np.testing.assert_array_equal(again.reference_gy, [78, 78])
+  plans = again.provenance['plans']
+  assert [plan['prescription_from'] for plan in plans] == ['plan', 'plan']
+
+
 @pytest.mark.parametrize('bits', [16, 32])
 def test_written_and_imported_it_is_the_same_dose(folder, tmp_path, bits):
   patient = import_one(folder)
