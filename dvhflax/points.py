@@ -56,6 +56,7 @@ class Point:
       `mean` and `max`.
     relation: `<=`, `>=` or `=`.
     value: volume in [0, 1] for `V`, else dose in fractions of the prescription.
+    volume_cc: of the structure, where the point gives a `V` in cc.
   """
 
   text: str
@@ -64,6 +65,7 @@ class Point:
   at: float
   relation: str
   value: float
+  volume_cc: float | None = None
 
   def keeps(self, achieved: float, tolerance: float = _TOLERANCE) -> bool:
     """Whether a value, in the unit of `value`, is what was demanded."""
@@ -89,22 +91,26 @@ def split(text: str) -> list[str]:
 
 
 def parse(
-  text: str, structures: Sequence[Structure], prescription_gy: float
+  text: str,
+  structures: Sequence[Structure],
+  prescription_gy: float,
+  volumes_cc: Sequence[float] | np.ndarray,
 ) -> Point:
   """Reads one point.
 
-  A dose is given in Gy or in % of the prescription, a volume in %. The dose of
-  `V70` is in Gy, that of `V95%` in % of the prescription; the volume of `D95`
-  is in %. `<` and `>` are read as `<=` and `>=`.
+  A dose is given in Gy or in % of the prescription, a volume in % or in cc. The
+  dose of `V70` is in Gy, that of `V95%` in % of the prescription; the volume of
+  `D95` is in %, that of `D2cc` in cc. `<` and `>` are read as `<=` and `>=`.
 
   Args:
     text: such as `rectum V70 <= 10%`; capitals do not matter.
     structures: those that may be named.
     prescription_gy: the dose that 1.0 of a DVH vector stands for.
+    volumes_cc: `[S]` of the patient's structures, 0 for one that is absent.
 
   Raises:
-    WishError: a point in another notation, an unknown structure, a volume
-      above 100%.
+    WishError: a point in another notation, an unknown structure, more than all
+      of its volume.
   """
   found = _NOTATION.fullmatch(text.strip())
   if not found:
@@ -114,37 +120,48 @@ def parse(
     )
   kind = _KINDS[(found['kind'] or found['whole']).lower()]
   at_unit, unit = (_unit(found[name]) for name in ('at_unit', 'unit'))
-  if 'cc' in (at_unit, unit):
-    raise errors.WishError(f'{text!r}: give the volume in %, not in cc')
   structure = _index(found['structure'], structures, text)
-  at = 0.0
+  whole_cc = float(volumes_cc[structure])
+  at, volume_cc = 0.0, None
   if kind == 'V':
+    if at_unit == 'cc':
+      raise errors.WishError(f'{text!r}: V is at a dose, as in V70')
     at = float(found['at']) / (100 if at_unit == '%' else prescription_gy)
-    if unit != '%':
-      raise errors.WishError(f'{text!r}: give the volume of V in %')
-    value = _volume(found['value'], text)
+    if unit not in ('%', 'cc'):
+      raise errors.WishError(f'{text!r}: give the volume of V in % or in cc')
+    value = _volume(found['value'], unit, whole_cc, text)
+    volume_cc = whole_cc if unit == 'cc' else None
   else:
     if kind == 'D':
       if at_unit == 'Gy':
         raise errors.WishError(f'{text!r}: D is at a volume, as in D95')
-      at = _volume(found['at'], text)
-    if not unit:
+      at = _volume(found['at'], at_unit, whole_cc, text)
+    if unit not in ('Gy', '%'):
       raise errors.WishError(
         f'{text!r}: give the dose in Gy or in % of the prescription'
       )
     value = float(found['value']) / (100 if unit == '%' else prescription_gy)
   relation = _RELATIONS.get(found['relation'], found['relation'])
-  return Point(text.strip(), structure, kind, at, relation, value)
+  return Point(text.strip(), structure, kind, at, relation, value, volume_cc)
 
 
 def _unit(text: str | None) -> str:
   return {'gy': 'Gy'}.get((text or '').lower(), (text or '').lower())
 
 
-def _volume(percent: str, text: str) -> float:
-  if float(percent) > 100:
-    raise errors.WishError(f'{text!r}: {percent}% is more than all the volume')
-  return float(percent) / 100
+def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
+  """A volume in % or in cc as a fraction of the structure."""
+  whole = 100.0
+  if unit == 'cc':
+    if not whole_cc:
+      raise errors.WishError(f'{text!r}: the patient has no such structure')
+    whole = whole_cc
+  if float(number) > whole:
+    of_whole = f', {whole:.1f} cc' if unit == 'cc' else ''
+    raise errors.WishError(
+      f'{text!r}: {number}{unit or "%"} is more than all the volume{of_whole}'
+    )
+  return float(number) / whole
 
 
 def _index(name: str, structures: Sequence[Structure], text: str) -> int:

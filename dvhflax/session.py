@@ -278,7 +278,11 @@ class Session:
         'points bend the DVH of a dose: call first_dose() before'
       )
     structures, gray = self.cohort.structures, self.record.prescription_gy
-    demands = [points_lib.parse(text, structures, gray) for text in texts]
+    volumes_cc = self.masks.sum((0, 1, 2)) * np.prod(self.record.spacing_mm)
+    demands = [
+      points_lib.parse(text, structures, gray, volumes_cc / 1000)
+      for text in texts
+    ]
     desired = base
     if demands:
       desired = points_lib.bend(base, demands, self.cohort.dvh_spec)
@@ -304,11 +308,17 @@ class Session:
     trail['sha256'] = _digest(trail)
     files.write_text(path, json.dumps(trail, indent=1) + '\n')
 
-  def replay(self, path: str | os.PathLike[str]) -> list[Step]:
+  def replay(
+    self, path: str | os.PathLike[str], *, atol: float = 0.0
+  ) -> list[Step]:
     """Does again what an audit trail tells, and goes on from there.
 
     Args:
       path: a trail of this patient and these checkpoints.
+      atol: 0 wants the very doses of the trail. Another machine or version
+        rounds otherwise: with more, the mean, the maximum, D98%, D95% and D2%
+        of every structure may differ by so much, a fraction of the
+        prescription.
 
     Returns:
       The steps that are not undone.
@@ -329,14 +339,16 @@ class Session:
         )
     try:
       for number, entry in enumerate(trail['steps']):
-        self._redo(entry, f'{path}, step {number}', trail['jax'])
+        self._redo(entry, f'{path}, step {number}', trail['jax'], atol)
     except Exception:
       self._steps, self._entries = [], []
       raise
     self._entries = trail['steps']
     return list(self._steps)
 
-  def _redo(self, entry: Mapping[str, Any], where: str, version: str) -> None:
+  def _redo(
+    self, entry: Mapping[str, Any], where: str, version: str, atol: float
+  ) -> None:
     if entry['action'] == 'undo':
       self.undo()
       return
@@ -347,12 +359,15 @@ class Session:
       curves = asked.get('curves')
       curves = None if curves is None else np.array(curves, np.float32)
       step = self.tune(asked['points'], curves=curves)
-    if checksum(step.dose) != entry['dose_sha256']:
-      apart = np.abs(step.dvh - np.array(entry['achieved_dvh'])).max()
+    if checksum(step.dose) == entry['dose_sha256']:
+      return
+    apart = _doses_apart(step.metrics['achieved'], entry['metrics']['achieved'])
+    if not (atol > 0 and apart / self.record.prescription_gy <= atol):
       raise errors.SessionError(
-        f'{where} gives another dose than is recorded (DVHs at most '
-        f'{apart:.2g} apart): jax was {version}, is {jax.__version__}; replay '
-        'on the machine and with the versions of then'
+        f'{where} gives another dose than is recorded (doses of structures at '
+        f'most {apart:.2g} Gy apart): jax was {version}, is '
+        f'{jax.__version__}; replay on the machine and with the versions of '
+        'then, or allow a difference (atol)'
       )
 
   def _vectors(
@@ -435,14 +450,26 @@ def _point_achieved(
   point: points_lib.Point, dose: np.ndarray, prescription_gy: float
 ) -> dict[str, Any]:
   value = point.measure(dose)
-  scale = 100 if point.kind == 'V' else prescription_gy
+  scale, unit = prescription_gy, 'Gy'
+  if point.kind == 'V':
+    scale, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
   return {
     'asked': point.text,
     'achieved': scale * value,
-    'unit': '%' if point.kind == 'V' else 'Gy',
+    'unit': unit,
     # to what is printed: 0.05% of the prescription or of the volume
     'met': bool(point.keeps(value, 0.0005)),
   }
+
+
+def _doses_apart(one: plan_metrics.Table, other: plan_metrics.Table) -> float:
+  """Largest difference in Gy of doses that move little with rounding."""
+  names = ('mean', 'max', 'D98%', 'D95%', 'D2%')
+  return max(
+    abs(row[name] - other[structure][name])
+    for structure, row in one.items()
+    for name in names
+  )
 
 
 def _digest(trail: Mapping[str, Any]) -> str:

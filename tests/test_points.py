@@ -17,7 +17,7 @@ SPEC = DVHSpec(points=32)
 
 
 def parse(text):
-  return points_lib.parse(text, STRUCTURES, 78.0)
+  return points_lib.parse(text, STRUCTURES, 78.0, (40.0, 0.0))
 
 
 def straight(spec=SPEC):
@@ -37,6 +37,9 @@ def straight(spec=SPEC):
     ('PTV D2% <= 81.9 Gy', (1, 'D', 0.02, '<=', 1.05)),
     ('rectum mean = 39gy', (0, 'mean', 0, '=', 0.5)),
     ('rectum max<=78Gy', (0, 'max', 0, '<=', 1.0)),
+    ('rectum V70 <= 8 cc', (0, 'V', 70 / 78, '<=', 0.2)),
+    ('rectum D2cc <= 70.2 Gy', (0, 'D', 0.05, '<=', 0.9)),
+    ('rectum D0.1 CC <= 90%', (0, 'D', 0.0025, '<=', 0.9)),
   ],
 )
 def test_notation(text, expected):
@@ -52,8 +55,12 @@ def test_notation(text, expected):
     ('colon V70 <= 10%', "no structure 'colon'; there are rectum, PTV"),
     ('rectum V70 <= 110%', 'more than all the volume'),
     ('rectum V70 <= 10 Gy', 'volume of V in %'),
+    ('rectum V70cc <= 10%', 'V is at a dose'),
+    ('rectum V70 <= 41 cc', 'more than all the volume, 40.0 cc'),
+    ('rectum D41cc <= 70 Gy', '41cc is more than all'),
+    ('PTV D2cc <= 80 Gy', 'the patient has no such structure'),
+    ('rectum mean <= 30 cc', 'Gy or in %'),
     ('rectum mean <= 30', 'Gy or in %'),
-    ('rectum D2cc <= 70 Gy', 'not in cc'),
   ],
 )
 def test_another_notation_is_refused(text, reason):

@@ -1,5 +1,6 @@
 """A tuning session on the tiny run, its audit trail, the command line."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import jax
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from dvhflax import plan_metrics, predict, session
@@ -47,6 +49,39 @@ def test_tune_undo_save_and_replay(network, tmp_path):
   other.save(path)
   with open(path) as file:
     assert json.load(file) == trail
+
+
+def test_replay_allows_for_another_rounding(network, tmp_path):
+  loaded, cohort = network
+  one = Session(loaded, cohort, 'p6')
+  one.first_dose()
+  one.tune(POINTS)
+  path = str(tmp_path / 'trail.json')
+  one.save(path)
+  elsewhere = dataclasses.replace(
+    loaded, decode=lambda *inputs: loaded.decode(*inputs) * (1 + 1e-5)
+  )
+  for atol in (0.0, 1e-7):
+    with pytest.raises(SessionError, match=r'step 0 gives another.*\(atol\)'):
+      Session(elsewhere, cohort, 'p6').replay(path, atol=atol)
+  replayed = Session(elsewhere, cohort, 'p6').replay(path, atol=1e-3)
+  assert len(replayed) == 2
+  assert not np.array_equal(replayed[1].dose, one.current.dose)
+
+
+def test_points_in_cc(network):
+  one = Session(*network, 'p6')
+  one.first_dose()
+  whole = one.masks[..., 1].sum() * 0.045
+  points = one.tune(['rectum V10 <= 1 cc', 'rectum V10 <= 5%']).metrics[
+    'points'
+  ]
+  assert [point['unit'] for point in points] == ['cc', '%']
+  assert points[0]['achieved'] == pytest.approx(
+    points[1]['achieved'] / 100 * whole
+  )
+  with pytest.raises(WishError, match=f'{whole:.1f} cc'):
+    one.tune('rectum V10 <= 400 cc')
 
 
 def test_the_encoder_runs_once(trained_run, monkeypatch):
@@ -155,6 +190,12 @@ def test_command_line(trained_run, tmp_path):
   image = nibabel.load(output / 'dose.nii.gz')
   np.testing.assert_allclose(image.get_fdata(), 78 * dose, rtol=1e-5)
   assert nibabel.aff2axcodes(image.affine) == ('L', 'P', 'S')
+  # Round the origin: nothing tells where a simulated patient lies.
+  np.testing.assert_allclose(image.affine[:3, 3], [10.5, 10.5, -7.5])
+  rtdose = pydicom.dcmread(output / 'dose.dcm')
+  assert rtdose.DoseComment.endswith('not for clinical use')
+  assert f'Asked for: {POINTS}' in rtdose.ImageComments
+  np.testing.assert_allclose(rtdose.ImagePositionPatient, [-10.5, -10.5, -7.5])
   assert (output / 'sheet.png').read_bytes()[:4] == b'\x89PNG'
   assert (output / 'dvh.csv').read_text().startswith('structure,dose,desired')
   replayed = Session.open(trained_run, 'p6').replay(output / 'trail.json')
