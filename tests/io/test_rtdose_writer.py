@@ -24,6 +24,13 @@ def folder(tmp_path):
   return synthetic.write_patient(tmp_path / 'in', plans=2)
 
 
+@pytest.fixture(scope='module')
+def patient(tmp_path_factory):
+  """Of such a folder."""
+  folder = tmp_path_factory.mktemp('patient')
+  return import_one(synthetic.write_patient(folder, plans=2))
+
+
 def import_one(folder, to_predict=False):
   (found,), _ = dicom.find_patients(folder, to_predict=to_predict)
   case = dicom.read_patient(found, NAMES)
@@ -71,8 +78,7 @@ def complaints(path):
   ]
 
 
-def test_the_standard_is_kept(folder, tmp_path):
-  patient = import_one(folder)
+def test_the_standard_is_kept(folder, patient, tmp_path):
   dose_gy = patient.dose[1] * 78
   path = tmp_path / 'dose.dcm'
   write(path, patient, dose_gy, plan=1, bits=16)
@@ -127,8 +133,7 @@ def test_a_prediction_refers_to_no_plan_of_several(folder, tmp_path):
   assert item.ReferencedSOPInstanceUID == '1.2.3.4.7.2'
 
 
-def test_without_an_rtplan_the_dose_tells_the_prescription(folder):
-  patient = import_one(folder)
+def test_without_an_rtplan_the_dose_tells_the_prescription(folder, patient):
   (folder / 'z').unlink()
   provenance = {**patient.provenance, 'rtplans': {}}
   unplanned = importing.Patient(**{**vars(patient), 'provenance': provenance})
@@ -141,8 +146,9 @@ def test_without_an_rtplan_the_dose_tells_the_prescription(folder):
 
 
 @pytest.mark.parametrize('bits', [16, 32])
-def test_written_and_imported_it_is_the_same_dose(folder, tmp_path, bits):
-  patient = import_one(folder)
+def test_written_and_imported_it_is_the_same_dose(
+  folder, patient, tmp_path, bits
+):
   dose_gy = patient.dose * np.float32(78)
   for n in range(2):
     write(folder / f'dose{n}', patient, dose_gy[n], plan=n, bits=bits)
@@ -157,8 +163,7 @@ def test_written_and_imported_it_is_the_same_dose(folder, tmp_path, bits):
     assert worst > step / 8
 
 
-def test_on_the_source_grid(folder, tmp_path):
-  patient = import_one(folder)
+def test_on_the_source_grid(folder, patient, tmp_path):
   path = tmp_path / 'dose.dcm'
   # x mm along x: any linear dose is kept by interpolation.
   x = placement.on_cohort_grid(
@@ -180,8 +185,7 @@ def test_on_the_source_grid(folder, tmp_path):
   assert not ours[:, :, np.abs(written.axes[2]) > 48].any()
 
 
-def test_its_dvhs_are_those_of_the_masks(folder, tmp_path):
-  patient = import_one(folder)
+def test_its_dvhs_are_those_of_the_masks(patient, tmp_path):
   dose_gy = patient.dose[0] * np.float32(78)
   path = tmp_path / 'dose.dcm'
   write(path, patient, dose_gy)
@@ -205,8 +209,7 @@ def test_its_dvhs_are_those_of_the_masks(folder, tmp_path):
     assert item.DVHMaximumDose == pytest.approx(inside.max(), rel=1e-5)
 
 
-def test_a_patient_not_from_dicom(folder, tmp_path):
-  patient = import_one(folder)
+def test_a_patient_not_from_dicom(patient, tmp_path):
   ours = importing.Patient(
     **{**vars(patient), 'id': 'sim-0001', 'provenance': {'seed': 0}}
   )
@@ -227,8 +230,7 @@ def test_a_patient_not_from_dicom(folder, tmp_path):
 
 
 @pytest.mark.parametrize('value', [0.0, -1.0])
-def test_no_dose_and_less_than_none(folder, tmp_path, value):
-  patient = import_one(folder)
+def test_no_dose_and_less_than_none(patient, tmp_path, value):
   path = tmp_path / 'dose.dcm'
   write(path, patient, np.full((24, 24, 16), value, np.float32), bits=16)
   assert not rtdose.read_dose(path).values.any()
@@ -239,9 +241,8 @@ def test_no_dose_and_less_than_none(folder, tmp_path, value):
   [(np.nan, 32, 'cannot be written'), (2e3, 16, '2000'), (1.0, 8, '16 or 32')],
 )
 def test_what_cannot_be_written_leaves_no_file(
-  folder, tmp_path, value, bits, match
+  patient, tmp_path, value, bits, match
 ):
-  patient = import_one(folder)
   values = np.full((24, 24, 16), value, np.float32)
   path = tmp_path / 'out' / 'dose.dcm'
   with pytest.raises(errors.CohortError, match=match):
@@ -249,17 +250,16 @@ def test_what_cannot_be_written_leaves_no_file(
   assert not path.parent.exists()
 
 
-def test_a_patient_without_a_dose(folder):
-  planned = import_one(folder)
+def test_a_patient_without_a_dose(folder, patient):
   for n in range(2):
     (folder / f'dose{n}').unlink()
   found, skipped = dicom.find_patients(folder)
   assert not found and 'no usable RTDOSE' in skipped[-1].why
-  patient = import_one(folder, to_predict=True)
-  assert patient.dose.shape == (0, 24, 24, 16)
-  np.testing.assert_array_equal(patient.masks, planned.masks)
+  unplanned = import_one(folder, to_predict=True)
+  assert unplanned.dose.shape == (0, 24, 24, 16)
+  np.testing.assert_array_equal(unplanned.masks, patient.masks)
   # As the RTPLAN tells, which refers to the structure set.
-  assert patient.prescription_gy == 78
+  assert unplanned.prescription_gy == 78
   (folder / 'z').unlink()
   with pytest.raises(errors.CohortError, match='nothing tells its prescript'):
     import_one(folder, to_predict=True)
