@@ -443,16 +443,20 @@ def check_mutations(root, seed):
   bad = synthetic.write_patient(root / 'bad', patient='bad', prefix='1.2.7')
   rng = random.Random(seed)
   mutate(bad / rng.choice(('a', 'dose0', 'z')), seed)
-  found, skipped = dicom.find_patients(root)
+  to_predict = bool(seed % 2)
+  found, skipped = dicom.find_patients(root, to_predict=to_predict)
   assert all(isinstance(one.why, str) and one.why for one in skipped)
   imported = []
   for one in found:
     try:
-      patient, _ = importing.assemble(dicom.read_patient(one, NAMES), SETTINGS)
+      patient, _ = importing.assemble(
+        dicom.read_patient(one, NAMES), SETTINGS, to_predict=to_predict
+      )
     except errors.CohortError as error:
       assert '\n' not in str(error)
       continue
-    assert np.isfinite(patient.dose).all() and patient.dose.min() >= 0
+    assert np.isfinite(patient.dose).all()
+    assert patient.dose.min(initial=0) >= 0 and patient.prescription_gy > 0
     imported.append(one.id)
   assert 'good' in imported
 
