@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import hashlib
 import os
+import re
 from typing import Any
 import uuid
 
@@ -37,6 +38,9 @@ BITS = (16, 32)
 # Width of a DVH's bins in Gy, for doses up to so many Gy; wider beyond.
 _BIN_GY, _FINE_GY = 0.05, 100
 _LONGEST = 64  # of a value representation LO
+_IS = range(-(2**31), 2**31)
+# Leading zeros, which are not allowed, are common.
+_UID = re.compile(r'[0-9.]{1,64}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +117,20 @@ def subject_of(
   """
   attributes = {'PatientID': patient, **provenance.get('dicom', {})}
   for keyword in ('StudyInstanceUID', 'FrameOfReferenceUID'):
-    if not attributes.get(keyword):
+    if not _UID.fullmatch(attributes.get(keyword, '')):
       attributes[keyword] = _lasting_uid(keyword, patient, masks)
+  structure_set = provenance.get('structure_set', '')
   owner = provenance if plan is None else provenance['plans'][plan]
-  rtplans = [(kind, uid) for uid, kind in owner.get('rtplans', {}).items()]
+  rtplans = [
+    (kind, uid)
+    for uid, kind in owner.get('rtplans', {}).items()
+    if _UID.fullmatch(uid)
+  ]
   return Subject(
     attributes,
     prescription_gy,
-    provenance.get('structure_set'),
-    provenance.get('roi_numbers', {}),
+    structure_set if _UID.fullmatch(structure_set) else None,
+    {n: i for n, i in provenance.get('roi_numbers', {}).items() if i in _IS},
     rtplans[0] if len(rtplans) == 1 else None,
   )
 
@@ -227,14 +236,13 @@ def _describe(dataset: Dataset, subject: Subject, label: Label) -> None:
   dataset.SOPClassUID = RTDOSE
   dataset.SOPInstanceUID = generate_uid(None)
   for keyword in (
-    'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyDate', 'StudyTime',
-    'StudyID', 'AccessionNumber', 'ReferringPhysicianName',
+    'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
+    'StudyTime', 'StudyID', 'AccessionNumber', 'ReferringPhysicianName',
     'PositionReferenceIndicator',
   ):  # fmt: skip
     setattr(dataset, keyword, _valid(keyword, subject.attributes))
-  with dicom_files.quiet():
-    # What the dose is found by must be as in the structure set, valid or not.
-    for keyword in ('PatientID', 'StudyInstanceUID', 'FrameOfReferenceUID'):
+  with dicom_files.quiet():  # of leading zeros
+    for keyword in ('StudyInstanceUID', 'FrameOfReferenceUID'):
       setattr(dataset, keyword, subject.attributes[keyword])
   dataset.Modality = 'RTDOSE'
   dataset.SeriesInstanceUID = generate_uid(None)
@@ -312,7 +320,7 @@ def _refer(dataset: Dataset, subject: Subject) -> None:
 def _reference(sop_class: str, uid: str) -> Dataset:
   item = Dataset()
   item.ReferencedSOPClassUID = sop_class
-  with dicom_files.quiet():  # as in `_describe`
+  with dicom_files.quiet():  # of leading zeros
     item.ReferencedSOPInstanceUID = uid
   return item
 

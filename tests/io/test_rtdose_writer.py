@@ -2,8 +2,11 @@
 
 import pathlib
 import subprocess
+import tempfile
 import warnings
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pydicom
 import pytest
@@ -11,6 +14,7 @@ import synthetic_dicom as synthetic
 
 from dvhflax import errors
 from dvhflax.io import dicom, importing, placement, rtdose, rtdose_writer
+from dvhflax.io.resample import Dose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
@@ -263,3 +267,36 @@ def test_a_patient_without_a_dose(folder, patient):
   (folder / 'z').unlink()
   with pytest.raises(errors.CohortError, match='nothing tells its prescript'):
     import_one(folder, to_predict=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+  text=st.text(max_size=100) | st.binary().map(lambda b: b.decode('latin-1')),
+  number=st.integers(),
+)
+def test_whatever_the_source_tells(text, number):
+  """A file that is read back, whatever its structure set holds."""
+  keywords = (
+    'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
+    'StudyInstanceUID', 'StudyTime', 'StudyID', 'AccessionNumber',
+    'ReferringPhysicianName', 'PositionReferenceIndicator',
+  )  # fmt: skip
+  provenance = {
+    'dicom': dict.fromkeys((*keywords, 'FrameOfReferenceUID'), text),
+    'structure_set': text,
+    'roi_numbers': {'PTV': number},
+    'rtplans': {text: dicom.RTPLANS[0]},
+  }
+  subject = rtdose_writer.subject_of('p', np.zeros(1), 78.0, provenance)
+  dose = Dose(np.ones((2, 2, 2), np.float32), (np.arange(2.0),) * 3)
+  curves = rtdose_writer.dvhs(
+    dose.values,
+    np.ones((2, 2, 2, 4)),
+    STRUCTURES,
+    (1.0, 1.0, 1.0),
+    subject.roi_numbers,
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'dose.dcm'
+    rtdose_writer.write_dose(path, dose, subject, LABEL, curves)
+    np.testing.assert_allclose(rtdose.read_dose(path).values, 1)
