@@ -12,13 +12,17 @@ from dvhflax import errors
 from dvhflax.io import import_report, importing, names
 from dvhflax.patient import Patient, Structure
 
+# Of patients that are kept between the check and the storing.
+_KEPT_BYTES = 2**29
+
 
 class Imported:
   """The patients below `cohort.raw` that can be imported.
 
   One that cannot must not stop the others, and a cohort must know its
   patients from the start. So all are imported once to see which can be, and
-  the report is written, before any is stored.
+  the report is written, before any is stored. As many as fit into some memory
+  are kept until then; the others are read again.
   """
 
   def __init__(self, cohort: ml_collections.ConfigDict):
@@ -44,6 +48,7 @@ class Imported:
     )
     rows = names.read_table(cohort.names, cohort.structures)
     options = {'sum_beams': cohort.sum_beams}
+    self._kept: dict[str, Patient] = {}
     self._found, self._read_case, skipped = open_folder(
       cohort.source,
       cohort.raw,
@@ -76,6 +81,9 @@ class Imported:
 
   def read(self, index: int) -> Patient:
     """Imports the patient of `ids[index]`."""
+    kept = self._kept.pop(self.ids[index], None)
+    if kept is not None:
+      return kept
     case = self._read_case(self._found[self.ids[index]])
     return importing.assemble(case, self._settings)[0]
 
@@ -84,12 +92,17 @@ class Imported:
   ) -> list[dict[str, Any]]:
     """Report entries of the patients that can be; adds the others."""
     entries = []
+    room = _KEPT_BYTES
     for name, found in tqdm.tqdm(
       self._found.items(), f'checking {raw}', unit='patient', file=sys.stderr
     ):
       try:
         case = self._read_case(found)
-        entries.append(importing.assemble(case, self._settings)[1])
+        patient, entry = importing.assemble(case, self._settings)
+        entries.append(entry)
+        room -= patient.dose.nbytes + patient.masks.nbytes
+        if room >= 0:
+          self._kept[name] = patient
       except errors.UserError as error:
         skipped.append(import_report.Skipped(f'patient {name}', str(error)))
     return entries

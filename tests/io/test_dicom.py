@@ -20,6 +20,7 @@ import synthetic_dicom as synthetic
 from dvhflax import config as config_lib
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, io
+from dvhflax.cohort import imported
 from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
@@ -329,6 +330,26 @@ def test_a_broken_patient_does_not_stop_the_others(tmp_path):
   assert [p['id'] for p in report['patients']] == ['p0', 'p1', 'p3']
   assert any('in/2/a' in one['why'] + one['what'] for one in report['skipped'])
   assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
+
+
+def test_patients_that_fit_into_memory_are_read_once(tmp_path, monkeypatch):
+  for i in range(3):
+    synthetic.write_patient(
+      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
+    )
+  calls = []
+
+  def assemble(*args):
+    calls.append(args)
+    return original(*args)
+
+  original = importing.assemble
+  monkeypatch.setattr(importing, 'assemble', assemble)
+  # Two patients of 24,576 bytes fit.
+  monkeypatch.setattr(imported, '_KEPT_BYTES', 50_000)
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  assert build(config) and not validate(config.cohort.path)
+  assert len(calls) == 4
 
 
 def test_a_folder_without_a_usable_patient(tmp_path):
