@@ -35,8 +35,8 @@ from dvhflax.patient import Structure
 from dvhflax.report import files
 
 BITS = (16, 32)
-# Width of a DVH's bins in Gy, for doses up to so many Gy; wider beyond.
-_BIN_GY, _FINE_GY = 0.05, 100
+# Widths of a DVH's bins in Gy; the finest with so few bins is taken.
+_WIDTHS_GY, _MOST_BINS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 2000
 _LONGEST = 64  # of a value representation LO
 _IS = range(-(2**31), 2**31)
 # Leading zeros, which are not allowed, are common.
@@ -152,10 +152,9 @@ def dvhs(
     roi_numbers: by name.
 
   Raises:
-    CohortError: for a dose that is no number.
+    CohortError: for a dose that is no number or larger than any dose.
   """
-  if not np.isfinite(dose_gy).all():
-    raise errors.CohortError('a dose that is no number cannot be written')
+  _check(dose_gy)
   voxel_cc = float(np.prod(spacing_mm)) / 1000
   found = []
   for channel, structure in enumerate(structures):
@@ -163,7 +162,7 @@ def dvhs(
     if structure.name not in roi_numbers or not inside.size:
       continue
     top = float(inside.max())
-    bin_gy = _BIN_GY * max(1, int(np.ceil(top / _FINE_GY)))
+    bin_gy = next(w for w in _WIDTHS_GY if top <= w * _MOST_BINS)
     starts = bin_gy * np.arange(int(top / bin_gy) + 2)
     shares = volume_at_dose(inside, starts)
     found.append(
@@ -206,11 +205,7 @@ def write_dose(
   """
   if bits not in BITS:
     raise errors.CohortError(f'{path}: a dose has 16 or 32 bits, not {bits}')
-  top = float(dose.values.max())
-  if not np.isfinite(dose.values).all() or top > MOST_GY:
-    raise errors.CohortError(
-      f'{path}: a dose of {top:.4g} Gy cannot be written'
-    )
+  _check(dose.values)
   dataset = Dataset()
   _describe(dataset, subject, label)
   _place(dataset, dose)
@@ -225,6 +220,14 @@ def write_dose(
   with files.replacing(path) as aside, dicom_files.quiet():
     whole = FileDataset(aside, dataset, file_meta=meta, preamble=b'\0' * 128)
     whole.save_as(aside, enforce_file_format=True)
+
+
+def _check(dose_gy: np.ndarray) -> None:
+  if not np.isfinite(dose_gy).all():
+    raise errors.CohortError('a dose that is no number cannot be written')
+  top = float(dose_gy.max())
+  if top > MOST_GY:
+    raise errors.CohortError(f'a dose of {top:.4g} Gy cannot be written')
 
 
 def _describe(dataset: Dataset, subject: Subject, label: Label) -> None:

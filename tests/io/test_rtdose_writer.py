@@ -203,7 +203,7 @@ def test_its_dvhs_are_those_of_the_masks(patient, tmp_path):
     )
     inside = dose_gy[patient.masks[..., structure] > 0]
     widths, volumes = np.reshape(item.DVHData, (-1, 2)).T.astype(float)
-    assert item.DVHNumberOfBins == len(volumes)
+    assert item.DVHNumberOfBins == len(volumes) <= 2001
     starts = np.cumsum(widths) - widths
     cc = [0.15 * (inside >= start).sum() for start in starts]
     np.testing.assert_allclose(volumes, cc, atol=0.1501)
