@@ -105,13 +105,13 @@ def write(
   from dvhflax.report import figure as figures
   from dvhflax.report.sheet import sheet
 
-  os.makedirs(output, exist_ok=True)
   record, cohort = session.record, session.cohort
 
   def path(name):
     return os.path.join(output, name)
 
   placed = _placed(session, step, grid)
+  os.makedirs(output, exist_ok=True)
   if importlib.util.find_spec('nibabel'):
     placement.write_nifti(path('dose.nii.gz'), placed, _USE)
   if importlib.util.find_spec('pydicom'):
@@ -172,7 +172,8 @@ def _write_rtdose(
   subject = rtdose_writer.subject_of(
     record.id, session.masks, record.prescription_gy, record.provenance
   )
-  network = session.identity['network']
+  anatomy_only = step.desired_dvh is None
+  network = session.identity['anatomy' if anatomy_only else 'network']
   asked = '; '.join(point['asked'] for point in step.metrics['points'])
   label = rtdose_writer.Label(
     series='dvhflax: predicted dose, research only',
