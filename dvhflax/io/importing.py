@@ -163,20 +163,6 @@ def assemble(
   return patient, entry
 
 
-def _prescription(case: Case, settings: Settings) -> float:
-  """Of a patient without a usable plan."""
-  told = [plan.prescription_gy for plan in case.plans if plan.prescription_gy]
-  if told:
-    return max(told)
-  for prescription_gy in (case.prescription_gy, settings.prescription_gy):
-    if prescription_gy is not None:
-      return prescription_gy
-  raise errors.CohortError(
-    f'patient {case.id}: nothing tells its prescription: give it in Gy, '
-    '--prescription_gy'
-  )
-
-
 def _require(case: Case, settings: Settings) -> list[str]:
   """Names of the case's targets; raises if it has none, or no body."""
   for role in ('body', 'target'):
@@ -191,6 +177,20 @@ def _require(case: Case, settings: Settings) -> list[str]:
     for s in settings.structures
     if s.role == 'target' and s.name in case.occupancies
   ]
+
+
+def _prescription(case: Case, settings: Settings) -> float:
+  """Of a patient without a usable plan."""
+  told = [plan.prescription_gy for plan in case.plans if plan.prescription_gy]
+  if told:
+    return max(told)
+  for prescription_gy in (case.prescription_gy, settings.prescription_gy):
+    if prescription_gy is not None:
+      return prescription_gy
+  raise errors.CohortError(
+    f'patient {case.id}: nothing tells its prescription: give it in Gy, '
+    '--prescription_gy'
+  )
 
 
 def _masks(
