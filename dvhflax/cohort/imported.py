@@ -41,6 +41,7 @@ class Imported:
       tuple(cohort.grid),
       (x_mm, y_mm, z_mm),
       cohort.prescription_gy,
+      cohort.ct,
     )
     rows = names.read_table(cohort.names, cohort.structures)
     self._found, self._read_case, skipped = _open(cohort, rows)
