@@ -17,7 +17,7 @@ from dvhflax.io.resample import Occupancy, Scan
 THRESHOLD_HU = -500
 OPENING_MM = 3.0
 # No patient is as small: the largest part is then a couch or a phantom's pin.
-LEAST_CC = 100.0
+LEAST_CC = 50.0
 # Pixels are taken together up to about this size, then up to so many a side.
 PIXEL_MM = 2.0
 PIXELS = 128
