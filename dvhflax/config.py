@@ -47,6 +47,9 @@ def default() -> ml_collections.ConfigDict:
   # dicom, nifti: prescription in Gy of plans without an RTPLAN that tells it;
   # by default the mean dose of their target.
   cohort.prescription_gy = config_dict.placeholder(float)
+  # openkbp, dicom, nifti: keep the CTs of the patients that have one. Those
+  # that have none are planned as if they were of water.
+  cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False
   # simulated: number of patients, Pareto-optimal plans each, seed.
@@ -208,6 +211,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
   if prescription_gy is not None and not prescription_gy > 0:
     raise errors.ConfigError(
       f'cohort.prescription_gy={prescription_gy} must be positive'
+    )
+  if config.cohort.ct and config.cohort.source == 'simulated':
+    raise errors.ConfigError(
+      'cohort.ct=True: simulated patients have no CT; leave it False, or set '
+      'another cohort.source'
     )
   if config.cohort.dvh_max_dose <= 0:
     raise errors.ConfigError('cohort.dvh_max_dose must be positive')

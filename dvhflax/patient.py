@@ -8,6 +8,9 @@ import numpy as np
 
 Role = Literal['body', 'oar', 'target']
 
+# CT numbers in HU that are kept: those of a CT of 12 bits. Importers clip.
+LEAST_HU, MOST_HU = -1024, 3071
+
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
@@ -49,6 +52,8 @@ class Patient:
     plan_weights: `[N, W]` objective weights of each plan; W is 0 where the
       plans are clinical ones.
     provenance: JSON-serialisable facts on where the patient came from.
+    ct_hu: `[X, Y, Z]` int16, CT numbers in HU within `LEAST_HU` and `MOST_HU`;
+      None without a CT.
   """
 
   id: str
@@ -60,3 +65,4 @@ class Patient:
   prescription_gy: float
   plan_weights: np.ndarray
   provenance: dict[str, Any]
+  ct_hu: np.ndarray | None = None

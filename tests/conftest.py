@@ -63,14 +63,16 @@ def make_patient(
   )
 
 
-def write_cohort(path, patients, splits, provenance=None) -> None:
-  writer = make_writer(path, patients, splits, provenance)
+def write_cohort(path, patients, splits, provenance=None, ct=False) -> None:
+  writer = make_writer(path, patients, splits, provenance, ct)
   for i, patient in enumerate(patients):
     writer.write(i, patient)
   assert writer.finish()
 
 
-def make_writer(path, patients, splits, provenance=None) -> CohortWriter:
+def make_writer(
+  path, patients, splits, provenance=None, ct=False
+) -> CohortWriter:
   return CohortWriter(
     str(path),
     structures=STRUCTURES,
@@ -80,6 +82,7 @@ def make_writer(path, patients, splits, provenance=None) -> CohortWriter:
     patient_ids=[p.id for p in patients],
     splits=splits,
     provenance=provenance or {'source': 'test'},
+    ct=ct,
   )
 
 

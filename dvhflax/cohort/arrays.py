@@ -7,8 +7,6 @@ import zlib
 import numpy as np
 import tensorstore as ts
 
-ARRAYS = ('masks', 'dose', 'dvh')
-
 
 def layout(
   *,
@@ -18,17 +16,26 @@ def layout(
   structures: int,
   points: int,
   dose_dtype: str,
+  ct: bool = False,
 ) -> dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]:
-  """Name -> (shape, dtype, chunk): one read is one patient or one plan."""
+  """Name -> (shape, dtype, chunk): one read is one patient or one plan.
+
+  Args:
+    patients, plans, grid, structures, points, dose_dtype: of the cohort.
+    ct: whether there is an array of CT numbers.
+  """
   grid = tuple(grid)
   masks = (patients, *grid, structures)
   dose = (patients, plans, *grid)
   dvh = (patients, plans, structures, points)
-  return {
+  described = {
     'masks': (masks, 'uint8', (1, *masks[1:])),
     'dose': (dose, dose_dtype, (1, 1, *grid)),
     'dvh': (dvh, 'float32', (1, *dvh[1:])),
   }
+  if ct:
+    described['ct'] = ((patients, *grid), 'int16', (1, *grid))
+  return described
 
 
 def open_array(

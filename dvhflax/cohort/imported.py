@@ -45,6 +45,7 @@ class Imported:
       tuple(cohort.grid),
       (x_mm, y_mm, z_mm),
       cohort.prescription_gy,
+      cohort.ct,
     )
     rows = names.read_table(cohort.names, cohort.structures)
     options = {'sum_beams': cohort.sum_beams}

@@ -19,7 +19,8 @@ class PatientRecord:
   Attributes:
     plans: plans this patient has, at most the cohort's `max_plans`.
     split: `train`, `validation` or `test`.
-    checksums: CRC-32 of the patient's masks, dose and dvh arrays.
+    checksums: CRC-32 of the patient's masks, dose and dvh arrays, and of its
+      CT if it has one.
   """
 
   id: str
@@ -32,6 +33,11 @@ class PatientRecord:
   plan_weights: tuple[tuple[float, ...], ...]
   provenance: dict[str, Any]
   checksums: dict[str, int]
+
+  @property
+  def has_ct(self) -> bool:
+    """Whether the patient's CT is in the store."""
+    return 'ct' in self.checksums
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any], where: str) -> 'PatientRecord':
@@ -56,6 +62,7 @@ class CohortMetadata:
     patients: P records, in the order of the patient axis.
     provenance: what the content follows from.
     dose_dtype: `float16` or `float32`.
+    ct: whether CTs are kept; patients may lack theirs.
   """
 
   structures: tuple[Structure, ...]
@@ -65,9 +72,14 @@ class CohortMetadata:
   patients: tuple[PatientRecord, ...]
   provenance: dict[str, Any]
   dose_dtype: str
+  ct: bool = False
 
   def to_json(self) -> dict[str, Any]:
-    return {'schema_version': SCHEMA_VERSION, **dataclasses.asdict(self)}
+    values = {'schema_version': SCHEMA_VERSION, **dataclasses.asdict(self)}
+    if not self.ct:
+      # As stores were before there was this key, so that either reads.
+      del values['ct']
+    return values
 
   @classmethod
   def from_json(cls, values: Any, where: str) -> 'CohortMetadata':
@@ -107,7 +119,7 @@ _KINDS: dict[str, Any] = {
   'prescription_gy': (int, float), 'reference_gy': list,
   'plan_weights': list, 'provenance': dict, 'checksums': dict,
   'structures': list, 'grid': list, 'dvh': dict, 'max_plans': int,
-  'patients': list, 'dose_dtype': str,
+  'patients': list, 'dose_dtype': str, 'ct': bool,
 }  # fmt: skip
 
 
@@ -115,6 +127,8 @@ def _fields(cls, values: Mapping[str, Any], where: str) -> dict[str, Any]:
   fields = {}
   for field in dataclasses.fields(cls):
     if field.name not in values:
+      if field.default is not dataclasses.MISSING:
+        continue
       raise errors.CohortError(f'{where} lacks the key {field.name!r}')
     value = values[field.name]
     if not isinstance(value, _KINDS[field.name]):

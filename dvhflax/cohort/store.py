@@ -36,6 +36,7 @@ class Cohort:
       structures=len(metadata.structures),
       points=metadata.dvh.points,
       dose_dtype=metadata.dose_dtype,
+      ct=metadata.ct,
     )
     self._arrays = {}
     for name, (shape, dtype, _) in layout.items():
@@ -127,6 +128,13 @@ class Cohort:
     self._check(patient, 0)
     keys = [(patient, n) for n in range(self.patients[patient].plans)]
     return np.stack(self._read('dose', keys, self._plan)).astype(np.float32)
+
+  def ct(self, patient: int) -> np.ndarray | None:
+    """`[X, Y, Z]` int16 CT numbers in HU; None if the patient's is not kept."""
+    self._check(patient, 0)
+    if not (self.metadata.ct and self.patients[patient].has_ct):
+      return None
+    return self._read('ct', [(patient,)], self._patient)[0]
 
   def read(
     self, patients: Sequence[int], plans: Sequence[int]

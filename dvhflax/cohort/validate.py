@@ -14,6 +14,7 @@ from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS
 from dvhflax.cohort.store import Cohort
+from dvhflax.patient import LEAST_HU, MOST_HU
 
 
 def validate(path: str) -> list[str]:
@@ -79,6 +80,16 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
     found['masks'] = masks
   if len(doses) == record.plans:
     found['dose'] = np.stack(doses)
+  if record.has_ct and not cohort.metadata.ct:
+    faults.append('has the checksum of a CT, but the cohort keeps none')
+  try:
+    ct_hu = cohort.ct(i)
+    if ct_hu is not None:
+      found['ct'] = ct_hu
+      if ct_hu.min() < LEAST_HU or ct_hu.max() > MOST_HU:
+        faults.append(f'a CT number is outside of {LEAST_HU} to {MOST_HU} HU')
+  except errors.CohortError as error:
+    faults.append(str(error))
   for name, array in found.items():
     if record.checksums.get(name) != arrays.checksum(array):
       faults.append(f'{name} differs from its checksum')

@@ -16,7 +16,7 @@ from dvhflax import dvh as dvh_lib
 from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
-from dvhflax.patient import Patient, Structure
+from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure
 
 METADATA = 'metadata.json'
 PLAN = 'build.json'
@@ -43,6 +43,7 @@ class CohortWriter:
     splits: Sequence[str],
     provenance: dict[str, Any],
     dose_dtype: str = 'float16',
+    ct: bool = False,
   ):
     """Begins a cohort, or goes on with one of the same description.
 
@@ -56,6 +57,7 @@ class CohortWriter:
       splits: `[P]`, each `train`, `validation` or `test`.
       provenance: JSON; what the content follows from.
       dose_dtype: `float16` or `float32`.
+      ct: keep the CTs of the patients that have one; without, none is kept.
 
     Raises:
       CohortError: if there is a cohort at the path already, or one half
@@ -73,7 +75,7 @@ class CohortWriter:
     self._building = building_path(path)
     self._metadata = CohortMetadata(
       tuple(structures), grid, dvh, max_plans, (), provenance,
-      dose_dtype,
+      dose_dtype, ct,
     )  # fmt: skip
     self._ids, self._splits = list(patient_ids), list(splits)
     os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
@@ -85,6 +87,7 @@ class CohortWriter:
       structures=len(structures),
       points=dvh.points,
       dose_dtype=dose_dtype,
+      ct=ct,
     )
     self._arrays = {
       name: arrays.open_array(self._building, name, *described)
@@ -108,8 +111,8 @@ class CohortWriter:
       return
     with open(path) as file:
       before = json.load(file)
-    for key in plan:
-      if before.get(key) != plan[key]:
+    for key in {**plan, **before}:
+      if before.get(key) != plan.get(key):
         raise errors.CohortError(
           f'{self._building} was begun with another {key}: go on with the '
           'former configuration, or remove that folder'
@@ -143,11 +146,15 @@ class CohortWriter:
         for d in dose
       ]
     )
-    writes = [
-      self._arrays['masks'][index].write(patient.masks),
-      self._arrays['dose'][index, :plans].write(dose),
-      self._arrays['dvh'][index, :plans].write(curves),
-    ]
+    written = {'masks': patient.masks, 'dose': dose, 'dvh': curves}
+    if self._metadata.ct and patient.ct_hu is not None:
+      written['ct'] = patient.ct_hu
+    writes = []
+    for name, values in written.items():
+      target = self._arrays[name][index]
+      if name in ('dose', 'dvh'):
+        target = target[:plans]
+      writes.append(target.write(values))
     for write in writes:
       write.result()
     record = PatientRecord(
@@ -161,9 +168,7 @@ class CohortWriter:
       plan_weights=tuple(tuple(map(float, w)) for w in patient.plan_weights),
       provenance=patient.provenance,
       checksums={
-        'masks': arrays.checksum(patient.masks),
-        'dose': arrays.checksum(dose),
-        'dvh': arrays.checksum(curves),
+        name: arrays.checksum(values) for name, values in written.items()
       },
     )
     _write_json(self._record_path(index), dataclasses.asdict(record))
@@ -187,6 +192,12 @@ class CohortWriter:
       refuse(f'dose {patient.dose.shape}, wanted {(plans, *grid)}')
     if not np.isfinite(patient.dose).all() or patient.dose.min() < 0:
       refuse('a dose is negative or no number')
+    ct_hu = patient.ct_hu
+    if ct_hu is not None:
+      if ct_hu.shape != tuple(grid) or ct_hu.dtype != np.int16:
+        refuse(f'CT {ct_hu.dtype} {ct_hu.shape}, wanted int16 {grid}')
+      if ct_hu.min() < LEAST_HU or ct_hu.max() > MOST_HU:
+        refuse(f'a CT number is outside of {LEAST_HU} to {MOST_HU} HU')
     if len(patient.reference_gy) != plans or len(patient.plan_weights) != plans:
       refuse('reference_gy and plan_weights need an entry a plan')
     occupied = patient.masks.any((0, 1, 2))

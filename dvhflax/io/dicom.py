@@ -19,9 +19,9 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import contours as contours_lib
+from dvhflax.io import dicom_ct, rtdose, rtstruct
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
-from dvhflax.io import rtdose, rtstruct
 from dvhflax.io.import_report import Skipped
 from dvhflax.io.importing import Case, Plan, numbered
 from dvhflax.io.resample import Occupancy
@@ -57,6 +57,7 @@ class Instance:
     sop_class, uid, series, frames, patient_id: its own; a structure set may
       name several frames of reference.
     structure_sets, plans: UIDs that it refers to.
+    images: UIDs of the series that a structure set was contoured on.
     summation: DoseSummationType of an RTDOSE.
     height_mm: z of a CT slice.
   """
@@ -69,6 +70,7 @@ class Instance:
   patient_id: str
   structure_sets: frozenset[str]
   plans: frozenset[str]
+  images: frozenset[str]
   summation: str
   height_mm: float | None
 
@@ -82,7 +84,7 @@ class Found:
     structure_set: the RTSTRUCT.
     plans: RTDOSE files, a tuple a plan: one, or its beams; may be empty.
     rtplans: RTPLAN instances by UID.
-    slice_mm: distance of the CT's slices, None without a CT.
+    slices: of the CT, from low to high; none without a CT.
     notes: on how the files were matched.
   """
 
@@ -90,7 +92,7 @@ class Found:
   structure_set: Instance
   plans: Sequence[tuple[Instance, ...]]
   rtplans: Mapping[str, Instance]
-  slice_mm: float | None
+  slices: Sequence[Instance]
   notes: tuple[str, ...]
 
 
@@ -133,14 +135,15 @@ def find_patients(
         Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
       )
       continue
+    slices, remarks = dicom_ct.choose(structure_set, of_class[CT])
     found.append(
       Found(
         id=structure_set.patient_id or 'unnamed',
         structure_set=structure_set,
         plans=plans,
         rtplans=rtplans,
-        slice_mm=_slice_spacing(structure_set, of_class[CT]),
-        notes=tuple(notes[uid]),
+        slices=slices,
+        notes=(*notes[uid], *remarks),
       )
     )
   found.sort(key=lambda one: (one.id, one.structure_set.uid))
@@ -177,7 +180,14 @@ def read_patient(
     name: rtstruct.contours(rois[index], where)
     for name, index in match.chosen.items()
   }
-  occupancies, remarks = _occupancies(contours, found.slice_mm)
+  heights = [one.height_mm for one in found.slices]
+  occupancies, remarks = _occupancies(
+    contours, contours_lib.slice_spacing(np.array(heights)) if heights else None
+  )
+  ct = None
+  if found.slices:
+    paths = [one.path for one in found.slices]
+    ct = functools.partial(dicom_ct.read_scan, paths)
   return Case(
     id=found.id,
     occupancies=occupancies,
@@ -192,6 +202,7 @@ def read_patient(
       'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
     prescription_gy=None if found.plans else _prescription_of_set(found),
+    ct=ct,
   )
 
 
@@ -290,8 +301,12 @@ def _instance(path: pathlib.Path) -> Instance | None:
   if not uid:
     raise errors.CohortError(f'{path} has no SOPInstanceUID')
   frames = {files.text(dataset, 'FrameOfReferenceUID', path)}
+  images = set()
   for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path):
     frames.add(files.text(item, 'FrameOfReferenceUID', path))
+    for study in files.items(item, 'RTReferencedStudySequence', path):
+      for series in files.items(study, 'RTReferencedSeriesSequence', path):
+        images.add(files.text(series, 'SeriesInstanceUID', path))
   position = None
   if sop_class == CT:
     position = files.numbers(dataset, 'ImagePositionPatient', path, 3)[2]
@@ -304,6 +319,7 @@ def _instance(path: pathlib.Path) -> Instance | None:
     patient_id=files.text(dataset, 'PatientID', path),
     structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
     plans=_references(dataset, 'ReferencedRTPlanSequence', path),
+    images=frozenset(images - {''}),
     summation=files.text(dataset, 'DoseSummationType', path),
     height_mm=position,
   )
@@ -411,20 +427,6 @@ def _plans(
     )
     skipped += [Skipped(str(part.path), why) for part in parts]
   return plans, skipped
-
-
-def _slice_spacing(
-  structure_set: Instance, slices: Iterable[Instance]
-) -> float | None:
-  """Distance of the slices of the CT in the structures' frame."""
-  series = defaultdict(list)
-  for one in slices:
-    if one.frames & structure_set.frames and one.height_mm is not None:
-      series[one.series].append(one.height_mm)
-  if not series:
-    return None
-  # The planning CT among several: that of most slices.
-  return contours_lib.slice_spacing(np.array(max(series.values(), key=len)))
 
 
 def _occupancies(

@@ -162,25 +162,31 @@ def points(contour: Any, where: Any) -> np.ndarray:
     ) from None
 
 
-def pixels(dataset: Any, where: Any) -> np.ndarray:
-  """`[frames, rows, columns]` unsigned stored values, uncompressed.
+def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
+  """`[frames, rows, columns]` stored integers, uncompressed.
+
+  Args:
+    dataset: of the image.
+    where: names the file in errors.
+    single: what the image is, if it has one frame only; by default a dose.
 
   Raises:
     CohortError: for a compressed, unknown or inconsistent pixel format.
   """
-  sizes = [
-    _whole(dataset, keyword, where)
-    for keyword in ('NumberOfFrames', 'Rows', 'Columns')
-  ]
-  frames, rows, columns = sizes
+  frames = 1 if single else _whole(dataset, 'NumberOfFrames', where)
+  rows, columns = (
+    _whole(dataset, keyword, where) for keyword in ('Rows', 'Columns')
+  )
+  sizes = (frames, rows, columns)
+  what = single or 'dose grid'
   if min(sizes) < 1 or frames * rows * columns > MOST_VOXELS:
     raise errors.CohortError(
-      f'{where}: {frames} frames of {rows} x {columns} are no dose grid'
+      f'{where}: {frames} frames of {rows} x {columns} are no {what}'
     )
   bits = _whole(dataset, 'BitsAllocated', where)
   if bits not in (16, 32) or _whole(dataset, 'SamplesPerPixel', where) != 1:
     raise errors.CohortError(
-      f'{where}: a dose has one sample of 16 or 32 bits a voxel, not {bits}'
+      f'{where}: a {what} has one sample of 16 or 32 bits a voxel, not {bits}'
     )
   meta = getattr(dataset, 'file_meta', None)
   syntax = getattr(meta, 'TransferSyntaxUID', None)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors, metrics
+from dvhflax.io import body as body_lib
 from dvhflax.io import placement, resample
-from dvhflax.io.resample import Axes, Dose, Grid, Occupancy
+from dvhflax.io.resample import Axes, Dose, Grid, Occupancy, Scan
 from dvhflax.io.source_dvh import Curve, curve
 from dvhflax.patient import Patient, Structure
 
@@ -23,6 +24,8 @@ LEVELS = (0.5, 0.7, 0.9, 0.95)
 COVERAGES = (95, 50, 2)
 # A target with more of its volume outside of the dose belongs elsewhere.
 MOST_TARGET_OUTSIDE = 0.05
+# Nor is a CT the patient's with less of a target inside.
+LEAST_TARGET_SCANNED = 0.95
 # Maximum dose over reference dose, beyond any plan.
 MOST_RATIO = 100.0
 
@@ -37,12 +40,14 @@ class Settings:
     shape, spacing_mm: the cohort's grid.
     prescription_gy: for plans that do not tell theirs; None: the mean dose
       of the target.
+    ct: keep the CT of a patient that has one.
   """
 
   structures: tuple[Structure, ...]
   shape: tuple[int, int, int]
   spacing_mm: tuple[float, float, float]
   prescription_gy: float | None = None
+  ct: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Case:
     notes: what the user should know of the files.
     provenance: JSON-serialisable.
     prescription_gy: of a patient without a plan, None if nothing tells it.
+    ct: reads the CT, and notes on it, a line each; None without.
   """
 
   id: str
@@ -83,6 +89,7 @@ class Case:
   notes: Sequence[str]
   provenance: Mapping[str, Any]
   prescription_gy: float | None = None
+  ct: Callable[[], tuple[Scan, list[str]]] | None = None
 
 
 def numbered(found: Sequence[Any]) -> list[Any]:
@@ -118,6 +125,7 @@ def assemble(
     CohortError: no body, no target, no plan that can be read and has the
       target within its dose, or no prescription.
   """
+  case, scan = _scanned(case, settings)
   targets = _require(case, settings)
   grid = Grid(
     settings.shape,
@@ -153,6 +161,7 @@ def assemble(
       'plans': plans,
       'grid_centre_mm': list(grid.centre_mm),
     },
+    ct_hu=None if scan is None else resample.hu_on(grid, scan),
   )
   entry = {
     'id': case.id,
@@ -161,6 +170,54 @@ def assemble(
     'structures': found,
   }
   return patient, entry
+
+
+def _scanned(case: Case, settings: Settings) -> tuple[Case, Scan | None]:
+  """Reads the CT if it is wanted, or if the body has to be derived from it.
+
+  A CT that is at fault is left out: the patient can be had without.
+
+  Returns:
+    The case, with a body if the CT tells it, and the CT if it is to be kept.
+  """
+  (body,) = (s.name for s in settings.structures if s.role == 'body')
+  lacks_body = body not in case.occupancies
+  if case.ct is None or not (settings.ct or lacks_body):
+    return case, None
+  occupancies = dict(case.occupancies)
+  provenance = dict(case.provenance)
+  try:
+    scan, notes = case.ct()
+    for structure in settings.structures:
+      name = structure.name
+      if structure.role == 'target' and name in occupancies:
+        share = resample.share_in_dose(scan, occupancies[name])
+        if share < LEAST_TARGET_SCANNED:
+          raise errors.CohortError(
+            f'{1 - share:.0%} of {name} lie outside of it: does this CT belong '
+            'to these structures?'
+          )
+    if lacks_body:
+      occupancies[body] = body_lib.from_scan(scan)
+      provenance[body] = 'derived from the CT'
+      notes = [*notes, f'{body} derived from the CT']
+  except errors.CohortError as error:
+    return dataclasses.replace(
+      case, notes=[*case.notes, f'CT left out: {error}']
+    ), None
+  outside = 1 - resample.share_in_dose(scan, occupancies[body])
+  if settings.ct and outside > 0.001:
+    notes = [
+      *notes,
+      f'{outside:.1%} of {body} lie outside of the CT: air there',
+    ]
+  case = dataclasses.replace(
+    case,
+    occupancies=occupancies,
+    notes=[*case.notes, *notes],
+    provenance=provenance,
+  )
+  return case, scan if settings.ct else None
 
 
 def _require(case: Case, settings: Settings) -> list[str]:

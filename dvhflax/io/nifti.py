@@ -3,8 +3,9 @@
 A folder with a `dose*.nii` or `dose*.nii.gz` is a patient, each dose in Gy a
 plan. Beside them lie a mask a structure, named as the structure, or a label
 map `labels.nii[.gz]` with `labels.json`, `{"rectum": 1, ...}`. Masks may be on
-another grid than the doses and may hold volume fractions. NIfTI's axes point
-to right, anterior, superior; here they are turned to DICOM's LPS.
+another grid than the doses and may hold volume fractions. A CT in HU may be
+there, `ct.nii[.gz]`. NIfTI's axes point to right, anterior, superior; here they
+are turned to DICOM's LPS.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from dvhflax import errors
 from dvhflax.io import names as names_lib
 from dvhflax.io.import_report import Skipped
 from dvhflax.io.importing import Case, Plan, numbered
-from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy
+from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy, Scan, clip_hu
 
 # 512 x 512 x 256; read and resampled it stays below 2 GB.
 MOST_VOXELS = 2**26
@@ -41,12 +42,14 @@ class Found:
     doses: a file a plan; may be empty.
     masks: a file a structure; empty where there is a label map.
     labels: the label map, None where there are masks.
+    ct: the CT, None without.
   """
 
   id: str
   doses: Sequence[pathlib.Path]
   masks: Sequence[pathlib.Path]
   labels: pathlib.Path | None
+  ct: pathlib.Path | None = None
 
 
 def find_patients(
@@ -75,16 +78,29 @@ def find_patients(
     inside = [path for path in images if path.parent == folder]
     doses = [path for path in inside if _stem(path).startswith('dose')]
     labels = [path for path in inside if _stem(path) == 'labels']
-    masks = [path for path in inside if path not in doses + labels]
+    cts = [path for path in inside if _stem(path) == 'ct']
+    masks = [path for path in inside if path not in doses + labels + cts]
     if not doses and not to_predict:
       skipped.append(Skipped(str(folder), 'has no dose*.nii or dose*.nii.gz'))
     elif bool(masks) == bool(labels):
       skipped.append(
         Skipped(str(folder), 'needs either masks or one labels.nii[.gz]')
       )
+    elif len(cts) > 1:
+      skipped.append(
+        Skipped(str(folder), 'has more than one CT, ct.nii and ct.nii.gz')
+      )
     else:
       name = '-'.join(folder.relative_to(root).parts) or root.resolve().name
-      found.append(Found(name, doses, masks, labels[0] if labels else None))
+      found.append(
+        Found(
+          name,
+          doses,
+          masks,
+          labels[0] if labels else None,
+          cts[0] if cts else None,
+        )
+      )
   return numbered(found), skipped
 
 
@@ -135,6 +151,7 @@ def read_patient(
       'source': 'nifti',
       'names': {name: names[i] for name, i in match.chosen.items()},
     },
+    ct=functools.partial(_read_ct, found.ct) if found.ct else None,
   )
 
 
@@ -152,6 +169,25 @@ def read_dose(path: pathlib.Path) -> Dose:
       f'{path}: the maximum dose is {values.max():.4g} Gy: is it in cGy?'
     )
   return Dose(values.clip(0), axes)
+
+
+def read_scan(path: pathlib.Path) -> Scan:
+  """Reads a CT in HU.
+
+  Raises:
+    CohortError: for a faulty file, or one that is not in HU.
+  """
+  values, axes = read_image(path)
+  if values.min() >= 0:
+    raise errors.CohortError(
+      f'{path} holds no value below 0, so that there is no air in it: is it in '
+      'HU, and not shifted by 1000 or 1024?'
+    )
+  return Scan(clip_hu(values), axes)
+
+
+def _read_ct(path: pathlib.Path) -> tuple[Scan, list[str]]:
+  return read_scan(path), []
 
 
 def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:

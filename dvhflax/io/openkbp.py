@@ -4,6 +4,10 @@ A patient is a folder of CSV files on a grid of 128^3 voxels, C-order flat
 indices in the first column. Array axes there run anterior to posterior, right
 to left, superior to inferior; here they are turned to x to the patient's
 left, y to posterior, z to superior.
+
+`ct.csv` holds HU + 1000, without the voxels of 0. No document of the challenge
+says so; the values do: in airways they are 5 to 30, in fluid 1010 to 1020, in
+brain 1030 to 1040, in muscle 1055 to 1070, and 0 outside of the patient.
 """
 
 from collections.abc import Sequence
@@ -13,10 +17,14 @@ import re
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.io.resample import clip_hu
 from dvhflax.patient import Patient, Structure
 
 SOURCE_GRID = (128, 128, 128)
 PRESCRIPTION_GY = 70.0
+# HU of a value 0 in `ct.csv`, and what 12 bits hold.
+CT_OFFSET_HU = -1000
+_MOST_CT = 4095
 
 # The challenge has no body contour: dose is possible within this mask only.
 POSSIBLE_DOSE = Structure('PossibleDose', 'body')
@@ -59,15 +67,19 @@ def find_patients(root: str | pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_patient(
-  folder: pathlib.Path, *, grid: Sequence[int] = SOURCE_GRID
+  folder: pathlib.Path,
+  *,
+  grid: Sequence[int] = SOURCE_GRID,
+  ct: bool = False,
 ) -> Patient:
   """Reads a patient.
 
   Args:
     folder: with `dose.csv`, `possible_dose_mask.csv`, `voxel_dimensions.csv`
-      and a CSV a structure.
+      and a CSV a structure; `ct.csv` may be missing.
     grid: 128^3, or fewer voxels by a whole factor: doses are averaged over
       blocks, masks hold the blocks that a structure fills by half.
+    ct: read the CT, if it is there; averaged over blocks too.
 
   Returns:
     The patient with its one clinical plan, in fractions of 70 Gy.
@@ -111,6 +123,7 @@ def read_patient(
     prescription_gy=PRESCRIPTION_GY,
     plan_weights=np.zeros((1, 0)),
     provenance={'source': 'openkbp', 'folder': folder.parent.name},
+    ct_hu=_read_ct(folder / 'ct.csv', factors) if ct else None,
   )
 
 
@@ -156,6 +169,19 @@ def _read_values(path: pathlib.Path) -> np.ndarray:
   dense = np.zeros(np.prod(SOURCE_GRID), np.float32)
   dense[index] = values
   return dense.reshape(SOURCE_GRID)
+
+
+def _read_ct(path: pathlib.Path, factors: tuple[int, ...]) -> np.ndarray | None:
+  """`[X, Y, Z]` int16 HU; None if there is no such file."""
+  if not path.exists():
+    return None
+  values = _read_values(path)
+  if values.min() < 0 or values.max() > _MOST_CT:
+    raise errors.CohortError(
+      f'{path}: values from {values.min():g} to {values.max():g}, wanted 0 to '
+      f'{_MOST_CT}, HU + 1000'
+    )
+  return clip_hu(_block_mean(_turned(values), factors) + CT_OFFSET_HU)
 
 
 def _turned(array: np.ndarray) -> np.ndarray:

@@ -11,6 +11,10 @@ import functools
 
 import numpy as np
 
+from dvhflax.patient import LEAST_HU, MOST_HU
+
+# Of what lies outside of a CT.
+AIR_HU = -1000
 # No plan gives as much: a dose in cGy, or a faulty scaling.
 MOST_GY = 1000.0
 # Of x, y, z: `[X]`, `[Y]`, `[Z]`.
@@ -25,6 +29,19 @@ class Dose:
     values: `[X, Y, Z]` float32, Gy.
     axes: ascending voxel centres in mm, at least two an axis; spacings may
       differ along an axis.
+  """
+
+  values: np.ndarray
+  axes: Axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """A CT.
+
+  Attributes:
+    values: `[X, Y, Z]` int16, HU, within `LEAST_HU` and `MOST_HU`.
+    axes: as of a `Dose`; z runs across the axial slices.
   """
 
   values: np.ndarray
@@ -101,6 +118,25 @@ def centroid(occupancies: list[Occupancy]) -> tuple[float, float, float]:
   return float(x), float(y), float(z)
 
 
+def clip_hu(values: np.ndarray) -> np.ndarray:
+  """CT numbers as they are kept: whole, and within 12 bits, int16."""
+  return np.rint(np.clip(values, LEAST_HU, MOST_HU)).astype(np.int16)
+
+
+def hu_on(grid: Grid, scan: Scan) -> np.ndarray:
+  """A CT on a regular grid.
+
+  Returns:
+    `[X, Y, Z]` int16 HU, trilinear; -1000 outside of the CT's voxels.
+  """
+  values: np.ndarray = scan.values
+  within = np.float32(1)
+  for axis, (known, wanted) in enumerate(zip(scan.axes, grid.axes)):
+    values = _linear(values, known, wanted, axis)
+    within = within * _along(_extent(known, wanted), axis)
+  return clip_hu(values + AIR_HU * (1 - within))
+
+
 def trilinear(dose: Dose, axes: Axes) -> np.ndarray:
   """A dose at other voxel centres.
 
@@ -118,8 +154,8 @@ def trilinear(dose: Dose, axes: Axes) -> np.ndarray:
   return values
 
 
-def share_in_dose(dose: Dose, occupancy: Occupancy) -> float:
-  """Share of a structure's volume that lies within the dose's voxels."""
+def share_in_dose(dose: Dose | Scan, occupancy: Occupancy) -> float:
+  """Share of a structure's volume within the voxels of a dose, or of a CT."""
   volumes = occupancy.volumes_mm3
   within = volumes
   for axis, (known, wanted) in enumerate(zip(dose.axes, occupancy.centres)):

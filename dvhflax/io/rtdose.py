@@ -1,6 +1,5 @@
 """Reads the dose of an RTDOSE file."""
 
-from collections.abc import Sequence
 import pathlib
 from typing import Any
 
@@ -8,11 +7,11 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import dicom_files as files
+from dvhflax.io import dicom_planes as planes
 from dvhflax.io.resample import MOST_GY, Axes, Dose
 
-# Tolerance of direction cosines and of positions in mm.
+# Tolerance of positions in mm.
 _EXACT = 1e-3
-_FARTHEST_MM = 1e4
 
 
 def read_dose(path: pathlib.Path) -> Dose:
@@ -44,7 +43,9 @@ def read_dose(path: pathlib.Path) -> Dose:
       f'{path}: the maximum dose is {float(stored.max()) * scaling:.4g} Gy: is '
       'DoseGridScaling that of cGy?'
     )
-  values, axes = _turned(stored, _plane_axes(dataset, path, stored.shape), path)
+  values, axes = planes.turned(
+    stored, _plane_axes(dataset, path, stored.shape), path
+  )
   values = values.astype(np.float32)
   values *= np.float32(scaling)
   return Dose(values, axes)
@@ -59,20 +60,7 @@ def _plane_axes(
     CohortError: for planes that are not axial, and for faulty positions.
   """
   frames, rows, columns = shape
-  position = files.numbers(dataset, 'ImagePositionPatient', where, 3)
-  turn = files.numbers(dataset, 'ImageOrientationPatient', where, 6)
-  along_x, along_y = np.round(turn[0]), np.round(turn[4])
-  axial = np.array([along_x, 0, 0, 0, along_y, 0])
-  if (
-    min(abs(along_x), abs(along_y)) != 1 or np.abs(turn - axial).max() > _EXACT
-  ):
-    raise errors.CohortError(
-      f'{where}: ImageOrientationPatient {turn.round(3).tolist()} is not '
-      'axial: export the dose on axial planes'
-    )
-  row_mm, column_mm = files.numbers(dataset, 'PixelSpacing', where, 2)
-  if min(row_mm, column_mm) <= 0:
-    raise errors.CohortError(f'{where}: PixelSpacing must be positive')
+  x, y, height, normal = planes.in_plane(dataset, where, rows, columns)
   offsets = files.numbers(dataset, 'GridFrameOffsetVector', where, frames)
   steps = np.diff(offsets)
   if min(shape) < 2 or not ((steps > 0).all() or (steps < 0).all()):
@@ -82,33 +70,12 @@ def _plane_axes(
     )
   if offsets[0] == 0:
     # Relative, along the normal of the planes (PS3.3 C.8.8.3.2).
-    heights = position[2] + along_x * along_y * offsets
-  elif abs(offsets[0] - position[2]) < _EXACT:
+    heights = height + normal * offsets
+  elif abs(offsets[0] - height) < _EXACT:
     heights = offsets
   else:
     raise errors.CohortError(
       f'{where}: GridFrameOffsetVector begins with {offsets[0]:g}, neither 0 '
-      f'nor the z of ImagePositionPatient, {position[2]:g}'
+      f'nor the z of ImagePositionPatient, {height:g}'
     )
-  return (
-    position[0] + along_x * column_mm * np.arange(columns),
-    position[1] + along_y * row_mm * np.arange(rows),
-    heights,
-  )
-
-
-def _turned(
-  stored: np.ndarray, axes: Sequence[np.ndarray], where: pathlib.Path
-) -> tuple[np.ndarray, Axes]:
-  """(z, y, x) values as stored to `[X, Y, Z]` with all axes ascending."""
-  values = stored.transpose(2, 1, 0)
-  ascending = []
-  for axis, positions in enumerate(axes):
-    if np.abs(positions).max() > _FARTHEST_MM:
-      raise errors.CohortError(f'{where}: lies metres away from the patient')
-    if positions[0] > positions[-1]:
-      values = np.flip(values, axis)
-      positions = positions[::-1]
-    ascending.append(positions)
-  x, y, z = ascending
-  return values, (x, y, z)
+  return x, y, heights

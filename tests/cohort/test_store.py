@@ -1,5 +1,6 @@
 """The cohort store: round trip, resume, damage, validation."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -68,16 +69,86 @@ def test_half_built_of_another_description_is_refused(tmp_path):
     ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'no number'),
     ({'masks': np.zeros((*GRID, 3), np.uint8)}, 'is empty'),
     ({'reference_gy': np.ones(1)}, 'an entry a plan'),
+    ({'ct_hu': np.zeros(GRID, np.int32)}, 'int32.*wanted int16'),
+    ({'ct_hu': np.zeros(GRID[:2], np.int16)}, 'wanted int16'),
+    ({'ct_hu': np.full(GRID, -2000, np.int16)}, '-1024 to 3071'),
   ],
 )
 def test_faulty_patient_is_refused(tmp_path, fault, match):
-  import dataclasses
-
   patients = [make_patient(i) for i in range(8)]
   writer = make_writer(tmp_path / 'c', patients, SPLITS)
   with pytest.raises(errors.CohortError, match=match):
     writer.write(0, dataclasses.replace(patients[0], **fault))
   assert 0 in writer.missing()
+
+
+def with_ct(index):
+  rng = np.random.default_rng(index)
+  ct_hu = rng.integers(-1024, 3072, GRID).astype(np.int16)
+  return dataclasses.replace(make_patient(index), ct_hu=ct_hu)
+
+
+@pytest.fixture
+def scanned(tmp_path):
+  """Patients and store; all but the second have a CT."""
+  patients = [make_patient(i) if i == 1 else with_ct(i) for i in range(8)]
+  write_cohort(tmp_path / 'scanned', patients, SPLITS, ct=True)
+  return patients, tmp_path / 'scanned'
+
+
+def test_cts_are_kept_where_there_are_any(scanned):
+  patients, path = scanned
+  cohort = Cohort.open(str(path))
+  for i, patient in enumerate(patients):
+    assert cohort.patients[i].has_ct == (i != 1)
+    if i == 1:
+      assert cohort.ct(i) is None
+    else:
+      assert cohort.ct(i).dtype == np.int16
+      np.testing.assert_array_equal(cohort.ct(i), patient.ct_hu)
+  assert validate(str(path)) == []
+  with pytest.raises(IndexError, match='no patient 8'):
+    cohort.ct(8)
+
+
+def test_a_cohort_without_cts_is_as_before(tmp_path, cohort, cohort_path):
+  """Their metadata have no such key, and a CT is not written."""
+  metadata = json.loads(pathlib.Path(cohort_path, 'metadata.json').read_text())
+  assert 'ct' not in metadata and not cohort.metadata.ct
+  assert cohort.ct(0) is None
+  write_cohort(tmp_path / 'c', [with_ct(i) for i in range(8)], SPLITS)
+  assert Cohort.open(str(tmp_path / 'c')).ct(0) is None
+  assert validate(str(tmp_path / 'c')) == []
+
+
+def test_a_build_does_not_go_on_with_cts(tmp_path):
+  patients = [make_patient(i) for i in range(8)]
+  for before, after in ((False, True), (True, False)):
+    path = tmp_path / f'{before}'
+    make_writer(path, patients, SPLITS, ct=before)
+    with pytest.raises(errors.CohortError, match='another ct'):
+      make_writer(path, patients, SPLITS, ct=after)
+
+
+def test_faults_of_cts_are_found(scanned):
+  _, path = scanned
+  damage(path, 'ct', 3)
+  name = path / 'metadata.json'
+  values = json.loads(name.read_text())
+  values['patients'][4]['checksums']['ct'] += 1
+  name.write_text(json.dumps(values))
+  with pytest.raises(errors.CohortError, match='ct of patient p3 is damaged'):
+    Cohort.open(str(path)).ct(3)
+  faults = '\n'.join(validate(str(path)))
+  assert 'p3' in faults and 'p4: ct differs from its checksum' in faults
+  del values['ct']
+  name.write_text(json.dumps(values))
+  assert 'the cohort keeps none' in '\n'.join(validate(str(path)))
+  shutil.rmtree(path / 'ct')
+  values['ct'] = True
+  name.write_text(json.dumps(values))
+  with pytest.raises(errors.CohortError, match='ct is missing'):
+    Cohort.open(str(path))
 
 
 def damage(path, array, patient):

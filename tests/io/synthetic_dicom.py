@@ -193,6 +193,54 @@ def ct_slices(
     yield dataset
 
 
+def ct(
+  values,
+  *,
+  origin=(-60.0, -60.0, -60.0),
+  spacing=(3.0, 3.0, 3.0),
+  series='1.2.3.4.9',
+  patient='anna',
+  frame=FRAME,
+  slope=1.0,
+  intercept=-1024.0,
+  signed=False,
+  **attributes,
+):
+  """The slices of a CT of `[X, Y, Z]` HU, from low to high."""
+  stored = np.rint((np.asarray(values, np.float64) - intercept) / slope)
+  stored = stored.astype('<i2' if signed else '<u2')
+  for i in range(stored.shape[2]):
+    dataset = _base(dicom.CT, f'{series}.{i + 1}', patient, frame)
+    dataset.SeriesInstanceUID = series
+    dataset.Columns, dataset.Rows = stored.shape[:2]
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = int(signed)
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = 'MONOCHROME2'
+    dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+    dataset.RescaleType = 'HU'
+    dataset.ImagePositionPatient = [*origin[:2], origin[2] + i * spacing[2]]
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing = [spacing[1], spacing[0]]
+    dataset.PixelData = stored[:, :, i].T.tobytes()
+    dataset['PixelData'].VR = 'OW'
+    for keyword, value in attributes.items():
+      setattr(dataset, keyword, value)
+    yield dataset
+
+
+def phantom(shape=(41, 41, 41), spacing=3.0):
+  """`[X, Y, Z]` HU of the body of `patient_files`: water of radius 55 mm, a
+  lung in it and a couch below."""
+  x, y = (spacing * (np.arange(n) - (n - 1) / 2) for n in shape[:2])
+  r = np.hypot(x[:, None], y)
+  hu = np.where(r <= 55, 0, -1000)
+  hu[np.hypot(x[:, None] + 30, y) < 12] = -800
+  hu[:, y > 58] = 200
+  return np.broadcast_to(hu[..., None], shape).astype(np.int16)
+
+
 def gradient(shape=(41, 41, 41), *, top=60.0, spacing=3.0, axis=0):
   """`[X, Y, Z]` Gy, linear from 0 to `top` along an axis."""
   ramp = np.linspace(0, top, shape[axis])

@@ -1,5 +1,6 @@
 """NIfTI import: orientation, spacing, masks and label maps, faults."""
 
+import dataclasses
 import gzip
 import json
 import random
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 import nibabel
 import numpy as np
 import pytest
+from scipy import interpolate
 
 from dvhflax import config as config_lib
 from dvhflax import errors
@@ -249,3 +251,92 @@ def test_mutated_headers(tmp_path_factory, seed):
     assert '\n' not in str(error)
     return
   assert np.isfinite(patient.dose).all()
+
+
+def hu_of(body):
+  """HU of a ball of water, a cavity in it, and a plate below."""
+  hu = np.where(body, 0.0, -1000.0)
+  hu[ball((4, 14, 40), 5)] = -900
+  return hu
+
+
+def with_ct(root, hu, **options):
+  folder = write_patient(root / 'a', **options)
+  save(folder / 'ct.nii.gz', hu, **options)
+  return folder
+
+
+def scanned(root, ct=True):
+  (found,), skipped = nifti.find_patients(root)
+  assert not skipped
+  wanted = dataclasses.replace(SETTINGS, ct=ct)
+  return importing.assemble(nifti.read_patient(found, NAMES), wanted)
+
+
+@pytest.mark.parametrize('flips, order', [((), (0, 1, 2)), ((0, 2), (2, 0, 1))])
+def test_a_ct_is_no_mask_but_hu(tmp_path, flips, order):
+  hu = hu_of(MASKS['Body'])
+  with_ct(tmp_path, hu, flips=flips, order=order)
+  patient, entry = scanned(tmp_path)
+  assert not any('ct' in note.lower() for note in entry['notes'])
+  assert scanned(tmp_path, ct=False)[0].ct_hu is None
+  # Against scipy, on positions turned back to RAS.
+  x, y, z = (
+    centre + (np.arange(n) - (n - 1) / 2) * step
+    for n, step, centre in zip(
+      SETTINGS.shape, SETTINGS.spacing_mm, patient.provenance['grid_centre_mm']
+    )
+  )
+  source = [f + s * np.arange(n) for f, s, n in zip(ORIGIN, SPACING, SHAPE)]
+  points = np.stack(np.meshgrid(-x, -y, z, indexing='ij'), -1)
+  inner = np.all(
+    [
+      (points[..., i] >= axis[0]) & (points[..., i] <= axis[-1])
+      for i, axis in enumerate(source)
+    ],
+    0,
+  )
+  wanted = interpolate.interpn(source, hu, points[inner])
+  assert inner.sum() > 1000
+  assert np.abs(patient.ct_hu[inner] - wanted).max() <= 1
+
+
+def test_the_body_is_derived_from_the_ct(tmp_path):
+  folder = with_ct(tmp_path, hu_of(MASKS['Body']))
+  contoured, _ = scanned(tmp_path)
+  (folder / 'Body.nii.gz').unlink()
+  patient, entry = scanned(tmp_path, ct=False)
+  assert 'body derived from the CT' in entry['notes']
+  differ = patient.masks[..., 0] != contoured.masks[..., 0]
+  assert differ.sum() < 0.05 * contoured.masks[..., 0].sum()
+  np.testing.assert_array_equal(
+    patient.masks[..., 1:], contoured.masks[..., 1:]
+  )
+
+
+@pytest.mark.parametrize(
+  'hu, match',
+  [
+    (hu_of(MASKS['Body']) + 1024, 'not shifted by'),
+    (np.full(SHAPE, np.nan), 'no number'),
+    (np.full(SHAPE, -1000.0), 'no body is found'),
+  ],
+)
+def test_a_faulty_ct_is_told(tmp_path, hu, match):
+  folder = with_ct(tmp_path, hu)
+  if 'no body' not in match:
+    patient, entry = scanned(tmp_path)
+    assert patient.ct_hu is None and patient.present.all()
+    assert any(
+      'CT left out' in note and match in note for note in entry['notes']
+    )
+  (folder / 'Body.nii.gz').unlink()
+  with pytest.raises(errors.CohortError, match=f'has no body: .*{match}'):
+    scanned(tmp_path)
+
+
+def test_two_cts_are_ambiguous(tmp_path):
+  folder = with_ct(tmp_path, hu_of(MASKS['Body']))
+  save(folder / 'ct.nii', hu_of(MASKS['Body']))
+  found, skipped = nifti.find_patients(tmp_path)
+  assert not found and 'more than one CT' in skipped[0].why

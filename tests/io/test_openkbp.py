@@ -82,6 +82,41 @@ def test_patients_are_found_in_order(folder):
   assert names == ['pt_3', 'pt_20', 'pt_100']
 
 
+def write_ct(folder):
+  """Fluid in a block of 8 voxels, muscle in the last of it, air around."""
+  indices = block((40, 50, 60), 8)
+  values = [1015.0] * (len(indices) - 1) + [1060.0]
+  write(folder, 'ct', indices, values)
+
+
+def test_ct_numbers_are_hu(folder):
+  assert openkbp.read_patient(folder, ct=True).ct_hu is None  # has none
+  write_ct(folder)
+  assert openkbp.read_patient(folder).ct_hu is None  # not asked for
+  ct_hu = openkbp.read_patient(folder, ct=True).ct_hu
+  assert ct_hu.shape == (128, 128, 128) and ct_hu.dtype == np.int16
+  inside = np.zeros(ct_hu.shape, bool)
+  inside[50:58, 40:48, 127 - 67 : 127 - 59] = True
+  assert (ct_hu[~inside] == -1000).all()
+  assert ct_hu[57, 47, 60] == 60  # left, posterior, inferior
+  assert (ct_hu[inside] == 15).sum() == 511
+
+
+def test_ct_numbers_are_averaged_on_a_coarse_grid(folder):
+  write_ct(folder)
+  ct_hu = openkbp.read_patient(folder, grid=(64, 64, 32), ct=True).ct_hu
+  assert ct_hu.shape == (64, 64, 32)
+  assert ct_hu[26, 21, 15] == 15 and ct_hu[24, 20, 15] == -1000
+  assert ct_hu[28, 23, 15] == 18  # 15 + 45 / 16
+
+
+@pytest.mark.parametrize('value', [-3.0, 4096.0, 'x'])
+def test_faulty_ct_numbers_are_named(folder, value):
+  write(folder, 'ct', [5, 6], [1000.0, value])
+  with pytest.raises(errors.CohortError, match=r'ct\.csv'):
+    openkbp.read_patient(folder, ct=True)
+
+
 @pytest.mark.parametrize(
   'name, content, match',
   [
