@@ -70,6 +70,26 @@ class Beamlets:
     alone = (next_to < 0) | (active < 0)[:, None]
     return np.where(alone, own[:, None], next_to).astype(np.int32)
 
+  def around(self, finer: 'Beamlets') -> np.ndarray:
+    """`[M]` places in `active` of the beamlets that the finer ones lie in.
+
+    Args:
+      finer: of the same beams and isocentre.
+
+    Returns:
+      For each of `finer.active` its place, -1 where there is none.
+    """
+    place = np.full(self.open.shape, -1)
+    place[self.open] = np.arange(np.count_nonzero(self.open))
+    active = finer.active
+    beam, *indices = np.unravel_index(active.clip(0), finer.open.shape)
+    own = [beam]
+    for axis, index in enumerate(indices):
+      centre = (index + 0.5 - finer.open.shape[1 + axis] / 2) * finer.width_mm
+      count = self.open.shape[1 + axis]
+      own.append((np.floor(centre / self.width_mm) + count // 2).astype(int))
+    return np.where(active < 0, -1, place[tuple(own)]).astype(np.int32)
+
   def edges(self, axis: int) -> np.ndarray:
     """`[I + 1]` or `[J + 1]` beamlet borders in mm along X (0) or Z (1)."""
     count = self.open.shape[1 + axis]
@@ -111,6 +131,9 @@ def open_beamlets(
 ) -> Beamlets:
   """The beamlets within a margin of the PTV's projection.
 
+  A PTV may reach the first or last slice, where scans end: the patient is
+  taken to go on, as `raytrace` does, though nobody sees the dose there.
+
   Args:
     ptv: `[X, Y, Z]`, not 0 inside the PTV.
     grid: the mask's grid.
@@ -123,15 +146,16 @@ def open_beamlets(
     Beamlets round an isocentre in the PTV's centroid.
 
   Raises:
-    PlanningError: the PTV is empty or reaches the grid's border.
+    PlanningError: the PTV is empty or reaches the grid's sides.
   """
   index = np.argwhere(ptv)
   if not len(index):
     raise PlanningError('the PTV is empty: contour it before planning')
-  if (index == 0).any() or (index == np.array(ptv.shape) - 1).any():
+  across = index[:, :2]
+  if (across == 0).any() or (across == np.array(ptv.shape[:2]) - 1).any():
     raise PlanningError(
-      'the PTV reaches the border of the grid, which is too small for the '
-      f'beams: enlarge the grid of {ptv.shape} voxels'
+      'the PTV reaches the side of the grid, which is too small for the beams: '
+      f'enlarge the grid of {ptv.shape} voxels'
     )
   points = grid.centres(index)
   isocentre = points.mean(0)

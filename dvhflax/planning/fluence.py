@@ -1,21 +1,73 @@
-"""Fluence optimisation, all plans of a patient at once.
+"""Fluence optimisation with a certificate, all plans of a patient at once.
 
 Accelerated projected gradient (Nesterov; restarts after O'Donoghue and
 Candes 2015) with a diagonal majoriser in place of a step length: for a
 non-negative D and curvature h, D^T diag(h) D is at most
 diag(D^T (h * D 1)).
+
+It stops when every plan is certified to be near its optimum: F is convex, so
+for every fluence z, F(z) >= F(x) + slope . (z - x). The optimum z has
+F(z) <= F(x), hence a mean dose in each target, prescribed p, of at most
+p + sqrt(F(x)) (the squared deviation's mean has weight 1). So with a the
+targets' mean dose of a unit of each beamlet,
+
+  F(x) - min F <= slope . x + (sum of p + sqrt(F(x))) max((-slope)+ / a).
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from dvhflax.errors import PlanningError
 from dvhflax.planning.objectives import Objectives
 
 # Voxels whose rows of the influence stay in a second-level cache.
 BLOCK = 512
+# Iterations between two certificates.
+ROUND = 20
+
+
+@flax.struct.dataclass
+class Problem:
+  """What the plans of a patient share.
+
+  Attributes:
+    influence: `[V, M]`, not negative; V is a multiple of `BLOCK`, the rows
+      that fill it up are 0.
+    blocks: scalar, the blocks of rows that are not all 0.
+    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
+    objectives: T objectives on the V voxels.
+    most_fluence: scalar, of a beamlet.
+  """
+
+  influence: jax.Array
+  blocks: jax.Array
+  neighbours: jax.Array
+  objectives: Objectives
+  most_fluence: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+  """Solved fluences of N plans.
+
+  Attributes:
+    fluence: `[N, M]`.
+    values: `[N, T + 1]` objectives, the roughness last.
+    gap: `[N]`, at most so much is the weighted sum above its minimum, in
+      fractions of itself.
+    iterations: how many it took.
+  """
+
+  fluence: jax.Array
+  values: np.ndarray
+  gap: np.ndarray
+  iterations: int
 
 
 def dose(fluence: jax.Array, influence: jax.Array) -> jax.Array:
@@ -67,91 +119,179 @@ def _pairs(neighbours):
   return jnp.maximum(_degree(neighbours).sum(), 1)
 
 
-def weighted_gradient(
-  fluence: jax.Array,
-  influence: jax.Array,
-  objectives: Objectives,
-  weights: jax.Array,
-) -> jax.Array:
-  """`[N, M]` gradient of each plan's weighted objectives to its fluence.
-
-  The influence is far larger than a cache, and reading it is what takes time:
-  block by block it serves the dose and the adjoint in one go.
+def evaluate(
+  fluence: jax.Array, problem: Problem, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Objectives, and the gradient of their weighted sum to the fluence.
 
   Args:
     fluence: `[N, M]`.
-    influence: `[V, M]`, V a multiple of `BLOCK`.
-    objectives: T objectives on the V voxels.
-    weights: `[N, T]`.
+    problem: of T objectives.
+    weights: `[N, T + 1]`, the last of the roughness.
+
+  Returns:
+    values `[N, T + 1]`, slope `[N, M]`.
   """
-  terms = objectives.share.shape[0]
+  values, slope = _of_dose(fluence, problem, weights)
+  rough = roughness(fluence, problem.neighbours)
+  values = jnp.concatenate([values, rough[:, None]], -1)
+  slope += weights[:, -1:] * roughness_gradient(fluence, problem.neighbours)
+  return values, slope
 
-  def blocks(of_voxels):
-    return of_voxels.reshape(terms, -1, BLOCK).swapaxes(0, 1)
 
-  def add_block(slope, block):
-    rows, share, threshold = block
-    part = dataclasses.replace(objectives, share=share, threshold=threshold)
-    gradient = part.gradient(dose(fluence, rows), weights)
-    return slope + adjoint(gradient, rows), None
+def _of_dose(fluence, problem, weights):
+  """`evaluate` without the roughness.
 
-  slope, _ = jax.lax.scan(
-    add_block,
-    jnp.zeros_like(fluence),
-    (
-      influence.reshape(-1, BLOCK, influence.shape[1]),
-      blocks(objectives.share),
-      blocks(objectives.threshold),
-    ),
-  )
-  return slope
+  The influence is far larger than a cache, and reading it is what takes time:
+  block by block it serves the dose and the adjoint in one go.
+  """
+
+  def add_block(values, slope, rows, part):
+    here = dose(fluence, rows)
+    gradient = part.gradient(here, weights[:, :-1])
+    return values + part.values(here), slope + adjoint(gradient, rows)
+
+  zeros = jnp.zeros((len(fluence), weights.shape[1] - 1))
+  return _over_blocks(add_block, (zeros, jnp.zeros_like(fluence)), problem)
+
+
+def _over_blocks(add: Callable, start: tuple, problem: Problem) -> tuple:
+  """Folds `add(*carry, rows, objectives of the rows)` over all blocks."""
+
+  def add_block(i, carry):
+    def rows(array, axis):
+      return jax.lax.dynamic_slice_in_dim(array, i * BLOCK, BLOCK, axis)
+
+    objectives = problem.objectives
+    part = dataclasses.replace(
+      objectives,
+      share=rows(objectives.share, 1),
+      threshold=rows(objectives.threshold, 1),
+    )
+    return add(*carry, rows(problem.influence, 0), part)
+
+  return jax.lax.fori_loop(0, problem.blocks, add_block, start)
+
+
+@flax.struct.dataclass
+class _Reduced:
+  """What an iteration needs of a problem: a fraction of the products.
+
+  The targets' terms and the roughness are quadratic and weigh the same in all
+  plans, so their gradient is 2 (gram x - pull); that of a mean dose is
+  constant; and the overdose terms are those of the voxels near or above their
+  threshold.
+
+  Attributes:
+    gram: `[M, M]`.
+    pull: `[M]`.
+    means: `[T, M]`, 0 for what is no mean dose.
+    above: the overdose terms of those voxels.
+  """
+
+  gram: jax.Array
+  pull: jax.Array
+  means: jax.Array
+  above: Problem
+
+
+def _laplacian(neighbours) -> np.ndarray:
+  """`[M, M]` float32, x . laplacian x being the roughness of x."""
+  neighbours = np.asarray(neighbours)
+  own = np.arange(len(neighbours))[:, None]
+  matrix = np.zeros((len(own), len(own)), np.float32)
+  np.add.at(matrix, (own, np.broadcast_to(own, neighbours.shape)), 2.0)
+  np.add.at(matrix, (own, neighbours), -2.0)
+  return matrix / max(np.count_nonzero(neighbours != own), 1)
+
+
+class _Reducer:
+  """Makes the reduced problem around given fluences, again and again."""
+
+  # Voxels this close below a threshold may come above it, as a fraction of
+  # the prescription, before the next round.
+  _MARGIN = 0.03
+  # The fewest rows that are passed on, so that few shapes are compiled.
+  _LEAST_ROWS = 2048
+
+  def __init__(self, problem: Problem, weights: jax.Array):
+    self._problem = problem
+    self._influence = np.asarray(problem.influence)
+    objectives = jax.tree.map(np.asarray, problem.objectives)
+    hinge = (objectives.deviation == 0) & (objectives.linear == 0)
+    self._share = np.where(hinge[:, None], objectives.share, 0)
+    self._threshold = objectives.threshold
+    self._size = self._LEAST_ROWS
+    self._parts = self._quadratic(objectives, float(weights[0, -1]))
+
+  def _quadratic(self, objectives, smoothing) -> tuple[jax.Array, ...]:
+    """`gram`, `pull` and `means`; BLAS knows that a Gram matrix is symmetric,
+    and is three times as fast as XLA."""
+    share = objectives.deviation @ objectives.share
+    wanted = objectives.deviation @ (objectives.share * objectives.threshold)
+    linear = objectives.linear[:, None] * objectives.share
+    targets = np.flatnonzero(share)
+    rows = self._influence[targets] * np.sqrt(share[targets])[:, None]
+    gram = rows.T @ rows + smoothing * _laplacian(self._problem.neighbours)
+    parts = gram, wanted @ self._influence, linear @ self._influence
+    return tuple(map(jnp.asarray, parts))
+
+  def around(self, fluence: jax.Array) -> _Reduced:
+    """Valid for fluences not far from the `[N, M]` given ones."""
+    highest = np.asarray(_highest(fluence, self._problem))
+    near = (self._share > 0) & (highest > self._threshold - self._MARGIN)
+    index = np.flatnonzero(near.any(0))
+    while self._size < len(index):
+      self._size *= 2
+    padding = ((0, 0), (0, self._size - len(index)))
+    rows = np.zeros((self._size, self._influence.shape[1]), np.float32)
+    np.take(self._influence, index, 0, out=rows[: len(index)], mode='clip')
+    above = dataclasses.replace(
+      self._problem,
+      influence=jnp.asarray(rows),
+      blocks=jnp.asarray(-(-len(index) // BLOCK)),
+      objectives=dataclasses.replace(
+        self._problem.objectives,
+        share=jnp.asarray(np.pad(self._share[:, index], padding)),
+        threshold=jnp.asarray(np.pad(self._threshold[:, index], padding)),
+      ),
+    )
+    gram, pull, means = self._parts
+    return _Reduced(gram, pull, means, above)
+
+
+@jax.jit
+def _highest(fluence, problem):
+  """`[V]` highest dose of the plans in each voxel."""
+  return dose(fluence, problem.influence).max(0)
+
+
+@jax.jit
+def _step(reduced: _Reduced, weights: jax.Array) -> jax.Array:
+  """`[N, M]` inverse of the diagonal majoriser of the second derivative."""
+  above = reduced.above
+
+  def add_block(bound, rows, part):
+    curvature = part.curvature(weights[:, :-1])
+    return (bound + adjoint(curvature * rows.sum(1), rows),)
+
+  # Of a symmetric matrix, too, sums of magnitudes are at least as much.
+  start = jnp.tile(2 * jnp.abs(reduced.gram).sum(1), (len(weights), 1))
+  (bound,) = _over_blocks(add_block, (start,), above)
+  # Padded beamlets reach no voxel: they keep their fluence of 0.
+  return jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 
 
 @functools.partial(jax.jit, static_argnames='iterations')
-def optimise(
-  influence: jax.Array,
-  neighbours: jax.Array,
-  objectives: Objectives,
-  weights: jax.Array,
-  start: jax.Array,
-  iterations: int,
-) -> tuple[jax.Array, jax.Array]:
-  """Minimises the weighted sums of objectives over fluences >= 0.
-
-  The roughness of the fluence is the last objective of every plan, so that
-  the minimum is Pareto-optimal with it included.
-
-  Args:
-    influence: `[V, M]`, not negative.
-    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
-    objectives: T objectives on the V voxels.
-    weights: `[N, T + 1]` of N plans, positive; the last of the roughness.
-    start: `[N, M]` fluences.
-    iterations: number of them.
-
-  Returns:
-    fluence `[N, M]`, objective values `[N, T + 1]`.
-  """
-  weights, smoothing = weights[:, :-1], weights[:, -1:]
-  # Rows of no influence on voxels that no objective counts.
-  padding = ((0, 0), (0, -len(influence) % BLOCK))
-  influence = jnp.pad(influence, padding[::-1])
-  objectives = dataclasses.replace(
-    objectives,
-    share=jnp.pad(objectives.share, padding),
-    threshold=jnp.pad(objectives.threshold, padding),
-  )
-  bound = adjoint(objectives.curvature(weights) * influence.sum(1), influence)
-  # A graph's Laplacian is at most twice the diagonal of its degrees.
-  bound += smoothing * 8 * _degree(neighbours) / _pairs(neighbours)
-  # Padded beamlets reach no voxel: they keep their fluence of 0.
-  step = jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
+def _iterate(reduced, weights, step, state, iterations):
+  above = reduced.above
+  constant = weights[:, :-1] @ reduced.means - 2 * reduced.pull
 
   def iterate(_, carry):
     x, y, momentum = carry
-    slope = weighted_gradient(y, influence, objectives, weights)
-    slope += smoothing * roughness_gradient(y, neighbours)
-    new = jnp.maximum(y - step * slope, 0)
+    _, slope = _of_dose(y, above, weights)
+    slope += 2 * (y @ reduced.gram) + constant
+    new = jnp.clip(y - step * slope, 0, above.most_fluence)
     # Momentum that points uphill is dropped, plan by plan.
     uphill = ((y - new) / jnp.where(step > 0, step, 1) * (new - x)).sum(-1) > 0
     momentum = jnp.where(uphill, 1.0, momentum)
@@ -159,8 +299,98 @@ def optimise(
     push = ((momentum - 1) / following)[:, None]
     return new, new + push * (new - x), following
 
-  ones = jnp.ones(len(weights))
-  x, _, _ = jax.lax.fori_loop(0, iterations, iterate, (start, start, ones))
-  values = objectives.values(dose(x, influence))
-  rough = roughness(x, neighbours)
-  return x, jnp.concatenate([values, rough[:, None]], -1)
+  return jax.lax.fori_loop(0, iterations, iterate, state)
+
+
+@jax.jit
+def certify(
+  fluence: jax.Array, problem: Problem, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Objectives of fluences, and how far their weighted sum can be improved.
+
+  Args:
+    fluence: `[N, M]`, from 0 to the most that is allowed.
+    problem: of T objectives.
+    weights: `[N, T + 1]`; those of the targets are 1.
+
+  Returns:
+    values `[N, T + 1]`; `[N]` bounds of F(x) - min F, see the module.
+  """
+  values, slope = evaluate(fluence, problem, weights)
+  total = (weights * values).sum(-1)
+
+  def add_block(mean, level, rows, part):
+    share = (part.deviation[:, None] * part.share).sum(0)
+    level += (part.deviation[:, None] * part.share * part.threshold).sum()
+    return mean + share @ rows, level
+
+  start = (jnp.zeros(fluence.shape[1]), jnp.zeros(()))
+  mean, level = _over_blocks(add_block, start, problem)
+  targets = problem.objectives.deviation * (problem.objectives.share.max(1) > 0)
+  reach = level + targets.sum() * jnp.sqrt(total)
+  down = jnp.maximum(-slope, 0)
+  by_mean = reach * (down / jnp.maximum(mean, 1e-30)).max(-1)
+  by_most = problem.most_fluence * down.sum(-1)
+  return values, (slope * fluence).sum(-1) + jnp.minimum(by_mean, by_most)
+
+
+def approach(
+  problem: Problem, weights: jax.Array, start: jax.Array, rounds: int
+) -> jax.Array:
+  """`[N, M]` fluences after some rounds from `start`; see `solve`."""
+  reducer = _Reducer(problem, weights)
+  state = (start, start, jnp.ones(len(weights)))
+  for _ in range(rounds):
+    state = _round(reducer, weights, state)
+  return state[0]
+
+
+def _round(reducer, weights, state):
+  reduced = reducer.around(state[0])
+  step = _step(reduced, weights)
+  return _iterate(reduced, weights, step, state, ROUND)
+
+
+def solve(
+  problem: Problem,
+  weights: jax.Array,
+  start: jax.Array,
+  *,
+  gap: float,
+  most_iterations: int,
+  negligible: float = 0.0,
+) -> Solution:
+  """Minimises the weighted sums of objectives over fluences >= 0.
+
+  The roughness of the fluence is the last objective of every plan, so that
+  the minimum is Pareto-optimal with it included.
+
+  Args:
+    problem: of T objectives.
+    weights: `[N, T + 1]` of N plans, positive; those of the targets are 1,
+      that of the roughness is the same in all.
+    start: `[N, M]` fluences.
+    gap: what is enough, see `Solution.gap`.
+    most_iterations: to get there.
+    negligible: the gap of a plan whose weighted sum is less is taken in
+      fractions of this.
+
+  Raises:
+    PlanningError: it took more.
+  """
+  reducer = _Reducer(problem, weights)
+  state = (start, start, jnp.ones(len(weights)))
+  done = 0
+  while True:
+    state = _round(reducer, weights, state)
+    done += ROUND
+    values, excess = map(np.asarray, certify(state[0], problem, weights))
+    total = (values * np.asarray(weights)).sum(-1)
+    left = excess / np.maximum(total, negligible)
+    if left.max() <= gap:
+      return Solution(state[0], values, left, done)
+    if done >= most_iterations or not np.isfinite(left).all():
+      raise PlanningError(
+        f'after {done} iterations a plan is still within {left.max():.1%} of '
+        f'its optimum only, more than the gap of {gap:.1%}'
+      )

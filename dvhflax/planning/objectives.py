@@ -7,6 +7,7 @@ as one more convex objective. A strictly positive weighted sum of all has a
 Pareto-optimal minimum.
 """
 
+from collections.abc import Mapping
 import dataclasses
 
 import flax.struct
@@ -19,10 +20,9 @@ from dvhflax.errors import PlanningError
 from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.protocol import Protocol
 
-# The body's threshold falls from the first to the second value, in fractions
-# of the prescription, over this distance from the target.
-_BODY_THRESHOLDS = (0.95, 0.4)
-_BODY_FALL_MM = 30.0
+# More of a target out of the body, or in its skin, is a fault in the contours;
+# less is what contours lose on a grid, and is left out.
+_MOST_TARGET_OUTSIDE = 0.05
 
 
 @flax.struct.dataclass
@@ -77,7 +77,7 @@ class Sampled:
 
   Attributes:
     index: `[V, 3]` voxels.
-    objectives: on those voxels, in fractions of the prescription.
+    objectives: on those voxels, in fractions of the highest prescription.
     names: `[T]`.
   """
 
@@ -86,40 +86,91 @@ class Sampled:
   names: tuple[str, ...]
 
 
+def prescribed(
+  masks: Mapping[str, np.ndarray], grid: VoxelGrid, protocol: Protocol
+) -> dict[str, np.ndarray]:
+  """The targets as they are planned.
+
+  A voxel of several targets belongs to the one of the highest prescription;
+  what is out of the body, or within `skin_mm` of its surface, to none.
+
+  Args:
+    masks: `[X, Y, Z]` by name; `body` and at least one target.
+    grid: of the masks.
+    protocol: names the targets.
+
+  Returns:
+    Disjoint `[X, Y, Z]` bool, by name in ascending order of prescription, of
+    those that the patient has.
+
+  Raises:
+    PlanningError: no body, no target, an empty one, or one that leaves the
+      body.
+  """
+  if 'body' not in masks:
+    raise PlanningError('body is missing: the dose needs its surface')
+  found = {k: masks[k] > 0 for k in protocol.ascending if k in masks}
+  if not found:
+    raise PlanningError(
+      f'{" and ".join(protocol.ascending)} missing: nothing to treat'
+    )
+  for name, target in found.items():
+    if not target.any():
+      raise PlanningError(f'{name} is empty: contour it before planning')
+  body = masks['body'] > 0
+  if protocol.skin_mm:
+    inner = ndimage.distance_transform_edt(
+      np.pad(body, ((1, 1), (1, 1), (0, 0))), sampling=grid.spacing_mm
+    )
+    body = inner[1:-1, 1:-1] > protocol.skin_mm
+  for name, target in found.items():
+    outside = (target & ~(masks['body'] > 0)).sum() / target.sum()
+    if outside > _MOST_TARGET_OUTSIDE:
+      raise PlanningError(f'{outside:.0%} of {name} reach out of the body')
+  taken = ~body
+  disjoint = {}
+  for name in reversed(found):
+    disjoint[name] = found[name] & ~taken
+    taken |= found[name]
+  kept = {k: disjoint[k] for k in found if disjoint[k].any()}
+  if not kept:
+    raise PlanningError(
+      f'{" and ".join(found)} lie within {protocol.skin_mm} mm of the surface'
+    )
+  return kept
+
+
 def sample_objectives(
-  masks: dict[str, np.ndarray],
+  masks: Mapping[str, np.ndarray],
+  targets: Mapping[str, np.ndarray],
   grid: VoxelGrid,
   protocol: Protocol,
-  rows: int,
 ) -> Sampled:
   """Chooses voxels and writes the protocol's objectives on them.
 
-  The target and the smaller OARs are taken whole: a subsampled target is
+  The targets and the smaller OARs are taken whole: a subsampled target is
   left with cold spots that nothing sees. A larger OAR is taken from a
-  lattice, and so is the body, more densely near the target, each sample
+  lattice, and so is the body, more densely near a target, each sample
   standing for its cell.
 
-  An OAR counts outside the target only. In the overlap the target's wish
+  An OAR counts outside the targets only. In the overlap the target's wish
   rules: an OAR that pulls the dose down there makes D95, hence the scaling to
-  it, raise the dose everywhere else.
+  it, raise the dose everywhere else. Of what the patient lacks, an objective
+  is 0.
 
   Args:
-    masks: `[X, Y, Z]` by name; `body`, the target and the OARs.
+    masks: `[X, Y, Z]` by name; `body` and the OARs.
+    targets: as `prescribed` gives them.
     grid: of the masks.
     protocol: names, thresholds and spacings.
-    rows: the number of voxels is padded to a multiple of it.
-
-  Raises:
-    PlanningError: a structure is missing, or the target leaves the body.
   """
-  for name in ('body', protocol.target, *protocol.oars):
-    if name not in masks:
-      raise PlanningError(f'{name} is missing: the protocol needs it')
-  body, target = masks['body'] > 0, masks[protocol.target] > 0
-  if (target & ~body).any():
-    raise PlanningError(f'{protocol.target} reaches out of the body')
-  distance = ndimage.distance_transform_edt(~target, sampling=grid.spacing_mm)
-  near = distance <= protocol.near_mm
+  body = masks['body'] > 0
+  target = np.any(list(targets.values()), 0)
+  away = {
+    name: ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm)
+    for name, mask in targets.items()
+  }
+  near = np.min(list(away.values()), 0) <= protocol.near_mm
   cell = np.where(
     near,
     _lattice(grid, protocol.body_near_mm),
@@ -128,41 +179,61 @@ def sample_objectives(
   chosen = target | (body & (cell > 0))
   seen = {}
   for name in protocol.oars:
-    seen[name] = masks[name] > 0
+    seen[name] = masks[name] > 0 if name in masks else np.zeros_like(body)
     if np.count_nonzero(seen[name]) > protocol.oar_voxels:
       seen[name] &= _lattice(grid, protocol.oar_mm) > 0
     chosen |= seen[name]
   index = np.argwhere(chosen)
   at = tuple(index.T)
 
-  fall = np.clip(distance[at] / _BODY_FALL_MM, 0, 1)
-  top, low = _BODY_THRESHOLDS
   nothing = np.zeros(len(index))
-  terms: list[tuple] = [
-    (protocol.target, target[at], nothing + 1.0, True, False)
-  ]
-  for name in protocol.oars:
+  terms: list[tuple] = []
+  for name in protocol.ascending:
+    own = targets[name][at] if name in targets else nothing
+    level = protocol.targets[name] / protocol.prescription_gy
+    terms.append((name, own, nothing + level, True, False))
+  for name, oar in protocol.oars.items():
     inside = (seen[name] & ~target)[at]
+    threshold = nothing + oar.threshold_gy / protocol.prescription_gy
     terms += [
-      (f'{name} overdose', inside, nothing + protocol.oar_threshold, 0, 0),
+      (f'{name} overdose', inside, threshold, False, False),
       (f'{name} mean', inside, nothing, False, True),
     ]
+  threshold = nothing
+  for name, distance in away.items():
+    fall = np.clip(distance[at] / protocol.body_fall_mm, 0, 1)
+    top, low = protocol.body_fall
+    top *= protocol.targets[name] / protocol.prescription_gy
+    threshold = np.maximum(threshold, top + (low - top) * fall)
   outside = np.where(target[at], 0, cell[at])
-  terms.append(('body', outside, top + (low - top) * fall, False, False))
+  terms.append(('body', outside, threshold, False, False))
 
-  padding = ((0, 0), (0, -len(index) % rows))
   share = np.stack([np.asarray(t[1], np.float64) for t in terms])
   total = share.sum(1, keepdims=True)
-  share = np.pad(share / np.where(total > 0, total, 1), padding)
   objectives = Objectives(
-    share=jnp.asarray(share, jnp.float32),
-    threshold=jnp.asarray(
-      np.pad(np.stack([t[2] for t in terms]), padding), jnp.float32
-    ),
-    deviation=jnp.array([t[3] for t in terms], jnp.float32),
-    linear=jnp.array([t[4] for t in terms], jnp.float32),
+    share=np.float32(share / np.where(total > 0, total, 1)),
+    threshold=np.float32(np.stack([t[2] for t in terms])),
+    deviation=np.array([t[3] for t in terms], np.float32),
+    linear=np.array([t[4] for t in terms], np.float32),
   )
   return Sampled(index, objectives, tuple(t[0] for t in terms))
+
+
+def thinned(sampled: Sampled, most: int) -> Sampled:
+  """Every n-th voxel of each objective that has more than `most`."""
+  objectives = sampled.objectives
+  keep = np.zeros(len(sampled.index), bool)
+  for share in objectives.share:
+    inside = np.flatnonzero(share)
+    keep[inside[:: max(1, len(inside) // most)]] = True
+  share = objectives.share[:, keep]
+  total = share.sum(1, keepdims=True)
+  objectives = dataclasses.replace(
+    objectives,
+    share=share / np.where(total > 0, total, 1),
+    threshold=objectives.threshold[:, keep],
+  )
+  return Sampled(sampled.index[keep], objectives, sampled.names)
 
 
 def _lattice(grid: VoxelGrid, spacing_mm: float) -> np.ndarray:

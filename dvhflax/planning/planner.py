@@ -1,19 +1,41 @@
-"""Pareto-optimal plans for one patient's contours."""
+"""Pareto-optimal plans for one patient's contours.
 
+First many candidates are planned coarsely: beamlets twice as wide, a sample of
+the voxels. Of these the set is chosen (`pareto.choose`), and each chosen one
+is solved in full, from where its coarse plan left off.
+"""
+
+from collections.abc import Mapping
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
 from dvhflax.errors import PlanningError
 from dvhflax.planning import fluence as fluence_lib
-from dvhflax.planning.beams import open_beamlets
+from dvhflax.planning import pareto
+from dvhflax.planning.beams import Beamlets, open_beamlets
+from dvhflax.planning.fluence import BLOCK, Problem
 from dvhflax.planning.grid import VoxelGrid
-from dvhflax.planning.influence import CHUNK, Influence
-from dvhflax.planning.objectives import sample_objectives
+from dvhflax.planning.influence import Influence
+from dvhflax.planning.objectives import (
+  Sampled,
+  prescribed,
+  sample_objectives,
+  thinned,
+)
 from dvhflax.planning.protocol import Protocol
-from dvhflax.planning.raytrace import depth_maps
+from dvhflax.planning.raytrace import DepthMaps, depth_maps
+from dvhflax.planning.trade_offs import TradeOffs
+
+# Candidates that a set is chosen from: at least so many, and so many a plan.
+_CANDIDATES, _CANDIDATES_A_PLAN = 128, 4
+# Coarse plans: voxels a structure, and rounds, after which their DVHs are
+# within 1% or 2% of where they would end.
+_COARSE_VOXELS, _COARSE_ROUNDS = 500, 3
+# DVH levels that coarse plans are compared at, fractions of the prescription.
+_LEVELS = np.linspace(0, 1.2, 33)[1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,111 +43,254 @@ class Plans:
   """N plans of a patient.
 
   Attributes:
-    dose_gy: `[N, X, Y, Z]` float32, scaled so that D95 of the target is the
-      prescription; 0 out of the body.
+    dose_gy: `[N, X, Y, Z]` float32, scaled so that the protocol's coverage of
+      the target of the highest prescription has it; 0 out of the body.
     weights: `[N, T]` objective weights.
     values: `[N, T]` objectives of the solved fluence, before the scaling.
+    gap: `[N]`, see `fluence.Solution`.
     objectives: `[T]` their names.
   """
 
   dose_gy: np.ndarray
   weights: np.ndarray
   values: np.ndarray
+  gap: np.ndarray
   objectives: tuple[str, ...]
 
 
-def trade_off_weights(plans: int, protocol: Protocol) -> np.ndarray:
-  """Weights that spread over the trade-offs.
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """What a patient's plans have in common.
 
-  First the corners, each OAR spared or not, then a Sobol sequence, both on a
-  logarithmic scale between the protocol's bounds; overdose and mean of an OAR
-  go together, the body varies on its own, the roughness does not vary.
-
-  Args:
-    plans: N.
-    protocol: names and bounds.
-
-  Returns:
-    `[N, T]` in the order of `sample_objectives`, the target's being 1, then
-    the roughness.
-  """
-  oars = len(protocol.oars)
-  corners = np.array(
-    [[i >> k & 1 for k in range(oars)] for i in range(1, 2**oars)]
-  )
-  corners = np.hstack([corners, np.full((len(corners), 1), 0.5)])
-  # Skipping the sequence's first point, the corner where nothing is spared.
-  sobol = qmc.Sobol(oars + 1, scramble=False).fast_forward(1)
-  inner = sobol.random(max(plans - len(corners), 1))
-  places = np.concatenate([corners, inner])[:plans]
-
-  def between(bounds, place):
-    low, high = np.log(bounds)
-    return np.exp(low + (high - low) * place)
-
-  columns = [np.ones(plans)]
-  for k in range(oars):
-    weight = between(protocol.oar_weights[k], places[:, k])
-    columns += [weight, weight / 4]
-  columns.append(between(protocol.body_weights, places[:, -1]))
-  columns.append(np.full(plans, protocol.roughness_weight))
-  return np.stack(columns, 1)
-
-
-def plan_patient(
-  masks: dict[str, np.ndarray],
-  spacing_mm: tuple[float, float, float],
-  plans: int,
-  protocol: Protocol,
-) -> Plans:
-  """Plans a patient, water inside the body.
-
-  Args:
-    masks: `[X, Y, Z]` by name: `body`, the target, the OARs.
-    spacing_mm: voxel size.
-    plans: N >= 1.
+  Attributes:
+    grid: of masks and dose.
+    body: `[X, Y, Z]` bool, where dose is computed.
+    targets: see `objectives.prescribed`.
     protocol: what to plan.
-
-  Raises:
-    PlanningError: a structure is missing, the target is empty, reaches out
-      of the body or the border of the grid.
+    beamlets, maps, influence, sampled, problem: beams, depths, and what the
+      optimiser sees.
+    unit: of the problem's fluence: open fields of 1 give the target of the
+      highest prescription that prescription on average.
   """
-  if plans < 1:
-    raise PlanningError(f'{plans} plans were asked for; at least one is needed')
-  if protocol.target not in masks:
-    raise PlanningError(f'{protocol.target} is missing: nothing to treat')
-  target = masks[protocol.target] > 0
-  grid = VoxelGrid(target.shape, spacing_mm)
-  beamlets = open_beamlets(
-    target,
+
+  grid: VoxelGrid
+  body: np.ndarray
+  targets: Mapping[str, np.ndarray]
+  protocol: Protocol
+  beamlets: Beamlets
+  maps: DepthMaps
+  influence: Influence
+  sampled: Sampled
+  problem: Problem
+  unit: jax.Array
+
+  @classmethod
+  def of(
+    cls,
+    masks: Mapping[str, np.ndarray],
+    spacing_mm: tuple[float, float, float],
+    protocol: Protocol,
+    density: np.ndarray | None = None,
+  ) -> 'Model':
+    """Prepares a patient.
+
+    Args:
+      masks: `[X, Y, Z]` by name: `body`, the targets, the OARs.
+      spacing_mm: voxel size.
+      protocol: what to plan.
+      density: `[X, Y, Z]` relative to water; None: water inside the body.
+
+    Raises:
+      PlanningError: body or targets are missing or empty, a target reaches out
+        of the body or to the sides of the grid.
+    """
+    shapes = sorted({mask.shape for mask in masks.values()})
+    if len(shapes) != 1:
+      raise PlanningError(f'masks of several shapes: {shapes}')
+    grid = VoxelGrid(shapes[0], spacing_mm)
+    targets = prescribed(masks, grid, protocol)
+    body = masks['body'] > 0
+    beamlets = _beamlets(targets, grid, protocol, protocol.beamlet_mm)
+    maps = depth_maps(body if density is None else density, grid, beamlets)
+    sampled = sample_objectives(masks, targets, grid, protocol)
+    influence = Influence(beamlets, maps)
+    problem, unit = _problem(influence, sampled, grid, protocol)
+    return cls(grid, body, targets, protocol, beamlets, maps, influence,
+               sampled, problem, unit)  # fmt: skip
+
+  def coarse(self) -> 'Model':
+    """The same patient with fewer beamlets and voxels."""
+    width = 2 * self.protocol.beamlet_mm
+    beamlets = _beamlets(self.targets, self.grid, self.protocol, width)
+    influence = Influence(beamlets, self.maps)
+    sampled = thinned(self.sampled, _COARSE_VOXELS)
+    problem, unit = _problem(influence, sampled, self.grid, self.protocol)
+    return dataclasses.replace(
+      self, beamlets=beamlets, influence=influence, sampled=sampled,
+      problem=problem, unit=unit,
+    )  # fmt: skip
+
+  def flat(self, plans: int) -> jax.Array:
+    """`[N, M]` open fields."""
+    start = jnp.where(jnp.asarray(self.beamlets.active) >= 0, 1.0, 0.0)
+    return jnp.tile(start, (plans, 1))
+
+  def dose_gy(self, fluence: jax.Array) -> np.ndarray:
+    """`[N, X, Y, Z]` of `[N, M]` fluences, not scaled."""
+    points = self.grid.centres(np.argwhere(self.body))
+    unit = self.unit * self.protocol.prescription_gy
+    dose = np.zeros((len(fluence), *self.grid.shape), np.float32)
+    dose[:, self.body] = self.influence.dose(points, fluence * unit)
+    return dose
+
+
+def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
+  return open_beamlets(
+    np.any(list(targets.values()), 0),
     grid,
     angles=protocol.angles,
     sad_mm=protocol.sad_mm,
-    width_mm=protocol.beamlet_mm,
+    width_mm=width_mm,
     margin_mm=protocol.margin_mm,
   )
-  sampled = sample_objectives(masks, grid, protocol, CHUNK)
-  body = masks['body'] > 0
-  influence = Influence(beamlets, depth_maps(body, grid, beamlets))
-  matrix = influence.rows(grid.centres(sampled.index))
 
-  weights = jnp.asarray(trade_off_weights(plans, protocol), jnp.float32)
-  # In units where open fields give the target the prescription on average.
-  flat = matrix.sum(1)
-  scale = 1 / (sampled.objectives.share[0] * flat).sum()
-  start = jnp.where(jnp.asarray(beamlets.active) >= 0, 1.0, 0.0)
-  fluence, values = fluence_lib.optimise(
-    matrix * scale,
-    jnp.asarray(beamlets.neighbours),
+
+def _problem(influence, sampled, grid, protocol) -> tuple[Problem, jax.Array]:
+  matrix = influence.rows(grid.centres(sampled.index))
+  padding = ((0, 0), (0, len(matrix) - len(sampled.index)))
+  objectives = dataclasses.replace(
     sampled.objectives,
-    weights,
-    jnp.tile(start, (plans, 1)),
-    protocol.iterations,
+    share=np.pad(sampled.objectives.share, padding),
+    threshold=np.pad(sampled.objectives.threshold, padding),
   )
-  index = np.argwhere(body)
-  dose = np.zeros((plans, *grid.shape), np.float32)
-  dose[:, body] = influence.dose(grid.centres(index), fluence * scale)
-  d95 = np.quantile(dose[:, target], 0.05, axis=1)
-  dose *= (protocol.prescription_gy / d95)[:, None, None, None]
-  names = (*sampled.names, 'roughness')
-  return Plans(dose, np.asarray(weights), np.asarray(values), names)
+  present = objectives.share.any(1) & (objectives.deviation > 0)
+  highest = np.flatnonzero(present)[-1]
+  unit = 1 / (objectives.share[highest] @ matrix.sum(1))
+  problem = Problem(
+    influence=matrix * unit,
+    blocks=jnp.asarray(-(-len(sampled.index) // BLOCK)),
+    neighbours=jnp.asarray(influence.beamlets.neighbours),
+    objectives=jax.tree.map(jnp.asarray, objectives),
+    most_fluence=jnp.float32(protocol.most_fluence),
+  )
+  return problem, unit
+
+
+def plan_patient(
+  masks: Mapping[str, np.ndarray],
+  spacing_mm: tuple[float, float, float],
+  plans: int,
+  protocol: Protocol,
+  *,
+  density: np.ndarray | None = None,
+  beside: np.ndarray | None = None,
+) -> Plans:
+  """Plans a patient.
+
+  Args:
+    masks: `[X, Y, Z]` by name: `body`, the targets, the OARs; OARs may be
+      missing.
+    spacing_mm: voxel size.
+    plans: N >= 1.
+    protocol: what to plan.
+    density: `[X, Y, Z]` relative to water; None: water inside the body.
+    beside: `[E, T]` weights of plans that the patient has already; the new
+      ones cover what those leave.
+
+  Raises:
+    PlanningError: body or targets are missing or empty, a target reaches out
+      of the body or to the sides of the grid, or the optimisation does not end.
+  """
+  if plans < 1:
+    raise PlanningError(f'{plans} plans were asked for; at least one is needed')
+  model = Model.of(masks, spacing_mm, protocol, density)
+  weights, start = cover(model, list(masks), plans, beside)
+  solution = fluence_lib.solve(
+    model.problem,
+    jnp.asarray(weights, jnp.float32),
+    start,
+    gap=protocol.gap,
+    most_iterations=protocol.most_iterations,
+  )
+  dose = model.dose_gy(solution.fluence)
+  highest = list(model.targets)[-1]
+  covered = np.quantile(
+    dose[:, model.targets[highest]],
+    1 - protocol.coverage_percent / 100,
+    axis=1,
+  )
+  dose *= (protocol.targets[highest] / covered)[:, None, None, None]
+  names = (*model.sampled.names, 'roughness')
+  return Plans(dose, weights, solution.values, solution.gap, names)
+
+
+def cover(
+  model: Model,
+  structures: list[str],
+  plans: int,
+  beside: np.ndarray | None = None,
+) -> tuple[np.ndarray, jax.Array]:
+  """Chooses plans that cover the patient's front.
+
+  Args:
+    model: the patient.
+    structures: that the patient has.
+    plans: N.
+    beside: see `plan_patient`.
+
+  Returns:
+    weights `[N, T + 1]`, fluences `[N, M]` near the optimum.
+
+  Raises:
+    PlanningError: several plans, and nothing to trade off.
+  """
+  trade_offs = TradeOffs.of(model.protocol, structures)
+  if plans > 1 and not trade_offs.axes:
+    raise PlanningError(
+      f'protocol {model.protocol.name} lets nothing of this patient be traded '
+      f'off: {plans} plans would be the same'
+    )
+  old = trade_offs.places(beside) if beside is not None else None
+  first = trade_offs.anchors()[:plans] if old is None else old
+  candidates = max(_CANDIDATES, _CANDIDATES_A_PLAN * plans)
+  places = np.concatenate(
+    [first, trade_offs.spread(max(candidates - len(first), plans))]
+  )
+  weights = trade_offs.weights(places)
+  coarse = model.coarse()
+  fluence = fluence_lib.approach(
+    coarse.problem,
+    jnp.asarray(weights, jnp.float32),
+    coarse.flat(len(weights)),
+    _COARSE_ROUNDS,
+  )
+  curves = _curves(coarse, fluence)
+  kept = 0 if old is None else len(old)
+  chosen = pareto.choose(
+    pareto.distances(curves, curves), plans + kept, len(first)
+  )[kept:]
+  parent = coarse.beamlets.around(model.beamlets)
+  start = jnp.where(parent >= 0, fluence[chosen][:, parent], 0)
+  return weights[chosen], start
+
+
+def _curves(model: Model, fluence: jax.Array) -> np.ndarray:
+  """`[C, S, K]` cumulative DVHs of the sampled voxels of each structure."""
+  dose = fluence_lib.dose(fluence, model.problem.influence)
+  objectives = model.sampled.objectives
+  dose = np.asarray(dose)[:, : objectives.share.shape[1]]
+  targets = np.flatnonzero((objectives.deviation > 0) & objectives.share.any(1))
+  covered = np.quantile(
+    dose[:, objectives.share[targets[-1]] > 0],
+    1 - model.protocol.coverage_percent / 100,
+    axis=1,
+  )
+  dose = dose / covered[:, None]
+  curves = []
+  for share, linear in zip(objectives.share, objectives.linear):
+    if linear or not share.any():
+      continue
+    inside = share > 0
+    above = dose[:, inside, None] >= _LEVELS
+    curves.append(np.einsum('cvk,v->ck', above, share[inside]))
+  return np.stack(curves, 1)

@@ -37,7 +37,7 @@ def simulate_patient(
   rng = np.random.default_rng([seed, index])
   anatomy = sample_anatomy(rng, grid, spacing_mm)
   planned = plan_patient(anatomy.masks, spacing_mm, plans, protocol)
-  target = anatomy.masks[protocol.target] > 0
+  target = anatomy.masks[protocol.ascending[-1]] > 0
   mean_gy = planned.dose_gy[:, target].mean(1)
   return Patient(
     id=f'sim-{index:04d}',
@@ -48,5 +48,10 @@ def simulate_patient(
     reference_gy=mean_gy,
     prescription_gy=protocol.prescription_gy,
     plan_weights=planned.weights,
-    provenance={'seed': seed, 'index': index, 'protocol': protocol.name},
+    provenance={
+      'seed': seed,
+      'index': index,
+      'protocol': protocol.to_dict(),
+      'gap': planned.gap.tolist(),
+    },
   )

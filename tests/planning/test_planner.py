@@ -1,58 +1,32 @@
-"""Anatomies and plans: shapes, clinical limits, Pareto optimality."""
+"""Plans: clinical limits, Pareto optimality, impossible patients."""
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from dvhflax.errors import PlanningError
-from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.anatomy import sample_anatomy
-from dvhflax.planning.beams import Beamlets
 from dvhflax.planning.grid import VoxelGrid
-from dvhflax.planning.objectives import sample_objectives
-from dvhflax.planning.planner import plan_patient, trade_off_weights
-from dvhflax.planning.protocol import PROSTATE
+from dvhflax.planning.mimic import differences, mimic
+from dvhflax.planning.objectives import prescribed, sample_objectives
+from dvhflax.planning.planner import plan_patient
+from dvhflax.planning.protocol import PROSTATE, Oar, Protocol
 from dvhflax.planning.simulate import simulate_patient
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
-ORGANS = (
-  'prostate', 'bladder', 'rectum', 'femoral_head_left', 'femoral_head_right'
-)  # fmt: skip
+QUICK = dataclasses.replace(PROSTATE, gap=0.5)
 
 
-def draw(index, grid=GRID, spacing=SPACING):
-  return sample_anatomy(np.random.default_rng([0, index]), grid, spacing)
-
-
-@pytest.mark.parametrize('index', range(6))
-def test_anatomy_is_sound(index):
-  masks = draw(index).masks
-  assert sum(masks[name].astype(int) for name in ORGANS).max() == 1
-  cc = {k: v.sum() * np.prod(SPACING) / 1000 for k, v in masks.items()}
-  assert 75 < cc['PTV'] < 335
-  assert 30 < cc['rectum'] < 125 and 75 < cc['bladder'] < 620
-  for name, mask in masks.items():
-    assert (mask <= masks['body']).all(), name
-  for name in ('PTV', 'rectum', 'prostate'):
-    assert ndimage.label(masks[name], np.ones((3, 3, 3)))[1] == 1, name
-  overlap = (masks['PTV'] & masks['rectum']).sum() / masks['rectum'].sum()
-  assert 0 < overlap < 0.2
-
-
-def test_anatomy_does_not_depend_on_the_grid():
-  fine = draw(3, (128, 128, 64), (3.75, 2.5, 3.0)).masks
-  for name, coarse in draw(3).masks.items():
-    ratio = coarse.sum() * 8 / fine[name].sum()
-    assert ratio == pytest.approx(1, abs=0.12), name
+def draw(index):
+  rng = np.random.default_rng([0, index])
+  return dict(sample_anatomy(rng, GRID, SPACING).masks)
 
 
 @pytest.fixture(scope='module')
 def planned():
-  masks = draw(1).masks
+  masks = draw(1)
   return masks, plan_patient(masks, SPACING, 6, PROSTATE)
 
 
@@ -66,7 +40,7 @@ def test_plans_are_normalised_and_clinical(planned):
   assert ((rectum >= 50).mean(1) < 0.5).all()
   assert ((rectum >= 70).mean(1) < 0.2).all()
   assert ((bladder >= 65).mean(1) < 0.5).all()
-  assert rectum.mean(1).std() > 0.05 * 78
+  assert rectum.mean(1).std() > 0.04 * 78
   assert bladder.mean(1).std() > 0.03 * 78
   assert (plans.dose_gy[:, masks['body'] == 0] == 0).all()
 
@@ -94,114 +68,101 @@ def test_sparing_weight_spares(planned):
   assert mean[weight.argmax()] < mean[weight.argmin()]
 
 
-def test_weights_are_distinct_and_positive():
-  weights = trade_off_weights(12, PROSTATE)
-  assert (weights > 0).all() and len(np.unique(weights, axis=0)) == 12
-  np.testing.assert_array_equal(weights[:, 0], 1)
+def test_plans_are_certified(planned):
+  gap = planned[1].gap
+  assert (gap > -1e-4).all() and (gap <= PROSTATE.gap).all()
 
 
-def test_neighbours_are_next_to_each_other():
-  opened = np.zeros((2, 8, 8), bool)
-  opened[0, 0, 0:3] = opened[0, 1, 1] = opened[1, 0, 0] = True
-  beamlets = Beamlets(np.zeros(3), np.zeros(2), 1000.0, 5.0, opened)
-  neighbours = beamlets.neighbours
-  assert neighbours.shape == (len(beamlets.active), 4)
-  pairs = {
-    (i, int(j)) for i, row in enumerate(neighbours) for j in row if i != j
-  }
-  one_way = {(0, 1), (1, 2), (1, 3)}
-  assert pairs == one_way | {(j, i) for i, j in one_way}
+def test_plans_beside_others_are_new(planned):
+  masks, plans = planned
+  more = plan_patient(masks, SPACING, 2, QUICK, beside=plans.weights)
+  both = np.concatenate([plans.weights, more.weights])
+  assert len(np.unique(both.round(9), axis=0)) == 8
 
 
-def chain(length):
-  """`[M, 2]` neighbours in a row of beamlets."""
-  own = np.arange(length)
-  return np.stack([own - 1, own + 1], 1).clip(0, length - 1)
+def test_mimicking_a_plan_returns_it(planned):
+  masks, plans = planned
+  model = dataclasses.replace(PROSTATE, most_fluence=8.0)
+  found = mimic(plans.dose_gy[0], masks, SPACING, model)
+  for name in ('body', 'PTV', 'rectum', 'bladder'):
+    assert found.difference[name]['mean_absolute'] < 0.5, name
 
 
-def test_gradient_of_the_roughness():
-  fluence = jnp.asarray(np.random.default_rng(0).random((2, 9)), jnp.float32)
-  automatic = jax.grad(lambda x: fluence_lib.roughness(x, chain(9)).sum())
-  gradient = fluence_lib.roughness_gradient(fluence, chain(9))
-  np.testing.assert_allclose(gradient, automatic(fluence), atol=1e-6)
-  rough = np.square(np.diff(fluence)).mean(1)
-  np.testing.assert_allclose(
-    fluence_lib.roughness(fluence, chain(9)), rough, rtol=1e-5
+def test_what_no_beam_can_do_is_told(planned):
+  masks, _ = planned
+  # The prescription in the target and nothing anywhere else.
+  wanted = 78.0 * (masks['PTV'] > 0)
+  found = mimic(wanted, masks, SPACING, PROSTATE)
+  assert found.difference['PTV']['mean_absolute'] > 2
+  assert found.difference['rectum']['mean'] > 2
+  assert found.dose_gy.min() >= 0
+
+
+def test_differences_by_hand():
+  dose, other = np.array([[[1.0, 3.0]]]), np.array([[[2.0, 1.0]]])
+  masks = {'all': np.ones((1, 1, 2)), 'none': np.zeros((1, 1, 2))}
+  found = differences(dose, other, masks, 10.0)
+  assert found == {'all': {'mean': 5.0, 'mean_absolute': 15.0, 'largest': 20.0}}
+
+
+def two_levels():
+  """A target of 78 Gy within one of 60 Gy, and an organ that is not there."""
+  masks = draw(1)
+  masks['boost'] = masks.pop('prostate')
+  protocol = dataclasses.replace(
+    PROSTATE,
+    targets={'PTV': 60.0, 'boost': 78.0},
+    oars={**PROSTATE.oars, 'bowel': Oar(20.0, (0.01, 0.1))},
   )
+  return masks, protocol
 
 
-def small_problem():
+def test_the_highest_prescription_rules():
+  masks, protocol = two_levels()
+  targets = prescribed(masks, VoxelGrid(GRID, SPACING), protocol)
+  assert list(targets) == ['PTV', 'boost']
+  assert not (targets['PTV'] & targets['boost']).any()
+  assert (targets['boost'] == (masks['boost'] > 0)).all()
+
+
+def test_a_simultaneous_boost():
+  masks, protocol = two_levels()
+  plans = plan_patient(
+    masks, SPACING, 2, dataclasses.replace(protocol, gap=0.1)
+  )
+  targets = prescribed(masks, VoxelGrid(GRID, SPACING), protocol)
+  boost = plans.dose_gy[:, targets['boost']]
+  ring = plans.dose_gy[:, targets['PTV']]
+  np.testing.assert_allclose(np.quantile(boost, 0.05, axis=1), 78, rtol=1e-4)
+  assert (np.quantile(ring, 0.05, axis=1) > 0.95 * 60).all()
+  assert (np.median(ring, axis=1) < 0.93 * 78).all()
+
+
+def test_skin_is_left_out_of_targets():
+  masks = draw(1)
+  masks['PTV'] = masks['body'].copy()
+  masks['PTV'][:, :, :4] = masks['PTV'][:, :, -4:] = 0
+  protocol = dataclasses.replace(PROSTATE, skin_mm=12.0)
   grid = VoxelGrid(GRID, SPACING)
-  sampled = sample_objectives(draw(1).masks, grid, PROSTATE, 1)
-  rng = np.random.default_rng(0)
-  weights = jnp.asarray(trade_off_weights(3, PROSTATE), jnp.float32)
-  dose = jnp.asarray(rng.random((3, len(sampled.index))), jnp.float32)
-  return sampled.objectives, weights, dose, rng
+  kept = prescribed(masks, grid, protocol)['PTV']
+  depth = ndimage.distance_transform_edt(masks['body'], sampling=SPACING)
+  assert kept.any() and depth[kept].min() > 12
 
 
-def test_gradient_is_that_of_the_weighted_sum():
-  objectives, weights, dose, rng = small_problem()
-  weights = weights[:, :-1]
-  gradient = objectives.gradient(dose, weights)
-  automatic = jax.grad(lambda d: (weights * objectives.values(d)).sum())(dose)
-  np.testing.assert_allclose(gradient, automatic, atol=1e-7)
-  direction = jnp.asarray(rng.standard_normal(dose.shape), jnp.float32)
-
-  def total(step):
-    values = objectives.values(dose + step * direction)
-    return np.asarray(values, np.float64) * np.asarray(weights)
-
-  finite = (total(1e-2) - total(-1e-2)).sum() / 2e-2
-  assert finite == pytest.approx(float((gradient * direction).sum()), rel=2e-2)
-
-
-def test_gradient_in_blocks_is_the_adjoint_of_the_whole():
-  objectives, weights, dose, rng = small_problem()
-  weights = weights[:, :-1]
-  voxels = dose.shape[1] - dose.shape[1] % fluence_lib.BLOCK
-  objectives = dataclasses.replace(
-    objectives,
-    share=objectives.share[:, :voxels],
-    threshold=objectives.threshold[:, :voxels],
-  )
-  matrix = jnp.asarray(rng.random((voxels, 20)), jnp.float32)
-  fluence = jnp.asarray(rng.random((3, 20)), jnp.float32)
-  whole = objectives.gradient(fluence_lib.dose(fluence, matrix), weights)
-  np.testing.assert_allclose(
-    fluence_lib.weighted_gradient(fluence, matrix, objectives, weights),
-    fluence_lib.adjoint(whole, matrix),
-    rtol=1e-4,
-  )
-
-
-def test_solution_satisfies_the_optimality_conditions():
-  objectives, weights, dose, rng = small_problem()
-  matrix = rng.random((dose.shape[1], 20)).astype(np.float32) ** 4
-  matrix /= matrix.sum(1).mean()
-  fluence, _ = fluence_lib.optimise(
-    jnp.asarray(matrix),
-    chain(20),
-    objectives,
-    weights,
-    jnp.ones((3, 20)),
-    4000,
-  )
-  weights, smoothing = weights[:, :-1], weights[:, -1:]
-  slope = fluence_lib.adjoint(
-    objectives.gradient(fluence_lib.dose(fluence, matrix), weights), matrix
-  )
-  slope += smoothing * fluence_lib.roughness_gradient(fluence, chain(20))
-  scale = np.abs(
-    fluence_lib.adjoint(objectives.gradient(0 * dose, weights), matrix)
-  ).max()
-  assert (np.asarray(slope) > -1e-3 * scale).all()
-  assert np.abs(np.asarray(slope * fluence)).max() < 1e-3 * scale
+def test_an_absent_organ_has_no_objective():
+  masks, protocol = two_levels()
+  grid = VoxelGrid(GRID, SPACING)
+  targets = prescribed(masks, grid, protocol)
+  sampled = sample_objectives(masks, targets, grid, protocol)
+  share = dict(zip(sampled.names, sampled.objectives.share))
+  assert not share['bowel mean'].any()
+  for name in ('PTV', 'boost', 'rectum mean', 'body'):
+    assert share[name].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_same_seed_same_patient():
   options = {'grid': GRID, 'spacing_mm': SPACING, 'plans': 2}
-  quick = dataclasses.replace(PROSTATE, iterations=10)
-  a, b = (simulate_patient(5, 2, protocol=quick, **options) for _ in range(2))
+  a, b = (simulate_patient(5, 2, protocol=QUICK, **options) for _ in range(2))
   np.testing.assert_array_equal(a.dose, b.dose)
   np.testing.assert_allclose(a.dose[:, a.masks[..., 3] > 0].mean(1), 1, 1e-5)
 
@@ -210,13 +171,54 @@ def test_same_seed_same_patient():
   'change, match',
   [
     (lambda m: m.update(PTV=0 * m['PTV']), 'PTV is empty'),
-    (lambda m: m.update(body=0 * m['body']), 'out of the body'),
-    (lambda m: m.pop('rectum'), 'rectum is missing'),
-    (lambda m: m.update(PTV=0 * m['PTV'] + 1), 'border of the grid'),
+    (lambda m: m.update(body=0 * m['body']), '100% of PTV reach out of the bo'),
+    (lambda m: m.pop('body'), 'body is missing'),
+    (lambda m: m.pop('PTV'), 'PTV missing'),
+    (
+      lambda m: m.update(PTV=1 + 0 * m['PTV'], body=1 + 0 * m['PTV']),
+      'side of',
+    ),
+    (lambda m: m.update(rectum=m['rectum'][1:]), 'several shapes'),
   ],
 )
 def test_impossible_patients(change, match):
-  masks = dict(draw(0).masks)
+  masks = draw(0)
   change(masks)
   with pytest.raises(PlanningError, match=match):
     plan_patient(masks, SPACING, 2, PROSTATE)
+
+
+def test_nothing_to_trade_off():
+  fixed = dataclasses.replace(QUICK, oars={}, body_weights=(9.0, 9.0))
+  with pytest.raises(PlanningError, match='traded off'):
+    plan_patient(draw(0), SPACING, 2, fixed)
+
+
+def test_a_plan_that_is_not_solved_is_refused():
+  short = dataclasses.replace(PROSTATE, gap=1e-7, most_iterations=20)
+  with pytest.raises(PlanningError, match='after 20 iterations'):
+    plan_patient(draw(0), SPACING, 1, short)
+
+
+@pytest.mark.parametrize(
+  'change, match',
+  [
+    ({'targets': {}}, 'needs a target'),
+    ({'targets': {'PTV': 0.0}}, 'targets.PTV=0.0'),
+    ({'beams': 0}, 'beams'),
+    ({'body_weights': (3.0, 2.0)}, 'body_weights'),
+    ({'oars': {'rectum': Oar(30.0, (0.0, 1.0))}}, 'oars.rectum.weights'),
+    ({'gap': 0.0}, 'gap'),
+  ],
+)
+def test_impossible_protocols(change, match):
+  with pytest.raises(PlanningError, match=match):
+    dataclasses.replace(PROSTATE, **change)
+
+
+def test_protocol_round_trip():
+  assert Protocol.from_dict(PROSTATE.to_dict()) == PROSTATE
+  with pytest.raises(PlanningError, match='beam_count'):
+    Protocol.from_dict({**PROSTATE.to_dict(), 'beam_count': 3})
+  with pytest.raises(PlanningError, match='beams'):
+    Protocol.from_dict({'name': 'x', 'targets': {'PTV': 1.0}, 'oars': {}})
