@@ -20,6 +20,9 @@ def get_config():
   config.cohort.grid = (128, 128, 64)
   config.cohort.spacing_mm = (3.75, 3.0, 3.0)
   config.cohort.structures = ('body', 'bladder', 'rectum', 'PTV')
+  # 10, say, computes as many Pareto-optimal plans a patient after
+  # `config.planning`, in place of (`replace_plans`) or beside its own.
+  config.cohort.plans = 0
   config.cohort.validation_patients = 1
   config.cohort.test_patients = 1
   config.model.conditioning = 'film'

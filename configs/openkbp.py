@@ -3,12 +3,48 @@
   python run_train.py --config=configs/openkbp.py \
     --config.cohort.raw=.../provided-data --workdir=runs/openkbp
 
-Variants: none, 128x128x128; `small`, 64x64x64 for a plain CPU.
+Variants: none, 128x128x128; `small`, 64x64x64 for a plain CPU; `planned` and
+`small_planned`, where the clinical plan of each patient is replaced by 20
+Pareto-optimal ones that are computed from the contours.
 """
 
 from dvhflax import config as config_lib
 
-VARIANTS = ('', 'small')
+VARIANTS = ('', 'small', 'planned', 'small_planned')
+
+
+def head_and_neck():
+  """Nine beams, a simultaneous boost to 70 Gy in 35 fractions.
+
+  Targets and dose levels as the challenge has them. An OAR's threshold lies
+  below the limit that plans are judged by (QUANTEC; RTOG 0615): parotids mean
+  26 Gy, larynx and oesophagus mean 45 and 34, spinal cord 45, brainstem 54,
+  mandible 70. Cord, brainstem and mandible are limits and not traded off.
+  """
+
+  def oar(threshold_gy, least, most, mean_share=0.25):
+    return {
+      'threshold_gy': threshold_gy,
+      'weights': (least, most),
+      'mean_share': mean_share,
+    }
+
+  return {
+    'name': 'head and neck, 9 beams',
+    'beams': 9,
+    # Far more beamlets than in a pelvis: the bound is looser, not the plan.
+    'gap': 0.05,
+    'targets': {'PTV56': 56.0, 'PTV63': 63.0, 'PTV70': 70.0},
+    'oars': {
+      'Brainstem': oar(40.0, 0.2, 0.2, 0.0),
+      'SpinalCord': oar(33.0, 0.2, 0.2, 0.0),
+      'RightParotid': oar(20.0, 5e-3, 0.1),
+      'LeftParotid': oar(20.0, 5e-3, 0.1),
+      'Esophagus': oar(30.0, 5e-3, 0.1),
+      'Larynx': oar(35.0, 5e-3, 0.1),
+      'Mandible': oar(62.0, 0.2, 0.2, 0.0),
+    },
+  }
 
 
 def get_config(variant: str = ''):
@@ -33,10 +69,21 @@ def get_config(variant: str = ''):
   config.model.beams = 9
   config.loss.structure_weight = 1.0
   config.loss.mean_dose_weight = 3.0
-  if variant == 'small':
+  config.cohort.plans = 0
+  config.planning = head_and_neck()
+  if variant.startswith('small'):
     config.epochs = 15
     config.cohort.path = 'cohorts/openkbp_small'
     config.cohort.grid = (64, 64, 64)
     config.model.base_channels = 8
     config.model.dropout = 0.0
+    # Voxels are up to 8 mm wide.
+    config.planning.beamlet_mm = 7.5
+  if variant.endswith('planned'):
+    config.cohort.path += '_planned'
+    config.cohort.plans = 20
+    config.cohort.replace_plans = True
+    config.data.own_wish_share = 0.0
+    config.data.validation_wishes = 5
+    config.evaluation.wishes = 20
   return config

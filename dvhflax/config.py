@@ -9,6 +9,7 @@ from ml_collections import config_dict
 
 from dvhflax import dvh, errors
 from dvhflax.patient import Structure
+from dvhflax.planning.protocol import PROSTATE, Protocol
 
 
 def default() -> ml_collections.ConfigDict:
@@ -32,10 +33,11 @@ def default() -> ml_collections.ConfigDict:
   config.cohort = cohort = ml_collections.ConfigDict()
   # Directory of the cohort store; built on first use if it does not exist.
   cohort.path = 'cohorts/prostate'
-  # What it is built from: `simulated`, `openkbp`, `dicom` or `nifti`.
+  # What it is built from: `simulated`, `openkbp`, `dicom`, `nifti`, or `store`,
+  # another cohort, whose patients get more plans.
   cohort.source = 'simulated'
   # openkbp: the folder of the challenge's CSV files. dicom, nifti: the folder
-  # that holds all patients, at any depth.
+  # that holds all patients, at any depth. store: the other cohort.
   cohort.raw = config_dict.placeholder(str)
   # dicom, nifti: the structures, in the order of the mask channels. One is
   # `body`; those that begin with PTV are targets, in ascending order of
@@ -52,9 +54,15 @@ def default() -> ml_collections.ConfigDict:
   cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False
-  # simulated: number of patients, Pareto-optimal plans each, seed.
-  cohort.patients = 97
+  # Pareto-optimal plans that are computed for each patient, after `planning`;
+  # 0: the source's own plans only.
   cohort.plans = 10
+  # Whether plans that the source has are left out for the computed ones. Else
+  # plans of another protocol, clinical ones too, are refused: a cohort holds
+  # one Pareto set a patient.
+  cohort.replace_plans = False
+  # simulated: number of patients, seed.
+  cohort.patients = 97
   cohort.seed = 0
   # Voxels along x, y, z, and but for openkbp their size in mm.
   cohort.grid = (128, 128, 64)
@@ -67,6 +75,10 @@ def default() -> ml_collections.ConfigDict:
   cohort.dvh_kind = 'volume_at_dose'
   cohort.dvh_points = 32
   cohort.dvh_max_dose = 1.2
+
+  # The planning protocol: beams, targets, organs at risk and their weights; its
+  # fields are described in `planning/protocol.py`.
+  config.planning = config_dict.ConfigDict(PROSTATE.to_dict())
 
   config.model = model = ml_collections.ConfigDict()
   # How the wish enters: `bottleneck` (figure 3), `film` (it scales and shifts
@@ -129,7 +141,7 @@ def default() -> ml_collections.ConfigDict:
 
 
 _CHOICES = {
-  'cohort.source': ('simulated', 'openkbp', 'dicom', 'nifti'),
+  'cohort.source': ('simulated', 'openkbp', 'dicom', 'nifti', 'store'),
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
   'model.norm': ('batch', 'group', 'mixed'),
@@ -144,7 +156,7 @@ _LEAST = {
   'max_steps': 0,
   'checkpoint_every_epochs': 1,
   'cohort.patients': 3,
-  'cohort.plans': 1,
+  'cohort.plans': 0,
   'cohort.validation_patients': 1,
   'cohort.test_patients': 1,
   'cohort.dvh_points': 2,
@@ -186,10 +198,15 @@ def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
 
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises a ConfigError that names the first impossible key."""
-  unknown = sorted(set(flatten(config)) - set(flatten(default())))
+  # Targets and OARs of a protocol have names of their own; `protocol` checks.
+  keys, known = (
+    {key for key in flatten(c) if not key.startswith('planning.')}
+    for c in (config, default())
+  )
+  unknown = sorted(keys - known)
   if unknown:
     raise errors.ConfigError(f'unknown configuration key: {unknown[0]}')
-  missing = sorted(set(flatten(default())) - set(flatten(config)))
+  missing = sorted(known - keys)
   if missing:
     raise errors.ConfigError(f'missing configuration key: {missing[0]}')
   for key, choices in _CHOICES.items():
@@ -219,6 +236,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
   if config.cohort.dvh_max_dose <= 0:
     raise errors.ConfigError('cohort.dvh_max_dose must be positive')
+  protocol(config)
+  if config.cohort.source in ('simulated', 'store') and not config.cohort.plans:
+    raise errors.ConfigError(
+      f'cohort.plans=0: say how many plans to compute for the patients of '
+      f'cohort.source={config.cohort.source}'
+    )
   held_out = config.cohort.validation_patients + config.cohort.test_patients
   if config.cohort.source == 'simulated' and (
     held_out >= config.cohort.patients
@@ -237,6 +260,14 @@ def _validate_structures(names: tuple[str, ...]) -> None:
     raise errors.ConfigError(
       f'cohort.structures={tuple(names)} needs one body and a target (PTV...)'
     )
+
+
+def protocol(config: ml_collections.ConfigDict) -> Protocol:
+  """The planning protocol that a configuration asks for."""
+  try:
+    return Protocol.from_dict(config.planning.to_dict())
+  except errors.PlanningError as error:
+    raise errors.ConfigError(f'planning: {error}') from None
 
 
 def dvh_spec(config: ml_collections.ConfigDict) -> dvh.DVHSpec:

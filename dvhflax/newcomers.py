@@ -59,7 +59,7 @@ class Newcomers:
     rows: list[tuple[str, str]] = [*names_lib.read_table(names, wanted)]
     rows += [(name, pattern) for name, pattern in provenance.get('names', [])]
     found, self._read_case, self.skipped = open_folder(
-      source, folder, wanted, rows, to_predict=True
+      source, folder, wanted, rows, dose_optional=True
     )
     if not found:
       reasons = '; '.join(f'{one.what}: {one.why}' for one in self.skipped)
@@ -106,7 +106,7 @@ class Newcomers:
     case = self._read_case(self._found[patient])
     if case.prescription_gy is None and self._settings.prescription_gy is None:
       case = dataclasses.replace(case, prescription_gy=self._usual_gy)
-    read, entry = importing.assemble(case, self._settings, to_predict=True)
+    read, entry = importing.assemble(case, self._settings, dose_optional=True)
     lacking = [
       structure.name
       for structure, always, has in zip(

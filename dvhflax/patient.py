@@ -1,5 +1,6 @@
 """A patient as every source delivers it and the cohort store keeps it."""
 
+from collections.abc import Sequence
 import dataclasses
 import re
 from typing import Any, Literal
@@ -66,3 +67,23 @@ class Patient:
   plan_weights: np.ndarray
   provenance: dict[str, Any]
   ct_hu: np.ndarray | None = None
+
+
+def named_masks(
+  structures: Sequence[Structure], masks: np.ndarray, present: np.ndarray
+) -> dict[str, np.ndarray]:
+  """The structures that a patient has, as the planner wants them.
+
+  Args:
+    structures: S structures.
+    masks: `[X, Y, Z, S]`.
+    present: `[S]` bool.
+
+  Returns:
+    `[X, Y, Z]` by name; the outline is `body` whatever its name.
+  """
+  return {
+    'body' if structure.role == 'body' else structure.name: masks[..., channel]
+    for channel, structure in enumerate(structures)
+    if present[channel]
+  }

@@ -19,6 +19,7 @@ import tqdm
 from dvhflax import cli, errors
 from dvhflax import config as config_lib
 from dvhflax.cohort.imported import Imported
+from dvhflax.cohort.planned import Planned, Stored
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.io import openkbp
@@ -50,8 +51,9 @@ class _Simulated:
 
   structures = PROSTATE_STRUCTURES
 
-  def __init__(self, cohort: ml_collections.ConfigDict):
-    self._cohort = cohort
+  def __init__(self, config: ml_collections.ConfigDict):
+    self._cohort = cohort = config.cohort
+    self._protocol = config_lib.protocol(config)
     self.ids = [f'sim-{i:04d}' for i in range(cohort.patients)]
     self.max_plans = cohort.plans
     self.provenance = {
@@ -60,6 +62,7 @@ class _Simulated:
       'plans': cohort.plans,
       'patients': cohort.patients,
       'spacing_mm': list(cohort.spacing_mm),
+      'protocol': self._protocol.to_dict(),
     }
 
   def read(self, index: int):
@@ -69,6 +72,7 @@ class _Simulated:
       grid=tuple(self._cohort.grid),
       spacing_mm=tuple(self._cohort.spacing_mm),
       plans=self._cohort.plans,
+      protocol=self._protocol,
     )
 
 
@@ -78,26 +82,33 @@ class _OpenKBP:
   structures = openkbp.STRUCTURES
   max_plans = 1
 
-  def __init__(self, cohort: ml_collections.ConfigDict):
+  def __init__(self, config: ml_collections.ConfigDict):
+    cohort = config.cohort
     if not cohort.raw:
       raise errors.ConfigError(
         'cohort.raw is not set: give the folder of the OpenKBP CSV files, '
         '--config.cohort.raw=.../provided-data'
       )
     self._folders = openkbp.find_patients(cohort.raw)
-    self._grid = tuple(cohort.grid)
+    self._options = {'grid': tuple(cohort.grid), 'ct': cohort.ct}
     self.ids = [folder.name for folder in self._folders]
     self.provenance = {'source': 'openkbp', 'patients': len(self.ids)}
 
   def read(self, index: int):
-    return openkbp.read_patient(self._folders[index], grid=self._grid)
+    return openkbp.read_patient(self._folders[index], **self._options)
+
+
+def _imported(config: ml_collections.ConfigDict) -> Imported:
+  gy = config_lib.protocol(config).prescription_gy
+  return Imported(config.cohort, gy if config.cohort.plans else None)
 
 
 _SOURCES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
   'simulated': _Simulated,
   'openkbp': _OpenKBP,
-  'dicom': Imported,
-  'nifti': Imported,
+  'dicom': _imported,
+  'nifti': _imported,
+  'store': lambda config: Stored(config.cohort),
 }
 
 
@@ -116,12 +127,16 @@ def build(
   Raises:
     ConfigError: for an impossible request.
     CohortError: for faulty source files, or a half-built cohort of others.
+    PlanningError: for a patient that cannot be planned.
   """
   cohort = config.cohort
   pooling_plan(cohort.grid)
-  source = _SOURCES[cohort.source](cohort)
+  source = _SOURCES[cohort.source](config)
+  if cohort.plans and cohort.source != 'simulated':
+    source = Planned(source, config)
+  splits = getattr(source, 'splits', None)
   held_out = cohort.validation_patients + cohort.test_patients
-  if held_out >= len(source.ids):
+  if splits is None and held_out >= len(source.ids):
     raise errors.ConfigError(
       f'{len(source.ids)} patients leave none to train after {held_out} for '
       'cohort.validation_patients and cohort.test_patients'
@@ -133,20 +148,21 @@ def build(
     dvh=config_lib.dvh_spec(config),
     max_plans=source.max_plans,
     patient_ids=source.ids,
-    splits=split_patients(
+    splits=splits
+    or split_patients(
       len(source.ids),
       cohort.validation_patients,
       cohort.test_patients,
       cohort.seed,
     ),
     provenance=source.provenance,
+    ct=cohort.ct,
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
   for i in tqdm.tqdm(
     missing,
     desc=f'building {cohort.path}',
     unit='patient',
-    initial=0,
     file=sys.stderr,
   ):
     writer.write(i, source.read(i))

@@ -25,8 +25,15 @@ class Imported:
   are kept until then; the others are read again.
   """
 
-  def __init__(self, cohort: ml_collections.ConfigDict):
+  def __init__(
+    self, cohort: ml_collections.ConfigDict, to_plan_gy: float | None = None
+  ):
     """Finds the patients and writes the report beside `cohort.path`.
+
+    Args:
+      cohort: `config.cohort`, see `config.py`.
+      to_plan_gy: the prescription of those who are planned next and need no
+        dose; None: patients without one are skipped.
 
     Raises:
       ConfigError: for a key that is missing or impossible, or a library that
@@ -44,18 +51,20 @@ class Imported:
       self.structures,
       tuple(cohort.grid),
       (x_mm, y_mm, z_mm),
-      cohort.prescription_gy,
+      cohort.prescription_gy or to_plan_gy,
       cohort.ct,
     )
+    self._options = {'dose_optional': to_plan_gy is not None}
     rows = names.read_table(cohort.names, cohort.structures)
-    options = {'sum_beams': cohort.sum_beams}
+    beams = {'sum_beams': cohort.sum_beams}
     self._kept: dict[str, Patient] = {}
     self._found, self._read_case, skipped = open_folder(
       cohort.source,
       cohort.raw,
       cohort.structures,
       rows,
-      **(options if cohort.source == 'dicom' else {}),
+      **self._options,
+      **(beams if cohort.source == 'dicom' else {}),
     )
     entries = self._survey(cohort.raw, skipped)
     import_report.write_report(cohort.path, entries, skipped)
@@ -86,7 +95,7 @@ class Imported:
     if kept is not None:
       return kept
     case = self._read_case(self._found[self.ids[index]])
-    return importing.assemble(case, self._settings)[0]
+    return importing.assemble(case, self._settings, **self._options)[0]
 
   def _survey(
     self, raw: str, skipped: list[import_report.Skipped]
@@ -99,7 +108,9 @@ class Imported:
     ):
       try:
         case = self._read_case(found)
-        patient, entry = importing.assemble(case, self._settings)
+        patient, entry = importing.assemble(
+          case, self._settings, **self._options
+        )
         entries.append(entry)
         room -= patient.dose.nbytes + patient.masks.nbytes
         if room >= 0:

@@ -100,14 +100,14 @@ def find_patients(
   root: str | pathlib.Path,
   *,
   sum_beams: bool = False,
-  to_predict: bool = False,
+  dose_optional: bool = False,
 ) -> tuple[list[Found], list[Skipped]]:
   """Sorts all files below a folder into patients.
 
   Args:
     root: searched at any depth.
     sum_beams: accept plans that are stored as a dose a beam, and add these.
-    to_predict: find structure sets without a dose as well.
+    dose_optional: find structure sets without a dose as well.
 
   Returns:
     The patients in the order of their ids, and what belongs to none.
@@ -130,7 +130,7 @@ def find_patients(
   for uid, structure_set in sets.items():
     plans, unfit = _plans(doses[uid], sum_beams)
     skipped += unfit
-    if not plans and not to_predict:
+    if not plans and not dose_optional:
       skipped.append(
         Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
       )

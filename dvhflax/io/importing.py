@@ -109,14 +109,14 @@ def numbered(found: Sequence[Any]) -> list[Any]:
 
 
 def assemble(
-  case: Case, settings: Settings, *, to_predict: bool = False
+  case: Case, settings: Settings, *, dose_optional: bool = False
 ) -> tuple[Patient, dict[str, Any]]:
   """Brings a patient onto the cohort's grid.
 
   Args:
     case: the patient.
     settings: what is wanted.
-    to_predict: whether a patient without a usable plan will do.
+    dose_optional: whether a patient without a usable plan will do.
 
   Returns:
     The patient, and its entry in the report (JSON-serialisable).
@@ -144,7 +144,7 @@ def assemble(
     )
   doses, plans, lost = _plans(case, settings, grid, inside, found)
   notes = [*case.notes, *lost]
-  if not doses and not to_predict:
+  if not doses and not dose_optional:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
   references = [plan['reference_gy'] for plan in plans]
   patient = Patient(

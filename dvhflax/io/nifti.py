@@ -53,13 +53,13 @@ class Found:
 
 
 def find_patients(
-  root: str | pathlib.Path, *, to_predict: bool = False
+  root: str | pathlib.Path, *, dose_optional: bool = False
 ) -> tuple[list[Found], list[Skipped]]:
   """Folders with a dose, at any depth, in the order of their paths.
 
   Args:
     root: searched at any depth.
-    to_predict: find folders with structures and no dose as well.
+    dose_optional: find folders with structures and no dose as well.
 
   Returns:
     The patients, named by their path below `root`, and the folders that have
@@ -80,7 +80,7 @@ def find_patients(
     labels = [path for path in inside if _stem(path) == 'labels']
     cts = [path for path in inside if _stem(path) == 'ct']
     masks = [path for path in inside if path not in doses + labels + cts]
-    if not doses and not to_predict:
+    if not doses and not dose_optional:
       skipped.append(Skipped(str(folder), 'has no dose*.nii or dose*.nii.gz'))
     elif bool(masks) == bool(labels):
       skipped.append(

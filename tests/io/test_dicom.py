@@ -464,14 +464,14 @@ def check_mutations(root, seed):
   bad = synthetic.write_patient(root / 'bad', patient='bad', prefix='1.2.7')
   rng = random.Random(seed)
   mutate(bad / rng.choice(('a', 'dose0', 'z')), seed)
-  to_predict = bool(seed % 2)
-  found, skipped = dicom.find_patients(root, to_predict=to_predict)
+  dose_optional = bool(seed % 2)
+  found, skipped = dicom.find_patients(root, dose_optional=dose_optional)
   assert all(isinstance(one.why, str) and one.why for one in skipped)
   imported = []
   for one in found:
     try:
       patient, _ = importing.assemble(
-        dicom.read_patient(one, NAMES), SETTINGS, to_predict=to_predict
+        dicom.read_patient(one, NAMES), SETTINGS, dose_optional=dose_optional
       )
     except errors.CohortError as error:
       assert '\n' not in str(error)

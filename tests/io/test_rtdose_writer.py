@@ -35,10 +35,10 @@ def patient(tmp_path_factory):
   return import_one(synthetic.write_patient(folder, plans=2))
 
 
-def import_one(folder, to_predict=False):
-  (found,), _ = dicom.find_patients(folder, to_predict=to_predict)
+def import_one(folder, dose_optional=False):
+  (found,), _ = dicom.find_patients(folder, dose_optional=dose_optional)
   case = dicom.read_patient(found, NAMES)
-  return importing.assemble(case, SETTINGS, to_predict=to_predict)[0]
+  return importing.assemble(case, SETTINGS, dose_optional=dose_optional)[0]
 
 
 def write(path, patient, dose_gy, *, grid='cohort', plan=None, bits=32):
@@ -259,14 +259,14 @@ def test_a_patient_without_a_dose(folder, patient):
     (folder / f'dose{n}').unlink()
   found, skipped = dicom.find_patients(folder)
   assert not found and 'no usable RTDOSE' in skipped[-1].why
-  unplanned = import_one(folder, to_predict=True)
+  unplanned = import_one(folder, dose_optional=True)
   assert unplanned.dose.shape == (0, 24, 24, 16)
   np.testing.assert_array_equal(unplanned.masks, patient.masks)
   # As the RTPLAN tells, which refers to the structure set.
   assert unplanned.prescription_gy == 78
   (folder / 'z').unlink()
   with pytest.raises(errors.CohortError, match='nothing tells its prescript'):
-    import_one(folder, to_predict=True)
+    import_one(folder, dose_optional=True)
 
 
 @settings(deadline=None, max_examples=100)
