@@ -130,10 +130,10 @@ def cases() -> list[Case]:
         Case(title, name, 'projection.py', name, (wishes, plans),
              name == 'torch')
       )  # fmt: skip
-  for plans in (10, 100):
+  for grid, plans in ((FULL, 10), (FULL, 100), (HALF, 10), (HALF, 1000)):
     found.append(
-      Case(f'patient 128x128x64, {plans} plans', 'dvhflax', 'planning.py',
-           'patient', (plans, *FULL))
+      Case(f'patient {size(grid)}, {plans} plans', 'dvhflax', 'planning.py',
+           'patient', (plans, *grid))
     )  # fmt: skip
   return found
 
