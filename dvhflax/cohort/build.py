@@ -194,6 +194,11 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
       f'{config.cohort.path} has {cohort.dvh_spec}, but the configuration '
       f'asks for {config_lib.dvh_spec(config)}'
     )
+  if config.cohort.ct and not cohort.metadata.ct:
+    raise errors.CohortError(
+      f'{config.cohort.path} was built without CTs, but cohort.ct is True: set '
+      'it to False, or name another cohort.path to build anew'
+    )
   return cohort
 
 

@@ -112,8 +112,8 @@ class Planned:
     if keeps and not self._planned_here(patient):
       raise errors.CohortError(
         f'patient {patient.id} has plans that are not of protocol '
-        f'{self._protocol.name} as configured: --config.cohort.replace_plans='
-        'True leaves them out'
+        f'{self._protocol.name} as configured: --config.cohort.plans=0 keeps '
+        'these alone, --config.cohort.replace_plans=True leaves them out'
       )
     masks = named_masks(self.structures, patient.masks, patient.present)
     try:

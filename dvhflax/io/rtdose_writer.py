@@ -120,7 +120,11 @@ def subject_of(
     if not _UID.fullmatch(attributes.get(keyword, '')):
       attributes[keyword] = _lasting_uid(keyword, patient, masks)
   structure_set = provenance.get('structure_set', '')
-  owner = provenance if plan is None else provenance['plans'][plan]
+  if plan is None:
+    owner = provenance
+  else:
+    # A computed plan has no RTPLAN.
+    owner = {} if 'protocol' in provenance else provenance['plans'][plan]
   rtplans = [
     (kind, uid)
     for uid, kind in owner.get('rtplans', {}).items()

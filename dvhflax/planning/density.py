@@ -5,10 +5,12 @@ scanners by two straight lines, one for soft tissue and one for bone:
 
     1 + HU / 1000 up to 100 HU,    1 + HU / 1950 above.
 
-The paper recommends its formula where no data of the scanner are at hand, and
-found that one pair of lines for all scanners costs less than 0.8% of dose. The
-lines step from 1.100 down to 1.051 at 100 HU; here the density stays at 1.1
-until the line of bone reaches it, so that it never falls as HU grow.
+The lines are as planning code that cites the paper has them; of the paper
+itself the abstract was at hand. It recommends its formula where no data of the
+scanner are there, and found that one pair of lines for all scanners costs less
+than 0.8% of dose. The lines step from 1.100 down to 1.051 at 100 HU; here the
+density stays at 1.1 until the line of bone reaches it, so that it never falls
+as HU grow.
 """
 
 import numpy as np

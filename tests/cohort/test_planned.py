@@ -132,3 +132,31 @@ def test_a_patient_who_cannot_be_planned_is_named(simulated, tmp_path):
   config.planning.most_iterations, config.planning.gap = 20, 1e-9
   with pytest.raises(errors.PlanningError, match='patient a: after 20'):
     build(config)
+
+
+@pytest.mark.slow
+def test_contours_alone_are_planned(tmp_path):
+  """NIfTI masks, no dose: a user without a planning system."""
+  nibabel = pytest.importorskip('nibabel')
+  spacing = (15.0, 10.0, 12.0)
+  for index in range(3):
+    rng = np.random.default_rng(index)
+    anatomy = sample_anatomy(rng, (32, 32, 16), spacing)
+    folder = tmp_path / 'in' / f'p{index}'
+    folder.mkdir(parents=True)
+    for name in ('body', 'PTV', 'rectum', 'bladder'):
+      # Axes to left, posterior, superior; NIfTI's are right, anterior.
+      affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+      image = nibabel.Nifti1Image(anatomy.masks[name], affine)
+      nibabel.save(image, folder / f'{name}.nii.gz')
+  config = configure(
+    tmp_path / 'planned', source='nifti', raw=str(tmp_path / 'in'), plans=2
+  )
+  assert build(config)
+  cohort = Cohort.open(config.cohort.path)
+  assert not validate(config.cohort.path)
+  for p, record in enumerate(cohort.patients):
+    assert record.plans == 2 and record.reference_gy == (78.0, 78.0)
+    target = cohort.masks(p)[..., 3] > 0
+    d95 = np.quantile(cohort.doses(p)[:, target], 0.05, axis=1)
+    np.testing.assert_allclose(d95, 1, atol=2e-3)

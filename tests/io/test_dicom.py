@@ -302,7 +302,7 @@ def test_two_patients_in_one_folder_and_copies(tmp_path):
 
 def make_config(raw, path):
   config = config_lib.default()
-  config.cohort.source = 'dicom'
+  config.cohort.source, config.cohort.plans = 'dicom', 0
   config.cohort.raw = str(raw)
   config.cohort.path = str(path)
   config.cohort.grid = (16, 16, 8)
@@ -339,9 +339,9 @@ def test_patients_that_fit_into_memory_are_read_once(tmp_path, monkeypatch):
     )
   calls = []
 
-  def assemble(*args):
+  def assemble(*args, **options):
     calls.append(args)
-    return original(*args)
+    return original(*args, **options)
 
   original = importing.assemble
   monkeypatch.setattr(importing, 'assemble', assemble)

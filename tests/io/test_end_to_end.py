@@ -28,7 +28,7 @@ def make_config(raw, path):
   config = config_lib.default()
   config.batch_size = 2
   config.max_steps = 3
-  config.cohort.source = 'dicom'
+  config.cohort.source, config.cohort.plans = 'dicom', 0
   config.cohort.raw = str(raw)
   config.cohort.path = str(path)
   config.cohort.grid = (16, 16, 8)
