@@ -6,6 +6,7 @@ Several processes or hosts may share the work: give each `--shard=i/n`.
 """
 
 from collections.abc import Callable
+from concurrent import futures
 import os
 import sys
 from typing import Any
@@ -159,13 +160,18 @@ def build(
     ct=cohort.ct,
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
-  for i in tqdm.tqdm(
-    missing,
-    desc=f'building {cohort.path}',
-    unit='patient',
-    file=sys.stderr,
-  ):
-    writer.write(i, source.read(i))
+  bar = tqdm.tqdm(
+    missing, desc=f'building {cohort.path}', unit='patient', file=sys.stderr
+  )
+  # A patient is written while the next one is read or planned; on an error
+  # what is being written is still finished.
+  with futures.ThreadPoolExecutor(1) as pool:
+    written = pool.submit(lambda: None)
+    for i in bar:
+      patient = source.read(i)
+      written.result()
+      written = pool.submit(writer.write, i, patient)
+    written.result()
   return writer.finish()
 
 

@@ -29,7 +29,7 @@ from dvhflax.planning.objectives import Objectives
 # Voxels whose rows of the influence stay in a second-level cache.
 BLOCK = 512
 # Iterations between two certificates.
-ROUND = 20
+ROUND = 40
 
 
 @flax.struct.dataclass

@@ -33,7 +33,7 @@ from dvhflax.planning.trade_offs import TradeOffs
 _CANDIDATES, _CANDIDATES_A_PLAN = 128, 4
 # Coarse plans: voxels a structure, and rounds, after which their DVHs are
 # within 1% or 2% of where they would end.
-_COARSE_VOXELS, _COARSE_ROUNDS = 500, 3
+_COARSE_VOXELS, _COARSE_ROUNDS = 500, 2
 # DVH levels that coarse plans are compared at, fractions of the prescription.
 _LEVELS = np.linspace(0, 1.2, 33)[1:]
 
