@@ -68,6 +68,7 @@ def simulated(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_plans_are_added_to_those_of_the_protocol(simulated, tmp_path):
   options = {'source': 'store', 'raw': str(simulated), 'plans': 1}
   config = configure(tmp_path / 'more', **options)

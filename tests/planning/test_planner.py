@@ -73,6 +73,7 @@ def test_plans_are_certified(planned):
   assert (gap > -1e-4).all() and (gap <= PROSTATE.gap).all()
 
 
+@pytest.mark.slow
 def test_plans_beside_others_are_new(planned):
   masks, plans = planned
   more = plan_patient(masks, SPACING, 2, QUICK, beside=plans.weights)
@@ -88,6 +89,7 @@ def test_mimicking_a_plan_returns_it(planned):
     assert found.difference[name]['mean_absolute'] < 0.5, name
 
 
+@pytest.mark.slow
 def test_what_no_beam_can_do_is_told(planned):
   masks, _ = planned
   # The prescription in the target and nothing anywhere else.
