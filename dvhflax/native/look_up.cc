@@ -4,8 +4,8 @@
 //       share[v, q] weight[v, k] table[row[v] + offset[q], k, n]
 //
 // for the N plans, the K Gaussians of the kernel, and the four corners q of
-// the table's cell that voxel v projects into. N is a multiple of kLanes, so
-// that sums stay in registers.
+// the table's cell that voxel v projects into. N is a multiple of kPlansAtOnce,
+// so that sums stay in registers.
 
 #include <algorithm>
 
@@ -20,7 +20,7 @@ namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
 using Indices = ffi::Buffer<ffi::S32>;
 
-constexpr Index kCorners = 4, kLanes = 8, kMostGaussians = 16;
+constexpr Index kCorners = 4, kPlansAtOnce = 8, kMostGaussians = 16;
 
 ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Indices row,
                      Floats share, Floats weight,
@@ -29,8 +29,8 @@ ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Indices row,
   const auto out = dose->dimensions(), corner = share.dimensions();
   if (size.size() != 3 || kernel.size() != 2 || out.size() != 2 ||
       corner.size() != 2 || corner[1] != kCorners || kernel[1] != size[1] ||
-      size[1] > kMostGaussians || out[1] != size[2] || out[1] % kLanes != 0 ||
-      row.element_count() != static_cast<size_t>(out[0])) {
+      size[1] > kMostGaussians || out[1] != size[2] ||
+      out[1] % kPlansAtOnce != 0 || row.element_count() != static_cast<size_t>(out[0])) {
     return ffi::Error::InvalidArgument("look-up: shapes do not fit");
   }
   const Index voxels = out[0], gaussians = size[1], plans = size[2];
@@ -52,19 +52,19 @@ ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Indices row,
                          weight.typed_data()[v * gaussians + k];
         }
       }
-      for (Index n = 0; n < plans; n += kLanes) {
-        float sum[kLanes] = {};
+      for (Index n = 0; n < plans; n += kPlansAtOnce) {
+        float sum[kPlansAtOnce] = {};
         for (Index q = 0; q < kCorners; ++q) {
           const float* values =
               table.typed_data() +
               (row.typed_data()[v] + offset[q]) * gaussians * plans + n;
           for (Index k = 0; k < gaussians; ++k, values += plans) {
-            for (Index i = 0; i < kLanes; ++i) {
+            for (Index i = 0; i < kPlansAtOnce; ++i) {
               sum[i] += factor[q][k] * values[i];
             }
           }
         }
-        std::copy_n(sum, kLanes, dose->typed_data() + v * plans + n);
+        std::copy_n(sum, kPlansAtOnce, dose->typed_data() + v * plans + n);
       }
     }
   });
