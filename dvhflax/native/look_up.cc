@@ -30,7 +30,8 @@ ffi::Error RunLookUp(ffi::ThreadPool pool, Floats table, Indices row,
   if (size.size() != 3 || kernel.size() != 2 || out.size() != 2 ||
       corner.size() != 2 || corner[1] != kCorners || kernel[1] != size[1] ||
       size[1] > kMostGaussians || out[1] != size[2] ||
-      out[1] % kPlansAtOnce != 0 || row.element_count() != static_cast<size_t>(out[0])) {
+      out[1] % kPlansAtOnce != 0 ||
+      row.element_count() != static_cast<size_t>(out[0])) {
     return ffi::Error::InvalidArgument("look-up: shapes do not fit");
   }
   const Index voxels = out[0], gaussians = size[1], plans = size[2];
