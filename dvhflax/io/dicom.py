@@ -1,15 +1,11 @@
 """Reads patients from DICOM-RT: CT, RTSTRUCT, RTDOSE and RTPLAN.
 
-A patient is a structure set with the doses that belong to it; several plans
-are that patient's Pareto set. What a file is and what it belongs to is told
-by its SOP class, its frame of reference and the UIDs that it refers to, never
-by its name, its folder or its Modality. Coordinates are DICOM's own: mm, LPS.
+Which files make a patient is told by `dicom_matching`. Coordinates are DICOM's
+own: mm, LPS.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 import contextlib
-import dataclasses
 import functools
 import itertools
 import pathlib
@@ -22,132 +18,13 @@ from dvhflax.io import contours as contours_lib
 from dvhflax.io import dicom_ct, rtdose, rtstruct
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
-from dvhflax.io.import_report import Skipped
-from dvhflax.io.importing import Case, Plan, numbered
+from dvhflax.io.dicom_headers import SHARED, Instance
+from dvhflax.io.dicom_matching import Found, find_patients
+from dvhflax.io.importing import Case, Plan
 from dvhflax.io.resample import Occupancy
 
-CT = '1.2.840.10008.5.1.4.1.1.2'
-RTDOSE = '1.2.840.10008.5.1.4.1.1.481.2'
-RTSTRUCT = '1.2.840.10008.5.1.4.1.1.481.3'
-# DoseSummationType of a whole plan: an RTPLAN's, or one that is outlined only.
-_WHOLE = ('PLAN', 'PLAN_OVERVIEW')
-# What an RTDOSE repeats of the patient and study that it belongs to.
-_SHARED = (
-  'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex',
-  'StudyInstanceUID', 'StudyDate', 'StudyTime', 'StudyID', 'AccessionNumber',
-  'ReferringPhysicianName', 'PositionReferenceIndicator',
-)  # fmt: skip
-# RT Plan and RT Ion Plan.
-RTPLANS = ('1.2.840.10008.5.1.4.1.1.481.5', '1.2.840.10008.5.1.4.1.1.481.8')
-
-_HEADER = (
-  'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID',
-  'PatientID', 'ImagePositionPatient', 'ReferencedStructureSetSequence',
-  'ReferencedRTPlanSequence', 'ReferencedFrameOfReferenceSequence',
-  'DoseSummationType',
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Instance:
-  """What a file says of itself and of others.
-
-  Attributes:
-    path: of the file.
-    sop_class, uid, series, frames, patient_id: its own; a structure set may
-      name several frames of reference.
-    structure_sets, plans: UIDs that it refers to.
-    images: UIDs of the series that a structure set was contoured on.
-    summation: DoseSummationType of an RTDOSE.
-    height_mm: z of a CT slice.
-  """
-
-  path: pathlib.Path
-  sop_class: str
-  uid: str
-  series: str
-  frames: frozenset[str]
-  patient_id: str
-  structure_sets: frozenset[str]
-  plans: frozenset[str]
-  images: frozenset[str]
-  summation: str
-  height_mm: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-  """A patient whose files belong together, yet to be read.
-
-  Attributes:
-    id: unique among those found together.
-    structure_set: the RTSTRUCT.
-    plans: RTDOSE files, a tuple a plan: one, or its beams; may be empty.
-    rtplans: RTPLAN instances by UID.
-    slices: of the CT, from low to high; none without a CT.
-    notes: on how the files were matched.
-  """
-
-  id: str
-  structure_set: Instance
-  plans: Sequence[tuple[Instance, ...]]
-  rtplans: Mapping[str, Instance]
-  slices: Sequence[Instance]
-  notes: tuple[str, ...]
-
-
-def find_patients(
-  root: str | pathlib.Path,
-  *,
-  sum_beams: bool = False,
-  dose_optional: bool = False,
-) -> tuple[list[Found], list[Skipped]]:
-  """Sorts all files below a folder into patients.
-
-  Args:
-    root: searched at any depth.
-    sum_beams: accept plans that are stored as a dose a beam, and add these.
-    dose_optional: find structure sets without a dose as well.
-
-  Returns:
-    The patients in the order of their ids, and what belongs to none.
-
-  Raises:
-    CohortError: if there is no such folder.
-  """
-  root = pathlib.Path(root)
-  if not root.is_dir():
-    raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
-  instances, skipped = _scan(root)
-  of_class = defaultdict(list)
-  for instance in instances:
-    of_class[instance.sop_class].append(instance)
-  rtplans = {p.uid: p for c in RTPLANS for p in of_class[c]}
-  sets = {s.uid: s for s in of_class[RTSTRUCT]}
-  doses, notes, unfit = _by_owner(of_class[RTDOSE], sets, rtplans)
-  skipped += unfit
-  found = []
-  for uid, structure_set in sets.items():
-    plans, unfit = _plans(doses[uid], sum_beams)
-    skipped += unfit
-    if not plans and not dose_optional:
-      skipped.append(
-        Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
-      )
-      continue
-    slices, remarks = dicom_ct.choose(structure_set, of_class[CT])
-    found.append(
-      Found(
-        id=structure_set.patient_id or 'unnamed',
-        structure_set=structure_set,
-        plans=plans,
-        rtplans=rtplans,
-        slices=slices,
-        notes=(*notes[uid], *remarks),
-      )
-    )
-  found.sort(key=lambda one: (one.id, one.structure_set.uid))
-  return numbered(found), skipped
+# What `cohort.imported.open_folder` wants of the module of a source.
+__all__ = ('find_patients', 'read_patient')
 
 
 def read_patient(
@@ -208,8 +85,8 @@ def read_patient(
 
 def _shared(dataset: Any, where: pathlib.Path) -> dict[str, str]:
   """What doses repeat of a structure set; nothing here needs to be there."""
-  shared = dict.fromkeys(_SHARED, '')
-  for keyword in _SHARED:
+  shared = dict.fromkeys((*SHARED, 'StudyInstanceUID'), '')
+  for keyword in shared:
     with contextlib.suppress(errors.CohortError):
       shared[keyword] = files.text(dataset, keyword, where)
   return shared
@@ -241,192 +118,33 @@ def _rtplans(found: Found) -> dict[str, Instance]:
 
 def _prescription_of_set(found: Found) -> float | None:
   """The highest prescription of the RTPLANs that refer to a structure set."""
-  told = [prescription_gy(plan.path) for plan in _rtplans(found).values()]
-  return max((gray for gray in told if gray is not None), default=None)
+  return _highest(_prescription(p.path) for p in _rtplans(found).values())
 
 
-def prescription_gy(path: pathlib.Path) -> float | None:
+def _prescription(path: pathlib.Path) -> float | None:
   """The highest TargetPrescriptionDose of an RTPLAN; None if it has none."""
   dataset = files.read(path)
-  doses = [
+  return _highest(
     float(files.numbers(item, 'TargetPrescriptionDose', path, 1)[0])
     for item in files.items(dataset, 'DoseReferenceSequence', path)
     if files.text(item, 'DoseReferenceType', path) == 'TARGET'
     and files.value(item, 'TargetPrescriptionDose', path) is not None
-  ]
-  positive = [dose for dose in doses if dose > 0]
-  return max(positive) if positive else None
-
-
-def _scan(root: pathlib.Path) -> tuple[list[Instance], list[Skipped]]:
-  """Headers of all files that matter, each instance once."""
-  instances: dict[str, Instance] = {}
-  skipped = []
-  others = 0
-  for path in sorted(p for p in root.rglob('*') if p.is_file()):
-    try:
-      if not files.looks_like_dicom(path):
-        others += 1
-        continue
-      instance = _instance(path)
-    except OSError as error:
-      skipped.append(Skipped(str(path), error.strerror or 'cannot be read'))
-      continue
-    except errors.CohortError as error:
-      skipped.append(Skipped(str(path), str(error)))
-      continue
-    if instance is None:
-      others += 1
-    elif instance.uid in instances:
-      first = instances[instance.uid].path
-      skipped.append(Skipped(str(path), f'same SOPInstanceUID as {first}'))
-    else:
-      instances[instance.uid] = instance
-  if others:
-    skipped.append(
-      Skipped(f'{others} files', 'neither CT, RTSTRUCT, RTDOSE nor RTPLAN')
-    )
-  return list(instances.values()), skipped
-
-
-def _instance(path: pathlib.Path) -> Instance | None:
-  """A file's header; None for a SOP class that is not used here."""
-  dataset = files.read(path, _HEADER)
-  sop_class = files.text(dataset, 'SOPClassUID', path)
-  if sop_class not in (CT, RTDOSE, RTSTRUCT, *RTPLANS):
-    if not sop_class:
-      raise errors.CohortError(f'{path} has no SOPClassUID: truncated?')
-    return None
-  uid = files.text(dataset, 'SOPInstanceUID', path)
-  if not uid:
-    raise errors.CohortError(f'{path} has no SOPInstanceUID')
-  frames = {files.text(dataset, 'FrameOfReferenceUID', path)}
-  images = set()
-  for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path):
-    frames.add(files.text(item, 'FrameOfReferenceUID', path))
-    for study in files.items(item, 'RTReferencedStudySequence', path):
-      for series in files.items(study, 'RTReferencedSeriesSequence', path):
-        images.add(files.text(series, 'SeriesInstanceUID', path))
-  position = None
-  if sop_class == CT:
-    position = files.numbers(dataset, 'ImagePositionPatient', path, 3)[2]
-  return Instance(
-    path=path,
-    sop_class=sop_class,
-    uid=uid,
-    series=files.text(dataset, 'SeriesInstanceUID', path),
-    frames=frozenset(frames - {''}),
-    patient_id=files.text(dataset, 'PatientID', path),
-    structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
-    plans=_references(dataset, 'ReferencedRTPlanSequence', path),
-    images=frozenset(images - {''}),
-    summation=files.text(dataset, 'DoseSummationType', path),
-    height_mm=position,
   )
 
 
-def _references(
-  dataset: Any, keyword: str, path: pathlib.Path
-) -> frozenset[str]:
-  uids = {
-    files.text(item, 'ReferencedSOPInstanceUID', path)
-    for item in files.items(dataset, keyword, path)
-  }
-  return frozenset(uids - {''})
+def _outlined_prescription(path: pathlib.Path) -> float | None:
+  """The highest prescription of a PlanOverviewSequence; None if it has none."""
+  dataset = files.read(path, ('PlanOverviewSequence',))
+  return _highest(
+    float(files.numbers(item, 'TotalPrescriptionDose', path, 1)[0])
+    for overview in files.items(dataset, 'PlanOverviewSequence', path)
+    for item in files.items(overview, 'PrescriptionOverviewSequence', path)
+  )
 
 
-def _by_owner(
-  doses: Iterable[Instance],
-  sets: Mapping[str, Instance],
-  rtplans: Mapping[str, Instance],
-) -> tuple[dict[str, list[Instance]], dict[str, list[str]], list[Skipped]]:
-  """Doses and notes by the UID of their structure set, and the others."""
-  owned: dict[str, list[Instance]] = defaultdict(list)
-  notes: dict[str, list[str]] = defaultdict(list)
-  skipped = []
-  for dose in doses:
-    try:
-      owner, remarks = _owner(dose, sets, rtplans)
-    except errors.CohortError as error:
-      skipped.append(Skipped(str(dose.path), str(error)))
-      continue
-    owned[owner].append(dose)
-    notes[owner] += remarks
-  return owned, notes, skipped
-
-
-def _owner(
-  dose: Instance, sets: Mapping[str, Instance], rtplans: Mapping[str, Instance]
-) -> tuple[str, list[str]]:
-  """UID of the structure set that a dose belongs to, and a note on doubts.
-
-  The set that the dose refers to, else the one that its plan refers to, else
-  the only one of the patient in the dose's frame of reference.
-  """
-  if not dose.frames:
-    raise errors.CohortError('has no FrameOfReferenceUID')
-  by_plan = [rtplans[uid].structure_sets for uid in dose.plans & rtplans.keys()]
-  named = dose.structure_sets or frozenset().union(*by_plan)
-  present = sorted(named & sets.keys())
-  notes = []
-  if len(present) > 1:
-    raise errors.CohortError('refers to several structure sets')
-  if not present:
-    present = [
-      uid
-      for uid, one in sets.items()
-      if one.frames & dose.frames and one.patient_id == dose.patient_id
-    ]
-    if len(present) != 1:
-      raise errors.CohortError(
-        'the structure set that it refers to is not here, and '
-        f'{len(present) or "none"} share its frame of reference'
-      )
-    notes = [f'{dose.path.name} matched by its frame of reference alone']
-  owner = sets[present[0]]
-  if not owner.frames & dose.frames:
-    raise errors.CohortError(
-      f'its frame of reference is not that of {owner.path}: export the '
-      'structures on the image that was planned on'
-    )
-  if owner.patient_id != dose.patient_id:
-    raise errors.CohortError(f'its PatientID is not that of {owner.path}')
-  return owner.uid, notes
-
-
-def _plans(
-  doses: Iterable[Instance], sum_beams: bool
-) -> tuple[list[tuple[Instance, ...]], list[Skipped]]:
-  """A structure set's doses by plan, and those that are no plan's."""
-  plans: list[tuple[Instance, ...]] = []
-  beams: dict[frozenset[str], list[Instance]] = defaultdict(list)
-  skipped = []
-  for dose in doses:
-    if dose.summation in _WHOLE:
-      plans.append((dose,))
-    elif dose.summation == 'BEAM' and dose.plans:
-      beams[dose.plans].append(dose)
-    else:
-      skipped.append(
-        Skipped(
-          str(dose.path),
-          f'DoseSummationType is {dose.summation or "missing"!r}, wanted PLAN: '
-          "export the plan's total dose",
-        )
-      )
-  complete = {dose.plans for plan in plans for dose in plan}
-  for of_plan, parts in beams.items():
-    if sum_beams and of_plan not in complete:
-      plans.append(tuple(parts))
-      continue
-    why = (
-      'the dose of one beam; the total dose of its plan is there'
-      if of_plan in complete
-      else 'the dose of one beam: export the total dose, or set '
-      'cohort.sum_beams'
-    )
-    skipped += [Skipped(str(part.path), why) for part in parts]
-  return plans, skipped
+def _highest(doses_gy: Iterable[float | None]) -> float | None:
+  """The highest of the doses that are told; one of 0 tells nothing."""
+  return max((dose for dose in doses_gy if dose and dose > 0), default=None)
 
 
 def _occupancies(
@@ -459,28 +177,16 @@ def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
   known = sorted(frozenset.union(*(d.plans for d in doses)) & rtplans.keys())
   if doses[0].summation == 'BEAM':
     _require_all_beams(doses, [rtplans[uid] for uid in known])
-  prescribed = [prescription_gy(rtplans[uid].path) for uid in known]
+  prescribed = [_prescription(rtplans[uid].path) for uid in known]
   if doses[0].summation == 'PLAN_OVERVIEW':
     prescribed.append(_outlined_prescription(doses[0].path))
-  told = [dose for dose in prescribed if dose is not None]
   return Plan(
     label=doses[0].path.name,
     parts=[functools.partial(rtdose.read_dose, dose.path) for dose in doses],
-    prescription_gy=max(told) if told else None,
+    prescription_gy=_highest(prescribed),
     uids=[dose.uid for dose in doses],
     rtplans={uid: rtplans[uid].sop_class for uid in known},
   )
-
-
-def _outlined_prescription(path: pathlib.Path) -> float | None:
-  """The highest prescription of a PlanOverviewSequence; None if it has none."""
-  dataset = files.read(path, ('PlanOverviewSequence',))
-  doses = [
-    float(files.numbers(item, 'TotalPrescriptionDose', path, 1)[0])
-    for overview in files.items(dataset, 'PlanOverviewSequence', path)
-    for item in files.items(overview, 'PrescriptionOverviewSequence', path)
-  ]
-  return max((dose for dose in doses if dose > 0), default=None)
 
 
 def _require_all_beams(

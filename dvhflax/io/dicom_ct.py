@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -101,33 +100,3 @@ def _read_slice(
   if isinstance(padding, int):
     hu[stored == padding] = AIR_HU
   return hu, (x, y, z)
-
-
-def choose(
-  structure_set: Any, slices: Sequence[Any]
-) -> tuple[list[Any], list[str]]:
-  """The slices of the CT that structures were contoured on.
-
-  Args:
-    structure_set, slices: `dicom.Instance`s.
-
-  Returns:
-    Those of the series that the structure set refers to, else of that of most
-    slices in its frame of reference, from low to high; a note if there was a
-    choice.
-  """
-  series: dict[str, list[Any]] = {}
-  for one in slices:
-    if one.frames & structure_set.frames and one.height_mm is not None:
-      series.setdefault(one.series, []).append(one)
-  if not series:
-    return [], []
-  named = [uid for uid in series if uid in structure_set.images]
-  best = max(named or series, key=lambda uid: len(series[uid]))
-  notes = []
-  if len(named or series) > 1:
-    notes = [
-      f'{len(named or series)} CTs share the frame of reference of the '
-      f'structures; that of most slices is taken, series {best}'
-    ]
-  return sorted(series[best], key=lambda one: one.height_mm), notes

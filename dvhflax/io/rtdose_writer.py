@@ -29,7 +29,7 @@ import dvhflax
 from dvhflax import errors
 from dvhflax.dvh import volume_at_dose
 from dvhflax.io import dicom_files, placement
-from dvhflax.io.dicom import RTDOSE, RTSTRUCT
+from dvhflax.io.dicom_headers import RTDOSE, RTSTRUCT, SHARED
 from dvhflax.io.resample import MOST_GY, Dose
 from dvhflax.patient import Structure
 from dvhflax.report import files
@@ -242,11 +242,7 @@ def _describe(dataset: Dataset, subject: Subject, label: Label) -> None:
   dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
   dataset.SOPClassUID = RTDOSE
   dataset.SOPInstanceUID = generate_uid(None)
-  for keyword in (
-    'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyDate',
-    'StudyTime', 'StudyID', 'AccessionNumber', 'ReferringPhysicianName',
-    'PositionReferenceIndicator',
-  ):  # fmt: skip
+  for keyword in SHARED:
     setattr(dataset, keyword, _valid(keyword, subject.attributes))
   with dicom_files.quiet():  # of leading zeros
     for keyword in ('StudyInstanceUID', 'FrameOfReferenceUID'):

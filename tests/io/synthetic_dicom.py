@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dvhflax.io import dicom
+from dvhflax.io import dicom_headers
 
 FRAME = '1.2.3.4.5'
 STRUCTURE_SET = '1.2.3.4.6'
@@ -89,7 +89,7 @@ def structure_set(
   structures, *, uid=STRUCTURE_SET, patient='anna', frame=FRAME
 ):
   """An RTSTRUCT of `{name: [contour, ...]}`."""
-  dataset = _base(dicom.RTSTRUCT, uid, patient, frame)
+  dataset = _base(dicom_headers.RTSTRUCT, uid, patient, frame)
   del dataset.FrameOfReferenceUID
   dataset.ReferencedFrameOfReferenceSequence = [
     _item(FrameOfReferenceUID=frame)
@@ -130,7 +130,7 @@ def dose(
   **attributes,
 ):
   """An RTDOSE of `[X, Y, Z]` Gy."""
-  dataset = _base(dicom.RTDOSE, uid, patient, frame)
+  dataset = _base(dicom_headers.RTDOSE, uid, patient, frame)
   scaling = max(float(values.max()), 1e-3) / (2**bits - 2)
   stored = np.rint(values.transpose(2, 1, 0).astype(np.float64) / scaling)
   dataset.PixelData = stored.astype(f'<u{bits // 8}').tobytes()
@@ -171,7 +171,7 @@ def plan(
   refers_to=STRUCTURE_SET,
 ):
   """An RTPLAN with a target's prescription and a lesser point's."""
-  dataset = _base(dicom.RTPLANS[0], uid, patient, FRAME)
+  dataset = _base(dicom_headers.RTPLANS[0], uid, patient, FRAME)
   dataset.DoseReferenceSequence = [
     _item(DoseReferenceType='TARGET', TargetPrescriptionDose=value)
     for value in (prescription_gy / 2, prescription_gy)
@@ -187,7 +187,7 @@ def ct_slices(
   spacing, count, *, patient='anna', frame=FRAME, prefix='1.2.3.4.9'
 ):
   for i in range(count):
-    dataset = _base(dicom.CT, f'{prefix}.{i}', patient, frame)
+    dataset = _base(dicom_headers.CT, f'{prefix}.{i}', patient, frame)
     dataset.SeriesInstanceUID = prefix
     dataset.ImagePositionPatient = [0.0, 0.0, (i - count / 2) * spacing]
     yield dataset
@@ -210,7 +210,7 @@ def ct(
   stored = np.rint((np.asarray(values, np.float64) - intercept) / slope)
   stored = stored.astype('<i2' if signed else '<u2')
   for i in range(stored.shape[2]):
-    dataset = _base(dicom.CT, f'{series}.{i + 1}', patient, frame)
+    dataset = _base(dicom_headers.CT, f'{series}.{i + 1}', patient, frame)
     dataset.SeriesInstanceUID = series
     dataset.Columns, dataset.Rows = stored.shape[:2]
     dataset.BitsAllocated = dataset.BitsStored = 16

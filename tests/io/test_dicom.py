@@ -1,30 +1,16 @@
 """DICOM-RT import on files that the tests write."""
 
-import contextlib
-import json
-import pathlib
-import random
 import re
-import sys
-import tempfile
-from unittest import mock
 import warnings
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import numpy as np
 import pydicom
 import pytest
 import synthetic_dicom as synthetic
 
-from dvhflax import config as config_lib
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors, io
-from dvhflax.cohort import imported
-from dvhflax.cohort.build import build
-from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
-from dvhflax.io import contours, dicom, import_report, importing, rtdose
+from dvhflax import errors
+from dvhflax.io import dicom, import_report, importing, rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
@@ -300,93 +286,6 @@ def test_two_patients_in_one_folder_and_copies(tmp_path):
   assert any(one.what == '1 files' for one in skipped)
 
 
-def make_config(raw, path):
-  config = config_lib.default()
-  config.cohort.source, config.cohort.plans = 'dicom', 0
-  config.cohort.raw = str(raw)
-  config.cohort.path = str(path)
-  config.cohort.grid = (16, 16, 8)
-  config.cohort.spacing_mm = (8.0, 8.0, 12.0)
-  config.cohort.validation_patients = 1
-  config.cohort.test_patients = 1
-  return config
-
-
-def test_a_broken_patient_does_not_stop_the_others(tmp_path):
-  for i in range(4):
-    synthetic.write_patient(
-      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=1 + i
-    )
-  broken = tmp_path / 'in' / '2' / 'a'
-  broken.write_bytes(broken.read_bytes()[:3000])
-  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
-  config_lib.validate(config)
-  assert build(config)
-  cohort = Cohort.open(str(tmp_path / 'cohort'))
-  assert [p.id for p in cohort.patients] == ['p0', 'p1', 'p3']
-  assert [p.plans for p in cohort.patients] == [1, 2, 4]
-  assert not validate(str(tmp_path / 'cohort'))
-  report = json.loads((tmp_path / 'cohort.import.json').read_text())
-  assert [p['id'] for p in report['patients']] == ['p0', 'p1', 'p3']
-  assert any('in/2/a' in one['why'] + one['what'] for one in report['skipped'])
-  assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
-
-
-def test_patients_that_fit_into_memory_are_read_once(tmp_path, monkeypatch):
-  for i in range(3):
-    synthetic.write_patient(
-      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
-    )
-  calls = []
-
-  def assemble(*args, **options):
-    calls.append(args)
-    return original(*args, **options)
-
-  original = importing.assemble
-  monkeypatch.setattr(importing, 'assemble', assemble)
-  # Two patients of 24,576 bytes fit.
-  monkeypatch.setattr(imported, '_KEPT_BYTES', 50_000)
-  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
-  assert build(config) and not validate(config.cohort.path)
-  assert len(calls) == 4
-
-
-def test_a_folder_without_a_usable_patient(tmp_path):
-  (tmp_path / 'in').mkdir()
-  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
-  with pytest.raises(errors.CohortError, match='no patient that can'):
-    build(config)
-  config.cohort.raw = str(tmp_path / 'nowhere')
-  with pytest.raises(errors.CohortError, match='is no folder'):
-    build(config)
-
-
-def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'pydicom', None)
-  for module in ('dicom', 'dicom_files', 'rtdose', 'rtstruct'):
-    monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}')
-    monkeypatch.delattr(io, module)
-  with pytest.raises(errors.ConfigError, match=r'need pydicom: pip install'):
-    build(make_config(tmp_path, tmp_path / 'cohort'))
-
-
-@pytest.mark.parametrize(
-  'key, value, match',
-  [
-    ('structures', ('body', 'bladder'), 'needs one body and a target'),
-    ('structures', ('body', 'PTV', 'PTV'), 'names one twice'),
-    ('prescription_gy', -1.0, 'must be positive'),
-    ('source', 'dicomrt', 'simulated, openkbp, dicom, nifti'),
-  ],
-)
-def test_impossible_configurations_are_refused(tmp_path, key, value, match):
-  config = make_config(tmp_path, tmp_path / 'cohort')
-  config.cohort[key] = value
-  with pytest.raises(errors.ConfigError, match=match):
-    config_lib.validate(config)
-
-
 def test_resampling_against_the_closed_form(tmp_path):
   """A sphere of 20 mm in 1 Gy/mm: D95 and V-points on the cohort grid."""
   structures = {
@@ -415,85 +314,3 @@ def test_resampling_against_the_closed_form(tmp_path):
     # voxels of all these sizes.
     share = dvh_lib.volume_at_dose(doses, np.array([72.0]))[0]
     assert share == pytest.approx(0.104, abs=0.02)
-
-
-KEYWORDS = (
-  'PixelSpacing', 'ImagePositionPatient', 'ImageOrientationPatient', 'Rows',
-  'Columns', 'NumberOfFrames', 'GridFrameOffsetVector', 'DoseGridScaling',
-  'DoseUnits', 'DoseSummationType', 'SOPInstanceUID', 'SOPClassUID',
-  'FrameOfReferenceUID', 'PatientID', 'BitsAllocated', 'PixelData',
-  'ReferencedStructureSetSequence', 'ROIContourSequence', 'ROINumber',
-  'StructureSetROISequence', 'ReferencedFrameOfReferenceSequence',
-  'DoseReferenceSequence', 'SamplesPerPixel', 'PixelRepresentation',
-)  # fmt: skip
-VALUES = (None, '', 'x', 'nan', b'\xff\xff', 0, -1, 65535, [], [1, 2], 1e30)
-
-
-def mutate(path, seed):
-  """Damages a file: its bytes, its length, or a value and its VR."""
-  rng = random.Random(seed)
-  content = bytearray(path.read_bytes())
-  kind = rng.choice(('truncate', 'bytes', 'insert', 'value', 'value'))
-  if kind == 'truncate':
-    del content[rng.randrange(len(content)) :]
-  elif kind == 'bytes':
-    # Mostly among the attributes, which lie in front of the pixels.
-    for _ in range(rng.randint(1, 20)):
-      end = min(len(content), rng.choice((400, 2000, len(content))))
-      content[rng.randrange(end)] = rng.randrange(256)
-  elif kind == 'insert':
-    place = rng.randrange(min(len(content), 4000))
-    content[place:place] = rng.randbytes(rng.randint(1, 40))
-  else:
-    dataset = pydicom.dcmread(path)
-    keyword = rng.choice(KEYWORDS)
-    vr = rng.choice(('DS', 'LO', 'UN', 'SQ', 'US', 'OB', 'IS'))
-    value = rng.choice(VALUES)
-    # Not every value can be written; other seeds damage the bytes.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      dataset.add_new(keyword, vr, value)
-      dataset.save_as(path)
-    return
-  path.write_bytes(content)
-
-
-def check_mutations(root, seed):
-  """A damaged patient beside a sound one: an error or a result, no more."""
-  synthetic.write_patient(root / 'good', patient='good', prefix='1.2.8')
-  bad = synthetic.write_patient(root / 'bad', patient='bad', prefix='1.2.7')
-  rng = random.Random(seed)
-  mutate(bad / rng.choice(('a', 'dose0', 'z')), seed)
-  dose_optional = bool(seed % 2)
-  found, skipped = dicom.find_patients(root, dose_optional=dose_optional)
-  assert all(isinstance(one.why, str) and one.why for one in skipped)
-  imported = []
-  for one in found:
-    try:
-      patient, _ = importing.assemble(
-        dicom.read_patient(one, NAMES), SETTINGS, dose_optional=dose_optional
-      )
-    except errors.CohortError as error:
-      assert '\n' not in str(error)
-      continue
-    assert np.isfinite(patient.dose).all()
-    assert patient.dose.min(initial=0) >= 0 and patient.prescription_gy > 0
-    imported.append(one.id)
-  assert 'good' in imported
-
-
-@settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 2**32))
-@mock.patch.object(contours, 'PIXELS', 24)
-def test_mutated_files(seed):
-  with tempfile.TemporaryDirectory() as root:
-    check_mutations(pathlib.Path(root), seed)
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=1000)
-@given(seed=st.integers(0, 2**32))
-@mock.patch.object(contours, 'PIXELS', 24)
-def test_many_mutated_files(seed):
-  with tempfile.TemporaryDirectory() as root:
-    check_mutations(pathlib.Path(root), seed)

@@ -11,7 +11,7 @@ import synthetic_dicom as synthetic
 from dvhflax import config as config_lib
 from dvhflax import errors, predict
 from dvhflax.cohort.build import open_or_build
-from dvhflax.io import dicom, importing
+from dvhflax.io import dicom, dicom_headers, importing
 from dvhflax.planning.simulate import simulate_patient
 from dvhflax.session import Session
 from dvhflax.train import train
@@ -64,7 +64,7 @@ def test_from_dicom_to_dicom(tmp_path):
   )
   for path in new.iterdir():
     if pydicom.dcmread(path, specific_tags=['SOPClassUID']).SOPClassUID == (
-      dicom.RTDOSE
+      dicom_headers.RTDOSE
     ):
       path.unlink()
   options = {**OPTIONS, 'workdir': workdir, 'dicom': str(new)}

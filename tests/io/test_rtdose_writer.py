@@ -13,7 +13,14 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import dicom, importing, placement, rtdose, rtdose_writer
+from dvhflax.io import (
+  dicom,
+  dicom_headers,
+  importing,
+  placement,
+  rtdose,
+  rtdose_writer,
+)
 from dvhflax.io.resample import Dose
 from dvhflax.patient import Structure
 
@@ -285,7 +292,7 @@ def test_whatever_the_source_tells(text, number):
     'dicom': dict.fromkeys((*keywords, 'FrameOfReferenceUID'), text),
     'structure_set': text,
     'roi_numbers': {'PTV': number},
-    'rtplans': {text: dicom.RTPLANS[0]},
+    'rtplans': {text: dicom_headers.RTPLANS[0]},
   }
   subject = rtdose_writer.subject_of('p', np.zeros(1), 78.0, provenance)
   dose = Dose(np.ones((2, 2, 2), np.float32), (np.arange(2.0),) * 3)

@@ -1,0 +1,102 @@
+"""A folder of DICOM-RT to a cohort: what is built, told and refused."""
+
+import json
+import sys
+
+import pytest
+import synthetic_dicom as synthetic
+
+from dvhflax import config as config_lib
+from dvhflax import errors, io
+from dvhflax.cohort import imported
+from dvhflax.cohort.build import build
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.validate import validate
+from dvhflax.io import importing
+
+
+def make_config(raw, path):
+  config = config_lib.default()
+  config.cohort.source, config.cohort.plans = 'dicom', 0
+  config.cohort.raw = str(raw)
+  config.cohort.path = str(path)
+  config.cohort.grid = (16, 16, 8)
+  config.cohort.spacing_mm = (8.0, 8.0, 12.0)
+  config.cohort.validation_patients = 1
+  config.cohort.test_patients = 1
+  return config
+
+
+def test_a_broken_patient_does_not_stop_the_others(tmp_path):
+  for i in range(4):
+    synthetic.write_patient(
+      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=1 + i
+    )
+  broken = tmp_path / 'in' / '2' / 'a'
+  broken.write_bytes(broken.read_bytes()[:3000])
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  config_lib.validate(config)
+  assert build(config)
+  cohort = Cohort.open(str(tmp_path / 'cohort'))
+  assert [p.id for p in cohort.patients] == ['p0', 'p1', 'p3']
+  assert [p.plans for p in cohort.patients] == [1, 2, 4]
+  assert not validate(str(tmp_path / 'cohort'))
+  report = json.loads((tmp_path / 'cohort.import.json').read_text())
+  assert [p['id'] for p in report['patients']] == ['p0', 'p1', 'p3']
+  assert any('in/2/a' in one['why'] + one['what'] for one in report['skipped'])
+  assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
+
+
+def test_patients_that_fit_into_memory_are_read_once(tmp_path, monkeypatch):
+  for i in range(3):
+    synthetic.write_patient(
+      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
+    )
+  calls = []
+
+  def assemble(*args, **options):
+    calls.append(args)
+    return original(*args, **options)
+
+  original = importing.assemble
+  monkeypatch.setattr(importing, 'assemble', assemble)
+  # Two patients of 24,576 bytes fit.
+  monkeypatch.setattr(imported, '_KEPT_BYTES', 50_000)
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  assert build(config) and not validate(config.cohort.path)
+  assert len(calls) == 4
+
+
+def test_a_folder_without_a_usable_patient(tmp_path):
+  (tmp_path / 'in').mkdir()
+  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  with pytest.raises(errors.CohortError, match='no patient that can'):
+    build(config)
+  config.cohort.raw = str(tmp_path / 'nowhere')
+  with pytest.raises(errors.CohortError, match='is no folder'):
+    build(config)
+
+
+def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'pydicom', None)
+  for module in ('dicom', 'dicom_files'):
+    monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}', raising=False)
+    monkeypatch.delattr(io, module, raising=False)
+  with pytest.raises(errors.ConfigError, match=r'need pydicom: pip install'):
+    build(make_config(tmp_path, tmp_path / 'cohort'))
+
+
+@pytest.mark.parametrize(
+  'key, value, match',
+  [
+    ('structures', ('body', 'bladder'), 'needs one body and a target'),
+    ('structures', ('body', 'PTV', 'PTV'), 'names one twice'),
+    ('prescription_gy', -1.0, 'must be positive'),
+    ('source', 'dicomrt', 'simulated, openkbp, dicom, nifti'),
+  ],
+)
+def test_impossible_configurations_are_refused(tmp_path, key, value, match):
+  config = make_config(tmp_path, tmp_path / 'cohort')
+  config.cohort[key] = value
+  with pytest.raises(errors.ConfigError, match=match):
+    config_lib.validate(config)
