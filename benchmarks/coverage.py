@@ -40,10 +40,8 @@ def solved(model, weights, start):
 
 
 def scaled(model, fluence):
-  """As `planner.plan_patient` scales them."""
-  dose = model.dose_gy(fluence)
-  covered = np.quantile(dose[:, model.targets['PTV']], 0.05, axis=1)
-  return dose / covered[:, None, None, None]
+  """As plans are scaled, in fractions of the prescription."""
+  return model.scaled_gy(fluence) / PROSTATE.prescription_gy
 
 
 def curves(dose, masks):
@@ -69,7 +67,9 @@ def measure(index):
     dose, _ = solved(model, *cover(model, list(masks), plans))
     found['chosen', plans] = pareto.coverage(curves(dose, masks), fresh)
     found['random', plans] = pareto.coverage(random(plans), fresh)
-    means[plans] = [78 * dose[:, masks[s] > 0].mean(1) for s in SEEN[1:]]
+    means[plans] = [
+      PROSTATE.prescription_gy * dose[:, masks[s] > 0].mean(1) for s in SEEN[1:]
+    ]
   return found, halved(model, masks), means
 
 

@@ -143,6 +143,14 @@ class Model:
     dose[:, self.body] = self.influence.dose(points, fluence * unit)
     return dose
 
+  def scaled_gy(self, fluence: jax.Array) -> np.ndarray:
+    """`[N, X, Y, Z]` of `[N, M]` fluences, scaled as `Plans` has them."""
+    dose = self.dose_gy(fluence)
+    highest, target = list(self.targets.items())[-1]
+    covered = _coverage_dose(dose[:, target], self.protocol)
+    dose *= (self.protocol.targets[highest] / covered)[:, None, None, None]
+    return dose
+
 
 def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
   return open_beamlets(
@@ -174,6 +182,11 @@ def _problem(influence, sampled, grid, protocol) -> tuple[Problem, jax.Array]:
     most_fluence=jnp.float32(protocol.most_fluence),
   )
   return problem, unit
+
+
+def _coverage_dose(dose: np.ndarray, protocol: Protocol) -> np.ndarray:
+  """`[N]` doses that `coverage_percent` of a target's `[N, V]` receive."""
+  return np.quantile(dose, 1 - protocol.coverage_percent / 100, axis=1)
 
 
 def plan_patient(
@@ -212,14 +225,7 @@ def plan_patient(
     gap=protocol.gap,
     most_iterations=protocol.most_iterations,
   )
-  dose = model.dose_gy(solution.fluence)
-  highest = list(model.targets)[-1]
-  covered = np.quantile(
-    dose[:, model.targets[highest]],
-    1 - protocol.coverage_percent / 100,
-    axis=1,
-  )
-  dose *= (protocol.targets[highest] / covered)[:, None, None, None]
+  dose = model.scaled_gy(solution.fluence)
   names = (*model.sampled.names, 'roughness')
   return Plans(dose, weights, solution.values, solution.gap, names)
 
@@ -280,12 +286,8 @@ def _curves(model: Model, fluence: jax.Array) -> np.ndarray:
   objectives = model.sampled.objectives
   dose = np.asarray(dose)[:, : objectives.share.shape[1]]
   targets = np.flatnonzero((objectives.deviation > 0) & objectives.share.any(1))
-  covered = np.quantile(
-    dose[:, objectives.share[targets[-1]] > 0],
-    1 - model.protocol.coverage_percent / 100,
-    axis=1,
-  )
-  dose = dose / covered[:, None]
+  target = objectives.share[targets[-1]] > 0
+  dose = dose / _coverage_dose(dose[:, target], model.protocol)[:, None]
   curves = []
   for share, linear in zip(objectives.share, objectives.linear):
     if linear or not share.any():
