@@ -11,12 +11,11 @@ import os
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import tqdm
 
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors, metrics, openkbp_scores
+from dvhflax import errors, metrics, networks, openkbp_scores
 from dvhflax.cohort.sampler import Sampler, Samples
 from dvhflax.cohort.store import Cohort
 from dvhflax.models import build
@@ -180,32 +179,6 @@ def figure_rows(cohort: Cohort, samples: Samples) -> list[int]:
   return sorted(rows[chosen].tolist())
 
 
-def load(
-  workdir: str, which: str, cohort_path: str | None
-) -> tuple[UNet, Any, ml_collections.ConfigDict, Cohort, int]:
-  """A network and the cohort it was trained on, checked against each other."""
-  model, variables, config, data, step = build.restore(workdir, which)
-  cohort = Cohort.open(cohort_path or config.cohort.path)
-  stored = [(s.name, s.role) for s in cohort.structures]
-  trained = [(s['name'], s['role']) for s in data['structures']]
-  if stored != trained:
-    raise errors.CohortError(
-      f'{cohort.path} has structures {[n for n, _ in stored]}, but {workdir} '
-      f'was trained on {[n for n, _ in trained]}'
-    )
-  if tuple(cohort.grid) != tuple(config.cohort.grid):
-    raise errors.CohortError(
-      f'{cohort.path} has grid {tuple(cohort.grid)}, but {workdir} was '
-      f'trained on {tuple(config.cohort.grid)}'
-    )
-  if dataclasses.asdict(cohort.dvh_spec) != data['dvh']:
-    raise errors.CohortError(
-      f'{cohort.path} has {cohort.dvh_spec}, but {workdir} was trained on '
-      f'{data["dvh"]}'
-    )
-  return model, variables, config, cohort, step
-
-
 def evaluate(
   workdir: str,
   *,
@@ -226,7 +199,9 @@ def evaluate(
   Returns:
     Table 1, and the OpenKBP scores where the cohort is theirs.
   """
-  model, variables, config, cohort, step = load(workdir, which, cohort_path)
+  model, variables, config, cohort, step = networks.load_model(
+    workdir, which, cohort_path
+  )
   sampler = Sampler(
     cohort,
     'test',
@@ -242,7 +217,7 @@ def evaluate(
     rng = np.random.default_rng([config.seed, 4])
     predicts[SHUFFLED] = (network, wishes[rng.permutation(len(wishes))])
   if anatomy_workdir:
-    anatomy, anatomy_variables, _, other, _ = load(
+    anatomy, anatomy_variables, _, other, _ = networks.load_model(
       anatomy_workdir, which, cohort_path
     )
     if other.metadata != cohort.metadata:

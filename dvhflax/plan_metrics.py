@@ -6,6 +6,7 @@ linear interpolation; what it cannot tell (CI and R50) is left out.
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from dvhflax import metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Structure
+from dvhflax.points import Point
 
 # Shares of the prescription: doses of the V that organs are judged by, the
 # isodose of a target's V and CI (ICRU 83 accepts 95% of it).
 _ORGAN_LEVELS = (0.3, 0.5, 0.7, 0.9)
 _COVERAGE = 0.95
+# Half of the last digit that a point is printed to: 0.05% of the prescription
+# or of the volume.
+_PRINTED = 0.0005
 # Training plans that the distribution of distances is taken over.
 _MOST_PLANS = 1000
 
@@ -98,6 +103,31 @@ def desired(
       row['HI'] = (dose_at(2) - dose_at(98)) / dose_at(50)
     table[structure.name] = row
   return table
+
+
+def point_achieved(
+  point: Point, dose: np.ndarray, prescription_gy: float
+) -> dict[str, Any]:
+  """What was asked of a structure, and what its dose has of it.
+
+  Args:
+    point: what was asked.
+    dose: `[V]` of the structure's voxels, fraction of the prescription.
+    prescription_gy: as of `achieved`.
+
+  Returns:
+    `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
+  """
+  value = point.measure(dose)
+  scale, unit = prescription_gy, 'Gy'
+  if point.kind == 'V':
+    scale, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
+  return {
+    'asked': point.text,
+    'achieved': scale * value,
+    'unit': unit,
+    'met': bool(point.keeps(value, _PRINTED)),
+  }
 
 
 def _levels(structure: Structure) -> tuple[float, ...]:

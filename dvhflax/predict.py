@@ -19,15 +19,15 @@ from absl import flags
 import numpy as np
 
 from dvhflax import cli, errors, wish
-from dvhflax import session as session_lib
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import import_report, placement
+from dvhflax.networks import Network, load_networks
 from dvhflax.newcomers import Newcomers
 from dvhflax.report import files
 from dvhflax.session import Session, Step
+from dvhflax.trail import USE
 
 GRIDS = ('cohort', 'source')
-_USE = 'a prediction for research, not for clinical use'
 
 
 def predict(session: Session, wished: str | None, points: str | None) -> Step:
@@ -60,7 +60,7 @@ def predict(session: Session, wished: str | None, points: str | None) -> Step:
 def describe(session: Session, step: Step) -> str:
   """The metrics, achieved beside desired; doses in Gy, volumes in %."""
   desired = step.metrics.get('desired', {})
-  lines = [_USE, f'{"":24}{"desired":>9}{"achieved":>10}']
+  lines = [USE, f'{"":24}{"desired":>9}{"achieved":>10}']
   for structure, row in step.metrics['achieved'].items():
     for name, value in row.items():
       wanted = desired.get(structure, {}).get(name)
@@ -113,7 +113,7 @@ def write(
   placed = _placed(session, step, grid)
   os.makedirs(output, exist_ok=True)
   if importlib.util.find_spec('nibabel'):
-    placement.write_nifti(path('dose.nii.gz'), placed, _USE)
+    placement.write_nifti(path('dose.nii.gz'), placed, USE)
   if importlib.util.find_spec('pydicom'):
     _write_rtdose(path('dose.dcm'), session, step, placed, rtdose_bits)
   with files.replacing(path('dose.npz')) as aside:
@@ -122,10 +122,10 @@ def write(
       dose=step.dose,
       spacing_mm=record.spacing_mm,
       prescription_gy=record.prescription_gy,
-      use=_USE,
+      use=USE,
     )
   numbers = {
-    'use': _USE,
+    'use': USE,
     'patient': record.id,
     'prescription_gy': record.prescription_gy,
     'checkpoint': session.identity,
@@ -177,8 +177,8 @@ def _write_rtdose(
   asked = '; '.join(point['asked'] for point in step.metrics['points'])
   label = rtdose_writer.Label(
     series='dvhflax: predicted dose, research only',
-    comment=_USE.capitalize(),
-    details=f'{_USE.capitalize()}. Run {network["workdir"]}, step '
+    comment=USE.capitalize(),
+    details=f'{USE.capitalize()}. Run {network["workdir"]}, step '
     f'{network["step"]}, weights {network["weights_sha256"]}. Asked for: '
     f'{asked or "no points"}.',
   )
@@ -255,7 +255,7 @@ def run(values: flags.FlagValues) -> None:
 
 def _load(
   values: flags.FlagValues,
-) -> tuple[Any, session_lib.Network, Cohort, session_lib.Network | None]:
+) -> tuple[Any, Network, Cohort, Network | None]:
   """Patients from outside, if any (else None); network, cohort, anatomy's."""
   folders = {'dicom': values.dicom, 'nifti': values.nifti}
   given = {source: folder for source, folder in folders.items() if folder}
@@ -264,7 +264,7 @@ def _load(
       'say which run, --workdir, and whom to predict for: --patient of its '
       'cohort, or a folder, --dicom or --nifti'
     )
-  loaded = session_lib.load_networks(
+  loaded = load_networks(
     values.workdir, values.checkpoint, values.cohort, values.anatomy_workdir
   )
   newcomers = None

@@ -10,29 +10,22 @@ For research, not for clinical use. Doses are as the network gives them, in
 fractions of the patient's prescription.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime
-import hashlib
-import json
 import os
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors, evaluate, plan_metrics, wish
+from dvhflax import errors, plan_metrics, wish
 from dvhflax import points as points_lib
+from dvhflax import trail as trail_lib
 from dvhflax.cohort.schema import PatientRecord
 from dvhflax.cohort.store import Cohort
-from dvhflax.models.build import halves
+from dvhflax.networks import Network, load_networks
 from dvhflax.patient import Patient
-from dvhflax.report import files
-
-_SCHEMA = 1
-_USE = 'a prediction for research, not for clinical use'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,78 +44,6 @@ class Step:
   dvh: np.ndarray
   desired_dvh: np.ndarray | None
   metrics: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-  """A checkpoint, in two jitted halves.
-
-  Attributes:
-    encode: masks `[X, Y, Z, S]` -> features.
-    decode: features, desired DVH `[S, K]` -> dose `[X, Y, Z]`.
-    mean_dvh: `[S, K]` mean of its training plans; None of an anatomy-only one.
-    identity: workdir's name, step, SHA-256 of the weights.
-  """
-
-  encode: Callable[[np.ndarray], Any]
-  decode: Callable[[Any, np.ndarray], np.ndarray]
-  mean_dvh: np.ndarray | None
-  identity: dict[str, Any]
-
-
-def load_network(
-  workdir: str, which: str, cohort_path: str | None
-) -> tuple[Network, Cohort]:
-  """A trained network and its cohort; raises as `evaluate.load`."""
-  model, variables, _, cohort, step = evaluate.load(workdir, which, cohort_path)
-  encode, decode = halves(model)
-  hears = model.conditioning != 'none'
-  network = Network(
-    encode=lambda masks: encode(variables, jnp.asarray(masks)),
-    decode=lambda features, desired: np.asarray(
-      decode(variables, features, jnp.asarray(desired)[None])
-    )[0],
-    mean_dvh=np.asarray(variables['dvh_statistics']['mean']) if hears else None,
-    identity={
-      'workdir': os.path.basename(os.path.normpath(workdir)),
-      'step': int(step),
-      'weights_sha256': checksum(variables),
-    },
-  )
-  return network, cohort
-
-
-def load_networks(
-  workdir: str,
-  which: str = 'best',
-  cohort_path: str | None = None,
-  anatomy_workdir: str | None = None,
-) -> tuple[Network, Cohort, Network | None]:
-  """The networks of a session, to share between patients.
-
-  Args:
-    workdir, which, cohort_path, anatomy_workdir: see `Session.open`.
-
-  Returns:
-    The network, its cohort, and the anatomy-only network if one is named.
-  """
-  network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
-  anatomy = None
-  if anatomy_workdir:
-    path = os.path.abspath(anatomy_workdir)
-    anatomy, _ = load_network(path, which, cohort_path or cohort.path)
-  return network, cohort, anatomy
-
-
-def checksum(tree: Any) -> str:
-  """SHA-256 of the names, types, shapes and values of a tree's arrays."""
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    leaf = np.asarray(leaf)
-    head = f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n'
-    digest.update(head.encode())
-    digest.update(np.ascontiguousarray(leaf).tobytes())
-  return digest.hexdigest()
 
 
 class Session:
@@ -302,11 +223,7 @@ class Session:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the audit trail as JSON, whole or not at all."""
-    trail = {'schema_version': _SCHEMA, 'use': _USE, **self._subject()}
-    trail['jax'] = jax.__version__
-    trail['steps'] = self._entries
-    trail['sha256'] = _digest(trail)
-    files.write_text(path, json.dumps(trail, indent=1) + '\n')
+    trail_lib.write(path, self._subject(), self._entries)
 
   def replay(
     self, path: str | os.PathLike[str], *, atol: float = 0.0
@@ -330,45 +247,27 @@ class Session:
     """
     if self._entries:
       raise errors.SessionError('replay a trail in a new session')
-    trail = _read_trail(path)
-    for key, mine in self._subject().items():
-      if trail[key] != mine:
-        raise errors.SessionError(
-          f'{path} is of another {key}: {_short(trail[key])}, here '
-          f'{_short(mine)}'
-        )
+    trail = trail_lib.read(path, self._subject())
     try:
-      for number, entry in enumerate(trail['steps']):
-        self._redo(entry, f'{path}, step {number}', trail['jax'], atol)
+      for number, entry in enumerate(trail.steps):
+        step = self._redo(entry)
+        if entry['action'] != 'undo':
+          trail.require(number, step.dose, step.metrics['achieved'], atol)
     except Exception:
       self._steps, self._entries = [], []
       raise
-    self._entries = trail['steps']
+    self._entries = trail.steps
     return list(self._steps)
 
-  def _redo(
-    self, entry: Mapping[str, Any], where: str, version: str, atol: float
-  ) -> None:
+  def _redo(self, entry: Mapping[str, Any]) -> Step:
     if entry['action'] == 'undo':
-      self.undo()
-      return
+      return self.undo()
     if entry['action'] == 'first_dose':
-      step = self.first_dose()
-    else:
-      asked = entry['asked']
-      curves = asked.get('curves')
-      curves = None if curves is None else np.array(curves, np.float32)
-      step = self.tune(asked['points'], curves=curves)
-    if checksum(step.dose) == entry['dose_sha256']:
-      return
-    apart = _doses_apart(step.metrics['achieved'], entry['metrics']['achieved'])
-    if not (atol > 0 and apart / self.record.prescription_gy <= atol):
-      raise errors.SessionError(
-        f'{where} gives another dose than is recorded (doses of structures at '
-        f'most {apart:.2g} Gy apart): jax was {version}, is '
-        f'{jax.__version__}; replay on the machine and with the versions of '
-        'then, or allow a difference (atol)'
-      )
+      return self.first_dose()
+    asked = entry['asked']
+    curves = asked.get('curves')
+    curves = None if curves is None else np.array(curves, np.float32)
+    return self.tune(asked['points'], curves=curves)
 
   def _vectors(
     self, curves: np.ndarray | Mapping[str, wish.Curve]
@@ -402,7 +301,7 @@ class Session:
         'desired_dvh': None if desired_dvh is None else desired_dvh.tolist(),
         'achieved_dvh': step.dvh.tolist(),
         'metrics': step.metrics,
-        'dose_sha256': checksum(dose),
+        'dose_sha256': trail_lib.checksum(dose),
       }
     )
     return step
@@ -424,7 +323,9 @@ class Session:
       )
       metrics['reach'] = self._reach.compare(desired_dvh)
     metrics['points'] = [
-      _point_achieved(point, dose[self.masks[..., point.structure] > 0], gray)
+      plan_metrics.point_achieved(
+        point, dose[self.masks[..., point.structure] > 0], gray
+      )
       for point in demands
     ]
     curves = dvh_lib.dvh(dose, self.masks, spec)
@@ -440,61 +341,7 @@ class Session:
       'checkpoint': self.identity,
       'patient': {
         'id': self.record.id,
-        'masks_sha256': checksum(self.masks),
+        'masks_sha256': trail_lib.checksum(self.masks),
         'prescription_gy': self.record.prescription_gy,
       },
     }
-
-
-def _point_achieved(
-  point: points_lib.Point, dose: np.ndarray, prescription_gy: float
-) -> dict[str, Any]:
-  value = point.measure(dose)
-  scale, unit = prescription_gy, 'Gy'
-  if point.kind == 'V':
-    scale, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
-  return {
-    'asked': point.text,
-    'achieved': scale * value,
-    'unit': unit,
-    # to what is printed: 0.05% of the prescription or of the volume
-    'met': bool(point.keeps(value, 0.0005)),
-  }
-
-
-def _doses_apart(one: plan_metrics.Table, other: plan_metrics.Table) -> float:
-  """Largest difference in Gy of doses that move little with rounding."""
-  names = ('mean', 'max', 'D98%', 'D95%', 'D2%')
-  return max(
-    abs(row[name] - other[structure][name])
-    for structure, row in one.items()
-    for name in names
-  )
-
-
-def _digest(trail: Mapping[str, Any]) -> str:
-  """SHA-256 of a trail without its own: against damage, not forgery."""
-  content = {k: v for k, v in trail.items() if k != 'sha256'}
-  text = json.dumps(content, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_trail(path: str | os.PathLike[str]) -> dict[str, Any]:
-  try:
-    with open(path, encoding='utf-8') as file:
-      trail = json.load(file)
-  except (OSError, ValueError) as error:
-    reason = error.strerror if isinstance(error, OSError) else error
-    raise errors.SessionError(f'{path} is not read: {reason}') from None
-  if not isinstance(trail, dict) or trail.get('schema_version') != _SCHEMA:
-    raise errors.SessionError(f'{path} is no audit trail of this version')
-  if trail.get('sha256') != _digest(trail):
-    raise errors.SessionError(
-      f'{path} was changed since it was saved: its checksum does not fit'
-    )
-  return trail
-
-
-def _short(value: Mapping[str, Any]) -> str:
-  """JSON with checksums cut short, for an error."""
-  return json.dumps(value, default=str).replace('"', '')

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from dvhflax import errors, predict, session
+from dvhflax import errors, networks, predict, session
 from dvhflax.io import rtdose
 from dvhflax.newcomers import Newcomers
 
@@ -24,7 +24,7 @@ ORIGIN = np.array([100.0, -50.0, 30.0])
 
 @pytest.fixture(scope='module')
 def network(trained_run):
-  return session.load_network(trained_run, 'best', None)
+  return networks.load_network(trained_run, 'best', None)
 
 
 def options(**values):

@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dvhflax import plan_metrics, predict, session
+from dvhflax import networks, plan_metrics, predict
+from dvhflax import trail as trail_lib
 from dvhflax.errors import SessionError, WishError
 from dvhflax.session import Session
 
@@ -21,7 +22,7 @@ POINTS = 'rectum V50% <= 30%; PTV D95 >= 90%'
 
 @pytest.fixture(scope='module')
 def network(trained_run):
-  return session.load_network(trained_run, 'best', None)
+  return networks.load_network(trained_run, 'best', None)
 
 
 def test_tune_undo_save_and_replay(network, tmp_path):
@@ -92,8 +93,8 @@ def test_the_encoder_runs_once(trained_run, monkeypatch):
     made.extend([encode, decode])
     return lambda *args: calls.append(1) or encode(*args), decode
 
-  halves = session.halves
-  monkeypatch.setattr(session, 'halves', counted)
+  halves = networks.halves
+  monkeypatch.setattr(networks, 'halves', counted)
   one = Session.open(trained_run, 'p6')
   one.first_dose()
   for most in (50, 30, 10):
@@ -120,12 +121,12 @@ def test_another_trail_is_refused(network, tmp_path):
   with pytest.raises(SessionError, match='was changed since'):
     Session(*network, 'p6').replay(path)
   forged = {**trail, 'steps': [{**trail['steps'][0], 'dose_sha256': '0'}]}
-  write({**forged, 'sha256': session._digest(forged)})
+  write({**forged, 'sha256': trail_lib.digest(forged)})
   with pytest.raises(SessionError, match='another dose than is recorded'):
     Session(*network, 'p6').replay(path)
   other = {**network[0].identity, 'weights_sha256': '0'}
   forged = {**trail, 'checkpoint': {'network': other, 'anatomy': None}}
-  write({**forged, 'sha256': session._digest(forged)})
+  write({**forged, 'sha256': trail_lib.digest(forged)})
   with pytest.raises(SessionError, match='another checkpoint'):
     Session(*network, 'p6').replay(path)
   write([])
@@ -233,4 +234,4 @@ def test_errors_are_one_line(arguments, reason, trained_run):
 def test_checksum_tells_weights_apart(network):
   tree = {'a': np.zeros(3), 'b': np.ones(2)}
   moved = jax.tree.map(lambda x: x + 1e-9, tree)
-  assert session.checksum(tree) != session.checksum(moved)
+  assert trail_lib.checksum(tree) != trail_lib.checksum(moved)

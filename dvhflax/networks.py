@@ -1,0 +1,116 @@
+"""Trained networks, each with the cohort that it was trained on."""
+
+from collections.abc import Callable
+import dataclasses
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.cohort.store import Cohort
+from dvhflax.models.build import halves, restore
+from dvhflax.models.unet import UNet
+from dvhflax.trail import checksum
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A checkpoint, in two jitted halves.
+
+  Attributes:
+    encode: masks `[X, Y, Z, S]` -> features.
+    decode: features, desired DVH `[S, K]` -> dose `[X, Y, Z]`.
+    mean_dvh: `[S, K]` mean of its training plans; None of an anatomy-only one.
+    identity: workdir's name, step, SHA-256 of the weights.
+  """
+
+  encode: Callable[[np.ndarray], Any]
+  decode: Callable[[Any, np.ndarray], np.ndarray]
+  mean_dvh: np.ndarray | None
+  identity: dict[str, Any]
+
+
+def load_model(
+  workdir: str, which: str, cohort_path: str | None
+) -> tuple[UNet, Any, ml_collections.ConfigDict, Cohort, int]:
+  """A network and the cohort it was trained on, checked against each other.
+
+  Args:
+    workdir: absolute path of a training run.
+    which: `best`, `latest` or a saved step.
+    cohort_path: cohort store, if it moved since.
+
+  Returns:
+    The network, its variables, the run's config, the cohort, and the step.
+
+  Raises:
+    CheckpointError: if there is no such checkpoint.
+    CohortError: if there is no such cohort, or it does not fit.
+  """
+  model, variables, config, data, step = restore(workdir, which)
+  cohort = Cohort.open(cohort_path or config.cohort.path)
+  stored = [(s.name, s.role) for s in cohort.structures]
+  trained = [(s['name'], s['role']) for s in data['structures']]
+  if stored != trained:
+    raise errors.CohortError(
+      f'{cohort.path} has structures {[n for n, _ in stored]}, but {workdir} '
+      f'was trained on {[n for n, _ in trained]}'
+    )
+  if tuple(cohort.grid) != tuple(config.cohort.grid):
+    raise errors.CohortError(
+      f'{cohort.path} has grid {tuple(cohort.grid)}, but {workdir} was '
+      f'trained on {tuple(config.cohort.grid)}'
+    )
+  if dataclasses.asdict(cohort.dvh_spec) != data['dvh']:
+    raise errors.CohortError(
+      f'{cohort.path} has {cohort.dvh_spec}, but {workdir} was trained on '
+      f'{data["dvh"]}'
+    )
+  return model, variables, config, cohort, step
+
+
+def load_network(
+  workdir: str, which: str, cohort_path: str | None
+) -> tuple[Network, Cohort]:
+  """A network and its cohort, see `load_model`."""
+  model, variables, _, cohort, step = load_model(workdir, which, cohort_path)
+  encode, decode = halves(model)
+  hears = model.conditioning != 'none'
+  network = Network(
+    encode=lambda masks: encode(variables, jnp.asarray(masks)),
+    decode=lambda features, desired: np.asarray(
+      decode(variables, features, jnp.asarray(desired)[None])
+    )[0],
+    mean_dvh=np.asarray(variables['dvh_statistics']['mean']) if hears else None,
+    identity={
+      'workdir': os.path.basename(os.path.normpath(workdir)),
+      'step': int(step),
+      'weights_sha256': checksum(variables),
+    },
+  )
+  return network, cohort
+
+
+def load_networks(
+  workdir: str,
+  which: str = 'best',
+  cohort_path: str | None = None,
+  anatomy_workdir: str | None = None,
+) -> tuple[Network, Cohort, Network | None]:
+  """The networks of a session, to share between patients.
+
+  Args:
+    workdir, which, cohort_path, anatomy_workdir: see `Session.open`.
+
+  Returns:
+    The network, its cohort, and the anatomy-only network if one is named.
+  """
+  network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
+  anatomy = None
+  if anatomy_workdir:
+    path = os.path.abspath(anatomy_workdir)
+    anatomy, _ = load_network(path, which, cohort_path or cohort.path)
+  return network, cohort, anatomy

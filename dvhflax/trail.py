@@ -1,0 +1,156 @@
+"""The audit trail of a session: written, read, and held against doses.
+
+A trail is JSON: which checkpoints and whose masks it is of, and step by step
+what was asked, what came out, and the checksum of the dose.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.plan_metrics import Table
+from dvhflax.report import files
+
+USE = 'a prediction for research, not for clinical use'
+_SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trail:
+  """A trail that was read.
+
+  Attributes:
+    path: of its file.
+    jax_version: that its doses were computed with.
+    prescription_gy: of the patient.
+    steps: what was done, as it was written.
+  """
+
+  path: str | os.PathLike[str]
+  jax_version: str
+  prescription_gy: float
+  steps: list[dict[str, Any]]
+
+  def require(
+    self, number: int, dose: np.ndarray, achieved: Table, atol: float
+  ) -> None:
+    """Raises a SessionError unless a dose is that of a step.
+
+    Args:
+      number: of the step, from 0.
+      dose: `[X, Y, Z]` that the step gives now.
+      achieved: its metrics, see `plan_metrics.achieved`.
+      atol: what doses of structures may differ by, a fraction of the
+        prescription; 0 wants the very dose of then.
+    """
+    step = self.steps[number]
+    if checksum(dose) == step['dose_sha256']:
+      return
+    apart = _doses_apart(achieved, step['metrics']['achieved'])
+    if not (atol > 0 and apart / self.prescription_gy <= atol):
+      raise errors.SessionError(
+        f'{self.path}, step {number} gives another dose than is recorded '
+        f'(doses of structures at most {apart:.2g} Gy apart): jax was '
+        f'{self.jax_version}, is {jax.__version__}; replay on the machine and '
+        'with the versions of then, or allow a difference (atol)'
+      )
+
+
+def write(
+  path: str | os.PathLike[str],
+  subject: Mapping[str, Any],
+  steps: Sequence[Mapping[str, Any]],
+) -> None:
+  """Writes a trail, whole or not at all.
+
+  Args:
+    path: of the file.
+    subject: what the trail is about: `checkpoint`, `patient`.
+    steps: what was done; JSON-serialisable.
+  """
+  trail: dict[str, Any] = {
+    'schema_version': _SCHEMA,
+    'use': USE,
+    **subject,
+    'jax': jax.__version__,
+    'steps': steps,
+  }
+  trail['sha256'] = digest(trail)
+  files.write_text(path, json.dumps(trail, indent=1) + '\n')
+
+
+def read(path: str | os.PathLike[str], subject: Mapping[str, Any]) -> Trail:
+  """Reads a trail.
+
+  Args:
+    path: of the file.
+    subject: what it has to be about, see `write`.
+
+  Raises:
+    SessionError: a trail that is unreadable, was changed, or is about another
+      patient or checkpoint.
+  """
+  trail = _read_json(path)
+  for key, mine in subject.items():
+    if trail[key] != mine:
+      raise errors.SessionError(
+        f'{path} is of another {key}: {_short(trail[key])}, here {_short(mine)}'
+      )
+  prescription_gy = trail['patient']['prescription_gy']
+  return Trail(path, trail['jax'], prescription_gy, trail['steps'])
+
+
+def checksum(tree: Any) -> str:
+  """SHA-256 of the names, types, shapes and values of a tree's arrays."""
+  sha256 = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    leaf = np.asarray(leaf)
+    head = f'{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}\n'
+    sha256.update(head.encode())
+    sha256.update(np.ascontiguousarray(leaf).tobytes())
+  return sha256.hexdigest()
+
+
+def digest(trail: Mapping[str, Any]) -> str:
+  """SHA-256 of a trail without its own: against damage, not forgery."""
+  content = {k: v for k, v in trail.items() if k != 'sha256'}
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+  try:
+    with open(path, encoding='utf-8') as file:
+      trail = json.load(file)
+  except (OSError, ValueError) as error:
+    reason = error.strerror if isinstance(error, OSError) else error
+    raise errors.SessionError(f'{path} is not read: {reason}') from None
+  if not isinstance(trail, dict) or trail.get('schema_version') != _SCHEMA:
+    raise errors.SessionError(f'{path} is no audit trail of this version')
+  if trail.get('sha256') != digest(trail):
+    raise errors.SessionError(
+      f'{path} was changed since it was saved: its checksum does not fit'
+    )
+  return trail
+
+
+def _doses_apart(one: Table, other: Table) -> float:
+  """Largest difference in Gy of doses that move little with rounding."""
+  names = ('mean', 'max', 'D98%', 'D95%', 'D2%')
+  return max(
+    abs(row[name] - other[structure][name])
+    for structure, row in one.items()
+    for name in names
+  )
+
+
+def _short(value: Mapping[str, Any]) -> str:
+  """JSON without its quotes, for an error."""
+  return json.dumps(value, default=str).replace('"', '')
