@@ -29,15 +29,19 @@ def measure(call: Callable[[], object]) -> dict[str, float]:
     start = time.perf_counter()
     call()
     times.append(time.perf_counter() - start)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return {
     'first': first,
     'median': statistics.median(times),
     'min': min(times),
     'max': max(times),
     'repetitions': len(times),
-    'peak_gb': peak / 1e6,
+    'peak_gb': peak_gb(),
   }
+
+
+def peak_gb() -> float:
+  """Largest resident memory of this process so far, in GB."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def answer(cases: dict[str, Callable[..., Callable[[], object]]]) -> None:
