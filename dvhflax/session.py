@@ -92,7 +92,7 @@ class Session:
       self.record = patient
       self.masks, self.present = patient.masks, patient.present
     else:
-      index = wish.patient_index(cohort, patient)
+      index = cohort.index(patient)
       self.record = cohort.patients[index]
       self.masks, self.present = cohort.masks(index), cohort.present[index]
     self._network = network

@@ -22,8 +22,6 @@ from dvhflax.patient import Structure
 
 # A rounding of the last digit of what another program wrote is no rise.
 _ROUNDING = 1e-6
-# Names listed in an error.
-_LISTED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,21 +212,6 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
   return np.maximum.accumulate(vector).astype(np.float32)
 
 
-def patient_index(cohort: Cohort, patient: str) -> int:
-  """The place of a patient in a cohort.
-
-  Raises:
-    CohortError: if there is no such patient.
-  """
-  ids = [record.id for record in cohort.patients]
-  if patient not in ids:
-    known = ', '.join(ids[:_LISTED]) + (', ...' if len(ids) > _LISTED else '')
-    raise errors.CohortError(
-      f'{cohort.path} has no patient {patient!r}; there are {known}'
-    )
-  return ids.index(patient)
-
-
 def from_plan(
   cohort: Cohort, patient: str, plan: int, present: np.ndarray
 ) -> np.ndarray:
@@ -248,7 +231,7 @@ def from_plan(
     CohortError: if there is no such patient.
     WishError: if there is no such plan.
   """
-  p = patient_index(cohort, patient)
+  p = cohort.index(patient)
   plans = cohort.patients[p].plans
   if not 0 <= plan < plans:
     raise errors.WishError(

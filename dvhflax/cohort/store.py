@@ -13,6 +13,9 @@ from dvhflax.cohort.writer import METADATA, PLAN, RECORDS, building_path
 from dvhflax.dvh import DVHSpec
 from dvhflax.patient import Structure
 
+# Ids listed in an error.
+_LISTED = 8
+
 
 class Cohort:
   """A complete cohort, read-only.
@@ -100,6 +103,20 @@ class Cohort:
   def patients(self) -> tuple[PatientRecord, ...]:
     """P records."""
     return self.metadata.patients
+
+  def index(self, patient: str) -> int:
+    """The place of the patient of an id.
+
+    Raises:
+      CohortError: if there is no such patient.
+    """
+    ids = [record.id for record in self.patients]
+    if patient not in ids:
+      known = ', '.join(ids[:_LISTED]) + (', ...' if len(ids) > _LISTED else '')
+      raise errors.CohortError(
+        f'{self.path} has no patient {patient!r}; there are {known}'
+      )
+    return ids.index(patient)
 
   def split(self, name: str) -> np.ndarray:
     """Indices of the patients of a split.

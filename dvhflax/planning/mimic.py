@@ -167,12 +167,7 @@ def main(_):
   if not values.cohort or not values.patient:
     raise errors.UserError('say whose dose: --cohort, --patient')
   cohort = Cohort.open(values.cohort)
-  ids = [p.id for p in cohort.patients]
-  if values.patient not in ids:
-    raise errors.UserError(
-      f'{values.cohort} has no patient {values.patient}, only {ids[0]} ...'
-    )
-  index = ids.index(values.patient)
+  index = cohort.index(values.patient)
   record = cohort.patients[index]
   protocol = _protocol(record.provenance)
   masks = named_masks(cohort.structures, cohort.masks(index),
