@@ -5,7 +5,7 @@ to every device of every host, so one device and many share their code and
 their checkpoints.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -93,13 +93,3 @@ def assert_replicated(tree: Any) -> None:
       raise AssertionError(
         f'{jax.tree_util.keystr(path)} differs between devices'
       )
-
-
-def sum_over_processes(values: Sequence[float]) -> np.ndarray:
-  """Sums host-side figures over all processes; every process gets the sum."""
-  values = np.asarray(values, np.float64)
-  if jax.process_count() == 1:
-    return values
-  from jax.experimental import multihost_utils
-
-  return np.asarray(multihost_utils.process_allgather(values)).sum(0)
