@@ -20,6 +20,7 @@ from dvhflax.models import norm as norm_lib
 from dvhflax.models.build import restore
 from dvhflax.models.open_fields import Beam, beams_of
 from dvhflax.models.unet import ConvLayer, UNet
+from dvhflax.report import files
 
 # GroupNormalization, scatter and the like are left out: what is used is known
 # to every runtime of the last years.
@@ -271,10 +272,8 @@ def export(workdir: str, output: str, which: str = 'best') -> None:
     'use': 'for research, not for clinical use',
   }
   proto = to_onnx(model, variables, metadata)
-  aside = output + '.tmp'
-  with open(aside, 'wb') as file:
-    file.write(proto.SerializeToString())
-  os.replace(aside, output)
+  with files.replacing(output) as aside:
+    aside.write_bytes(proto.SerializeToString())
 
 
 def main(_):

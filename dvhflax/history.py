@@ -5,6 +5,8 @@ import os
 
 import tensorboardX
 
+from dvhflax.report import files
+
 COLUMNS = (
   'epoch',
   'step',
@@ -55,12 +57,13 @@ class History:
     for name in COLUMNS[2:]:
       self._board.add_scalar(name, row[name], int(row['step']))
     self._board.flush()
-    aside = self._path + '.tmp'
-    with open(aside, 'w', newline='') as file:
+    with (
+      files.replacing(self._path) as aside,
+      open(aside, 'w', newline='') as file,
+    ):
       writer = csv.DictWriter(file, COLUMNS)
       writer.writeheader()
       writer.writerows(self._rows)
-    os.replace(aside, self._path)
 
   def line(self) -> str:
     """The last row, for the terminal."""

@@ -73,4 +73,4 @@ def test_file_of_a_run(trained_run, tmp_path):
   metadata = {p.key: p.value for p in proto.metadata_props}
   structures = json.loads(metadata['data'])['structures']
   assert [s['name'] for s in structures] == ['body', 'rectum', 'PTV']
-  assert not list(tmp_path.glob('*.tmp'))
+  assert [file.name for file in tmp_path.iterdir()] == ['network.onnx']
