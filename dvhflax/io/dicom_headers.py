@@ -68,7 +68,7 @@ def scan(root: pathlib.Path) -> tuple[list[Instance], list[Skipped]]:
     root: searched at any depth.
 
   Returns:
-    The headers, and what has none that matters.
+    The headers, and what was passed over.
   """
   instances: dict[str, Instance] = {}
   skipped = []
