@@ -161,7 +161,7 @@ def build(
       cohort.seed,
     ),
     provenance=source.provenance,
-    ct=cohort.ct,
+    ct=cohort.ct or getattr(source, 'ct', False),
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
   bar = tqdm.tqdm(
