@@ -49,8 +49,8 @@ def default() -> ml_collections.ConfigDict:
   # dicom, nifti: prescription in Gy of plans without an RTPLAN that tells it;
   # by default the mean dose of their target.
   cohort.prescription_gy = config_dict.placeholder(float)
-  # openkbp, dicom, nifti: keep the CTs of the patients that have one. Those
-  # that have none are planned as if they were of water.
+  # openkbp, dicom, nifti: keep the CTs of the patients that have one; a store's
+  # are kept always. Those that have none are planned as if they were of water.
   cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False

@@ -99,17 +99,21 @@ class _OpenKBP:
     return openkbp.read_patient(self._folders[index], **self._options)
 
 
-def _imported(config: ml_collections.ConfigDict) -> Imported:
+def _imported(
+  config: ml_collections.ConfigDict, shard: tuple[int, int]
+) -> Imported:
   gy = config_lib.protocol(config).prescription_gy
-  return Imported(config.cohort, gy if config.cohort.plans else None)
+  return Imported(config.cohort, gy if config.cohort.plans else None, shard)
 
 
-_SOURCES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
-  'simulated': _Simulated,
-  'openkbp': _OpenKBP,
+_SOURCES: dict[
+  str, Callable[[ml_collections.ConfigDict, tuple[int, int]], Any]
+] = {
+  'simulated': lambda config, _: _Simulated(config),
+  'openkbp': lambda config, _: _OpenKBP(config),
   'dicom': _imported,
   'nifti': _imported,
-  'store': lambda config: Stored(config.cohort),
+  'store': lambda config, _: Stored(config.cohort),
 }
 
 
@@ -132,7 +136,7 @@ def build(
   """
   cohort = config.cohort
   pooling_plan(cohort.grid)
-  source = _SOURCES[cohort.source](config)
+  source = _SOURCES[cohort.source](config, shard)
   if cohort.plans and cohort.source != 'simulated':
     source = Planned(source, config)
   splits = getattr(source, 'splits', None)
@@ -157,7 +161,7 @@ def build(
       cohort.seed,
     ),
     provenance=source.provenance,
-    ct=cohort.ct,
+    ct=cohort.ct or getattr(source, 'ct', False),
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
   bar = tqdm.tqdm(

@@ -1,9 +1,13 @@
 """A cohort's patients from DICOM-RT or NIfTI files."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import functools
+import os
+import pickle
 import sys
-from typing import Any
+import tempfile
+from typing import Any, BinaryIO
 
 import ml_collections
 import tqdm
@@ -12,21 +16,20 @@ from dvhflax import errors
 from dvhflax.io import import_report, importing, names
 from dvhflax.patient import Patient, Structure
 
-# Of patients that are kept between the check and the storing.
-_KEPT_BYTES = 2**29
-
 
 class Imported:
   """The patients below `cohort.raw` that can be imported.
 
   One that cannot must not stop the others, and a cohort must know its
-  patients from the start. So all are imported once to see which can be, and
-  the report is written, before any is stored. As many as fit into some memory
-  are kept until then; the others are read again.
+  patients from the start. So all are imported to see which can be, and the
+  report is written, before any is stored. On disk they wait for that.
   """
 
   def __init__(
-    self, cohort: ml_collections.ConfigDict, to_plan_gy: float | None = None
+    self,
+    cohort: ml_collections.ConfigDict,
+    to_plan_gy: float | None = None,
+    shard: tuple[int, int] = (0, 1),
   ):
     """Finds the patients and writes the report beside `cohort.path`.
 
@@ -34,6 +37,7 @@ class Imported:
       cohort: `config.cohort`, see `config.py`.
       to_plan_gy: the prescription of those who are planned next and need no
         dose; None: patients without one are skipped.
+      shard: (i, n), patients i, i + n, i + 2n, ... will be asked for.
 
     Raises:
       ConfigError: for a key that is missing or impossible, or a library that
@@ -57,7 +61,8 @@ class Imported:
     self._options = {'dose_optional': to_plan_gy is not None}
     rows = names.read_table(cohort.names, cohort.structures)
     beams = {'sum_beams': cohort.sum_beams}
-    self._kept: dict[str, Patient] = {}
+    path = os.path.normpath(cohort.path)
+    self._kept = _Kept(os.path.dirname(path) or '.')
     self._found, self._read_case, skipped = open_folder(
       cohort.source,
       cohort.raw,
@@ -66,16 +71,16 @@ class Imported:
       **self._options,
       **(beams if cohort.source == 'dicom' else {}),
     )
-    entries = self._survey(cohort.raw, skipped)
-    import_report.write_report(cohort.path, entries, skipped)
+    entries = self._survey(cohort.raw, shard, skipped)
+    import_report.write_report(path, entries, skipped)
     if not entries:
       raise errors.CohortError(
         f'{cohort.raw} has no patient that can be imported; '
-        f'{cohort.path}.import.txt says why'
+        f'{path}.import.txt says why'
       )
     print(
       f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
-      f'{cohort.path}.import.txt',
+      f'{path}.import.txt',
       file=sys.stderr,
     )
     self.ids = [entry['id'] for entry in entries]
@@ -91,18 +96,20 @@ class Imported:
 
   def read(self, index: int) -> Patient:
     """Imports the patient of `ids[index]`."""
-    kept = self._kept.pop(self.ids[index], None)
+    kept = self._kept.take(self.ids[index])
     if kept is not None:
       return kept
     case = self._read_case(self._found[self.ids[index]])
     return importing.assemble(case, self._settings, **self._options)[0]
 
   def _survey(
-    self, raw: str, skipped: list[import_report.Skipped]
+    self,
+    raw: str,
+    shard: tuple[int, int],
+    skipped: list[import_report.Skipped],
   ) -> list[dict[str, Any]]:
     """Report entries of the patients that can be; adds the others."""
-    entries = []
-    room = _KEPT_BYTES
+    entries: list[dict[str, Any]] = []
     for name, found in tqdm.tqdm(
       self._found.items(), f'checking {raw}', unit='patient', file=sys.stderr
     ):
@@ -111,13 +118,43 @@ class Imported:
         patient, entry = importing.assemble(
           case, self._settings, **self._options
         )
+        if len(entries) % shard[1] == shard[0]:
+          self._kept.keep(patient)
         entries.append(entry)
-        room -= patient.dose.nbytes + patient.masks.nbytes
-        if room >= 0:
-          self._kept[name] = patient
       except errors.UserError as error:
         skipped.append(import_report.Skipped(f'patient {name}', str(error)))
     return entries
+
+
+class _Kept:
+  """Patients on disk, in a file without a name: it goes with its process."""
+
+  def __init__(self, folder: str):
+    os.makedirs(folder, exist_ok=True)
+    self._file: BinaryIO | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    self._places: dict[str, int] = {}
+
+  def keep(self, patient: Patient) -> None:
+    """Keeps a patient; none at all, if the disk is too small for them."""
+    if self._file is None:
+      return
+    try:
+      place = self._file.seek(0, os.SEEK_END)
+      pickle.dump(patient, self._file, pickle.HIGHEST_PROTOCOL)
+      self._file.flush()
+      self._places[patient.id] = place
+    except OSError:
+      self._places.clear()
+      with contextlib.suppress(OSError):
+        self._file.close()
+      self._file = None
+
+  def take(self, patient: str) -> Patient | None:
+    """The patient of an id, if it is kept."""
+    if self._file is None or patient not in self._places:
+      return None
+    self._file.seek(self._places[patient])
+    return pickle.load(self._file)
 
 
 def open_folder(

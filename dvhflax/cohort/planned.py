@@ -39,6 +39,8 @@ class Stored:
     self.structures = store.structures
     self.ids = [p.id for p in store.patients]
     self.splits = [p.split for p in store.patients]
+    # Plans go through them: what is built from here keeps them.
+    self.ct = store.metadata.ct
     self.max_plans = store.metadata.max_plans
     self.provenance = {
       'source': 'store',
@@ -90,6 +92,7 @@ class Planned:
         )
     self.ids = source.ids
     self.splits = getattr(source, 'splits', None)
+    self.ct = getattr(source, 'ct', False)
     self.max_plans = self._plans
     if not self._replace:
       self.max_plans += source.max_plans

@@ -10,7 +10,9 @@ import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
 from dvhflax import errors, predict
-from dvhflax.cohort.build import open_or_build
+from dvhflax.cohort.build import build, open_or_build
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.validate import validate
 from dvhflax.io import dicom, dicom_headers, importing
 from dvhflax.planning.simulate import simulate_patient
 from dvhflax.session import Session
@@ -115,3 +117,50 @@ def test_from_dicom_to_dicom(tmp_path):
     errors.UserError, match=r'lacks rectum, which every.*unmapped: Gut'
   ):
     predict.run(types.SimpleNamespace(**options))
+
+
+@pytest.mark.slow
+def test_a_ct_from_dicom_to_plans(tmp_path):
+  """Of three patients, one whose CT is one slice and one without."""
+  slices = list(synthetic.ct(synthetic.phantom()))
+  for n, count in enumerate((len(slices), 1, 0)):
+    folder = tmp_path / 'in' / f'{n}'
+    synthetic.write_patient(folder, patient=f'p{n}', prefix=f'1.2.{n}')
+    for i, one in enumerate(slices[:count]):
+      one.FrameOfReferenceUID = f'1.2.{n}.5'
+      one.SOPInstanceUID = f'1.2.{n}.9.{i}'
+      one.SeriesInstanceUID = f'1.2.{n}.9'
+      synthetic.save(one, folder / 'ct' / f'{i}')
+  config = make_config(tmp_path / 'in', tmp_path / 'clinical')
+  config.cohort.grid, config.cohort.spacing_mm = (32, 32, 16), (4.0, 4.0, 8.0)
+  config.cohort.ct = True
+  assert build(config) and not validate(config.cohort.path)
+  clinical = Cohort.open(config.cohort.path)
+  scanned, one_slice, without = (clinical.ct(i) for i in range(3))
+  assert one_slice is None and without is None
+  # The lung, to the patient's right.
+  assert scanned[8, 16, 8] == -800 and scanned[16, 16, 8] == 0
+  report = (tmp_path / 'clinical.import.txt').read_text()
+  assert report.count('the only slice of its series') == 1
+
+  config.cohort.plans, config.cohort.replace_plans = 2, True
+  config.planning.beamlet_mm, config.planning.gap = 10.0, 0.5
+  config.cohort.path = str(tmp_path / 'planned')
+  assert build(config) and not validate(config.cohort.path)
+  planned = Cohort.open(config.cohort.path)
+  # The same anatomies: two of water, one with a lung.
+  np.testing.assert_array_equal(planned.doses(1), planned.doses(2))
+  assert np.abs(planned.doses(0) - planned.doses(1)).max() > 0.01
+  np.testing.assert_array_equal(planned.ct(0), scanned)
+
+  # The plans of a store's patients pass through the CTs that it has, and these
+  # stay with them.
+  config.cohort.source, config.cohort.ct = 'store', False
+  config.cohort.raw = str(tmp_path / 'clinical')
+  config.cohort.path = str(tmp_path / 'again')
+  assert build(config) and not validate(config.cohort.path)
+  again = Cohort.open(config.cohort.path)
+  for i in range(3):
+    np.testing.assert_array_equal(again.doses(i), planned.doses(i))
+  np.testing.assert_array_equal(again.ct(0), scanned)
+  assert again.ct(1) is None

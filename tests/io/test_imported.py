@@ -1,7 +1,9 @@
 """A folder of DICOM-RT to a cohort: what is built, told and refused."""
 
+import errno
 import json
 import sys
+from unittest import mock
 
 import pytest
 import synthetic_dicom as synthetic
@@ -47,24 +49,43 @@ def test_a_broken_patient_does_not_stop_the_others(tmp_path):
   assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
 
 
-def test_patients_that_fit_into_memory_are_read_once(tmp_path, monkeypatch):
-  for i in range(3):
+@pytest.mark.parametrize('disk_is_full', [False, True])
+def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
+  for i in range(4):
     synthetic.write_patient(
       tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
     )
+  broken = tmp_path / 'in' / '1' / 'a'
+  broken.write_bytes(broken.read_bytes()[:3000])
   calls = []
 
   def assemble(*args, **options):
-    calls.append(args)
+    calls.append(args[0].id)
     return original(*args, **options)
 
   original = importing.assemble
   monkeypatch.setattr(importing, 'assemble', assemble)
-  # Two patients of 24,576 bytes fit.
-  monkeypatch.setattr(imported, '_KEPT_BYTES', 50_000)
-  config = make_config(tmp_path / 'in', tmp_path / 'cohort')
+  if disk_is_full:
+    dump = mock.Mock(side_effect=OSError(errno.ENOSPC, 'No space left'))
+    monkeypatch.setattr(imported.pickle, 'dump', dump)
+  config = make_config(tmp_path / 'in', tmp_path / 'cohorts' / 'one')
   assert build(config) and not validate(config.cohort.path)
-  assert len(calls) == 4
+  checked = ['p0', 'p2', 'p3']
+  assert calls == checked + disk_is_full * checked
+  assert sorted(path.name for path in (tmp_path / 'cohorts').iterdir()) == [
+    'one', 'one.import.json', 'one.import.txt',
+  ]  # fmt: skip
+  config.cohort.path = str(tmp_path / 'shared')
+  for shard in range(2):
+    calls.clear()
+    assert build(config, (shard, 2)) == (shard == 1)
+    own = checked[shard::2]
+    assert calls == checked + disk_is_full * own
+  assert not validate(config.cohort.path)
+  one, shared = (
+    Cohort.open(str(tmp_path / name)) for name in ('cohorts/one', 'shared')
+  )
+  assert one.patients == shared.patients
 
 
 def test_a_folder_without_a_usable_patient(tmp_path):
