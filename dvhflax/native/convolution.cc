@@ -54,6 +54,12 @@ template <int L>
 inline void Store(float* to, Vector<L> value) {
   *reinterpret_cast<Vector<L>*>(to) = value;
 }
+// value in every lane. Less 0, not plus 0: that would be an addition, since it
+// makes 0 of -0.
+template <int L>
+inline Vector<L> Broadcast(float value) {
+  return value - Vector<L>{};
+}
 template <int L>
 inline void StoreFirst(float* to, Vector<L> value, Index count) {
   float lanes[L];
@@ -101,7 +107,7 @@ inline void ForwardTile(const Rows<K>& rows, Index voxel, Index in,
       // Input voxel u feeds outputs u, u - 1, ... u - K + 1.
 #pragma GCC unroll 32
       for (int u = 0; u < T + K - 1; ++u) {
-        const Vector<L> value = Vector<L>{} + x[u * in + c];
+        const Vector<L> value = Broadcast<L>(x[u * in + c]);
 #pragma GCC unroll 3
         for (int k = 0; k < K; ++k) {
           if (u - k < 0 || u - k >= T) continue;
@@ -290,7 +296,7 @@ inline void GradientTile(const float* x, const float* dy, Index rows,
       advance();
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
-        const Vector<L> value = Vector<L>{} + from[t];
+        const Vector<L> value = Broadcast<L>(from[t]);
 #pragma GCC unroll 3
         for (int k = 0; k < K; ++k) {
 #pragma GCC unroll 4
