@@ -8,6 +8,7 @@ import pickle
 import sys
 import tempfile
 from typing import Any, BinaryIO
+import weakref
 
 import ml_collections
 import tqdm
@@ -131,7 +132,9 @@ class _Kept:
 
   def __init__(self, folder: str):
     os.makedirs(folder, exist_ok=True)
-    self._file: BinaryIO | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    weakref.finalize(self, file.close)
+    self._file: BinaryIO | None = file
     self._places: dict[str, int] = {}
 
   def keep(self, patient: Patient) -> None:
