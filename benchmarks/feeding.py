@@ -1,6 +1,8 @@
-"""The input pipeline alone, a cohort of noise; see run.py.
+"""The input pipeline, alone and under updates, a cohort of noise; see run.py.
 
-python benchmarks/feeding.py device|memory|store B X Y Z
+python benchmarks/feeding.py samples-PLACE|updates-PLACE B X Y Z
+
+PLACE, of the cohort, is `device`, `memory` or `store`.
 """
 
 import functools
@@ -8,8 +10,10 @@ import os
 import tempfile
 
 import jax
+import jax.numpy as jnp
 from measuring import answer
 import numpy as np
+import optax
 
 from dvhflax import parallel
 from dvhflax.cohort import feed
@@ -17,10 +21,13 @@ from dvhflax.cohort.sampler import Sampler
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.dvh import DVHSpec
+from dvhflax.models.unet import UNet
 from dvhflax.patient import Patient, Structure
+from dvhflax.step import create_state, make_train_step
 
 NAMES = {'body': 'body', 'bladder': 'oar', 'rectum': 'oar', 'PTV': 'target'}
 PATIENTS, PLANS = 6, 10
+UPDATES, READ_AHEAD = 16, 4
 
 
 def _cohort(path, grid):
@@ -52,12 +59,16 @@ def _cohort(path, grid):
   return Cohort.open(path)
 
 
-def pipeline(placement, batch, *grid):
-  """A batch, from the draw to masks, wish and dose on the device."""
+def _source(placement, grid):
   folder = tempfile.TemporaryDirectory()
   cohort = _cohort(os.path.join(folder.name, 'noise'), grid)
   sampler = Sampler(cohort, 'train', seed=0, own_wish_share=0.0)
-  source = feed.Source(cohort, sampler.patients, placement)
+  return folder, sampler, feed.Source(cohort, sampler.patients, placement)
+
+
+def samples(placement, batch, *grid):
+  """A batch, from the draw to masks, wish and dose on the device."""
+  folder, sampler, source = _source(placement, grid)
   steps = sampler.steps_per_epoch(batch)
   unpack = jax.jit(feed.unpack)
   step = 0
@@ -72,10 +83,49 @@ def pipeline(placement, batch, *grid):
   return call
 
 
+def updates(placement, batch, *grid):
+  """16 updates of the paper's network in bfloat16, read ahead as in training.
+
+  The device is waited for at their end alone.
+  """
+  folder, sampler, source = _source(placement, grid)
+  shape = (len(NAMES), DVHSpec().points)
+  model = UNet(
+    grid=grid,
+    dvh_shape=shape,
+    dtype=jnp.bfloat16,
+    axis_name=parallel.AXIS,
+  )
+  tx = optax.adam(1e-3)
+  statistics = {
+    'mean': np.zeros(shape, np.float32),
+    'spread': np.ones(shape, np.float32),
+  }
+  state = parallel.replicate(
+    lambda key: create_state(model, tx, statistics, key), jax.random.key(0)
+  )
+  step = make_train_step(model, tx, 1000)
+
+  def call(_keep=folder):
+    nonlocal state
+    batches = feed.Feed(
+      lambda number: sampler.draw(number, batch),
+      lambda draw: parallel.shard(source.batch(sampler, feed.local(draw))),
+      range(UPDATES),
+      READ_AHEAD,
+    )
+    for _, fed in batches:
+      state, loss = step(state, source.cohort, fed, jax.random.key(1))
+    jax.block_until_ready((state, loss))
+
+  return call
+
+
 if __name__ == '__main__':
   answer(
     {
-      name: functools.partial(pipeline, name)
-      for name in ('device', 'memory', 'store')
+      f'{case.__name__}-{place}': functools.partial(case, place)
+      for case in (samples, updates)
+      for place in ('device', 'memory', 'store')
     }
   )

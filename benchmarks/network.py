@@ -3,17 +3,19 @@
 python benchmarks/network.py train-HOW|predict-HOW|repredict-HOW B X Y Z
 python benchmarks/network.py convolution-FORM|gradient-FORM B X Y Z C F
 
-FORM is a form of the convolution, as in the configuration; HOW is one, or a
-key of `OPTIONS`.
+FORM is a form of the convolution, as in the configuration; HOW is one, a
+precision, or another key of `OPTIONS`.
 """
 
 import functools
 
+from cases import FORMS, PRECISIONS
 import jax
 import jax.numpy as jnp
 from measuring import answer
 import numpy as np
 import optax
+from precision import set_precision
 
 from dvhflax import parallel
 from dvhflax.models.build import initial_variables
@@ -26,13 +28,13 @@ STATISTICS = {
   'mean': np.zeros((STRUCTURES, POINTS), np.float32),
   'spread': np.ones((STRUCTURES, POINTS), np.float32),
 }
-FORMS = ('native', 'im2col', 'lax')
-# Fields of the network and options of the training step.
+# Form of the convolution, precision, options of the training step.
 OPTIONS = {
-  **{form: ({'convolution': form}, {}) for form in FORMS},
-  'remat': ({}, {'remat': True}),
-  'parts': ({}, {'parts': 3}),
-  'bfloat16': ({'dtype': jnp.bfloat16}, {}),
+  **{form: (form, 'float32', {}) for form in FORMS},
+  'remat': ('auto', 'float32', {'remat': True}),
+  'parts': ('auto', 'float32', {'parts': 3}),
+  **{precision: ('auto', precision, {}) for precision in PRECISIONS},
+  'remat-bfloat16': ('auto', 'bfloat16', {'remat': True}),
 }
 
 
@@ -45,8 +47,14 @@ def _inputs(batch, grid):
 
 
 def _model(grid, how, **fields):
-  fields = {**OPTIONS[how][0], **fields}
-  return UNet(grid=grid, dvh_shape=(STRUCTURES, POINTS), **fields)
+  convolution, precision, _ = OPTIONS[how]
+  return UNet(
+    grid=grid,
+    dvh_shape=(STRUCTURES, POINTS),
+    convolution=convolution,
+    dtype=set_precision(precision),
+    **fields,
+  )
 
 
 def train(how, batch, *grid):
@@ -56,7 +64,7 @@ def train(how, batch, *grid):
   state = parallel.replicate(
     lambda key: create_state(model, tx, STATISTICS, key), jax.random.key(0)
   )
-  step = make_train_step(model, tx, 1000, **OPTIONS[how][1])
+  step = make_train_step(model, tx, 1000, **OPTIONS[how][2])
   masks, wish, dose = _inputs(batch, grid)
   inputs = parallel.shard({'masks': masks, 'desired_dvh': wish, 'dose': dose})
 

@@ -4,11 +4,14 @@ python benchmarks/network_torch.py train-HOW|predict-HOW B X Y Z
 python benchmarks/network_torch.py convolution-eager|gradient-eager \
   B X Y Z C F
 
-HOW is `eager` or `compiled`. Needs an environment with torch.
+HOW is `eager` or `compiled`, and for a GPU its precision, as in
+`eager-bfloat16`. Needs an environment with torch.
 """
 
+import contextlib
 import functools
 
+from cases import PRECISIONS
 from measuring import answer
 import torch
 from torch import nn
@@ -17,6 +20,7 @@ import torch.nn.functional as F
 STRUCTURES, WISH = 4, 128
 CHANNELS = (16, 32, 64, 128, 128, 128, 128)
 LAST = torch.channels_last_3d
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 class Layer(nn.Module):
@@ -81,37 +85,58 @@ class Net(nn.Module):
     return self.dose(x)
 
 
+def _wait():
+  if DEVICE == 'cuda':
+    torch.cuda.synchronize()
+
+
+def _precision(name):
+  """A context in which products have a precision."""
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cudnn.allow_tf32 = name == 'tf32'
+  torch.set_float32_matmul_precision('high' if name == 'tf32' else 'highest')
+  if name == 'bfloat16':
+    return torch.autocast(DEVICE, torch.bfloat16)
+  return contextlib.nullcontext()
+
+
 def _network(how, batch, grid):
   torch.manual_seed(0)
-  net = Net(grid).to(memory_format=LAST)
-  x = (torch.rand(batch, STRUCTURES, *grid) < 0.3).float()
-  dose = torch.rand(batch, 1, *grid).to(memory_format=LAST)
-  apply = torch.compile(net) if how == 'compiled' else net
-  return net, apply, x.to(memory_format=LAST), torch.rand(batch, WISH), dose
+  net = Net(grid).to(DEVICE, memory_format=LAST)
+  x = (torch.rand(batch, STRUCTURES, *grid, device=DEVICE) < 0.3).float()
+  dose = torch.rand(batch, 1, *grid, device=DEVICE).to(memory_format=LAST)
+  form, _, precision = how.partition('-')
+  apply = torch.compile(net) if form == 'compiled' else net
+  wish = torch.rand(batch, WISH, device=DEVICE)
+  return net, apply, x.to(memory_format=LAST), wish, dose, _precision(precision)
 
 
 def train(how, batch, *grid):
   """A whole update: loss, gradient, Adam."""
-  net, apply, x, wish, dose = _network(how, batch, grid)
+  net, apply, x, wish, dose, precision = _network(how, batch, grid)
   net.train()
   optimizer = torch.optim.Adam(net.parameters(), 1e-3)
 
   def call():
     optimizer.zero_grad(set_to_none=True)
-    F.mse_loss(apply(x, wish), dose).backward()
+    with precision:
+      loss = F.mse_loss(apply(x, wish).float(), dose)
+    loss.backward()
     optimizer.step()
+    _wait()
 
   return call
 
 
 def predict(how, batch, *grid):
   """Masks and a wish to a dose."""
-  net, apply, x, wish, _ = _network(how, batch, grid)
+  net, apply, x, wish, _, precision = _network(how, batch, grid)
   net.eval()
 
   def call():
-    with torch.inference_mode():
+    with torch.inference_mode(), precision:
       apply(x, wish)
+    _wait()
 
   return call
 
@@ -122,7 +147,7 @@ def _layer(batch, x, y, z, channels, features):
   return layer.to(memory_format=LAST), inputs
 
 
-def convolution(how, *shape):
+def convolution(*shape):
   """One 3x3x3 layer."""
   layer, x = _layer(*shape)
 
@@ -133,7 +158,7 @@ def convolution(how, *shape):
   return call
 
 
-def gradient(how, *shape):
+def gradient(*shape):
   """One 3x3x3 layer's gradients to its input and its kernel."""
   layer, x = _layer(*shape)
   y = layer(x.requires_grad_())
@@ -143,10 +168,18 @@ def gradient(how, *shape):
 
 
 if __name__ == '__main__':
-  answer(
-    {
-      f'{case.__name__}-{how}': functools.partial(case, how)
-      for case in (train, predict, convolution, gradient)
-      for how in ('eager', 'compiled')
-    }
-  )
+  hows = [
+    form + end
+    for form in ('eager', 'compiled')
+    for end in ('', *(f'-{precision}' for precision in PRECISIONS))
+  ]
+  of_network = {
+    f'{case.__name__}-{how}': functools.partial(case, how)
+    for case in (train, predict)
+    for how in hows
+  }
+  of_layer = {
+    'convolution-eager': convolution,
+    'gradient-eager': gradient,
+  }
+  answer({**of_network, **of_layer})

@@ -37,8 +37,18 @@ def scipy(wishes, plans):
 def torch(wishes, plans):
   import torch
 
-  desired, pareto = map(torch.from_numpy, _inputs(wishes, plans))
-  return lambda: torch.cdist(desired, pareto, p=1).argmin(1)
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  desired, pareto = (
+    torch.from_numpy(x).to(device) for x in _inputs(wishes, plans)
+  )
+
+  def call():
+    nearest = torch.cdist(desired, pareto, p=1).argmin(1)
+    if device == 'cuda':
+      torch.cuda.synchronize()
+    return nearest
+
+  return call
 
 
 if __name__ == '__main__':
