@@ -1,6 +1,6 @@
 """How well sets of plans cover a patient's Pareto front.
 
-python benchmarks/coverage.py [--patients=3] [--figure=docs/pareto_front.png]
+python benchmarks/planning_coverage.py [--patients=3] [--figure=FILE]
 
 For sets of N plans: the L1 distance, per structure and DVH level, of fresh
 plans of random weights to the nearest plan of the set, mean and 95th
