@@ -176,7 +176,7 @@ def main():
   after = {'stored': ('uncapped', uncapped), 'fine': ('at planes', at_planes)}
 
   def line(label, first, row):
-    print(f'{label:28}{first:>10}' + ''.join(f'{v:>8}' for v in row))
+    print(f'{label:28}{first:>10}' + ''.join(f'{v:>10}' for v in row))
 
   def difference(label, these, those):
     doses = [f'{v:+.2f}' for v in 100 * (these - those)[1:5] / top]
