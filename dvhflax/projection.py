@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 # Candidates compared at once: their differences to one wish stay in cache.
 _BLOCK = 256
+# Elements of the DVH vectors whose differences are added in one pass.
+_CHUNK = 16
 
 
 @functools.partial(jax.jit, static_argnames='block')
@@ -36,6 +38,7 @@ def project(
   """
   batch, plans = desired.shape[0], pareto.shape[1]
   block = min(block, plans)
+  l1 = _l1 if pareto.shape[0] == batch else _l1_of_shared
 
   def nearer(best, start):
     # A last block that would run over the end is moved back, as dynamic_slice
@@ -43,7 +46,7 @@ def project(
     start = jnp.minimum(start, plans - block)
     candidates = jax.lax.dynamic_slice_in_dim(pareto, start, block, axis=1)
     usable = jax.lax.dynamic_slice_in_dim(valid, start, block, axis=1)
-    distance = jnp.abs(candidates - desired[:, None, :]).sum(-1)
+    distance = l1(desired, candidates)
     # Summed once: without the barrier XLA does it for either of its two uses.
     distance = jax.lax.optimization_barrier(distance)
     distance = jnp.where(usable & ~jnp.isnan(distance), distance, jnp.inf)
@@ -62,3 +65,32 @@ def project(
   starts = jnp.arange(0, plans, block, dtype=jnp.int32)
   (_, index), _ = jax.lax.scan(nearer, none, starts)
   return index
+
+
+def _l1(desired: jax.Array, candidates: jax.Array) -> jax.Array:
+  """`[B, n]` distances of `[B, K]` to each patient's own `[B, n, K]`."""
+  return jnp.abs(candidates - desired[:, None, :]).sum(-1)
+
+
+def _l1_of_shared(desired: jax.Array, candidates: jax.Array) -> jax.Array:
+  """`[B, n]` distances of `[B, K]` to the same `[1, n, K]`.
+
+  XLA adds up the last axis one element at a time on CPUs. With the plans last
+  it adds in vectors, three times as fast; turning many plans of one set is
+  nothing beside comparing them with every wish.
+  """
+  (wishes, elements), plans = desired.shape, candidates.shape[1]
+  padding = ((0, 0), (0, -elements % _CHUNK))
+  turned = [
+    jnp.pad(x, padding).T.reshape(-1, _CHUNK, len(x))
+    for x in (desired, candidates[0])
+  ]
+
+  def add(total, chunk):
+    desired, candidates = chunk
+    for i in range(_CHUNK):
+      total += jnp.abs(candidates[i] - desired[i][:, None])
+    return total, None
+
+  none = jnp.zeros((wishes, plans), desired.dtype)
+  return jax.lax.scan(add, none, tuple(turned))[0]

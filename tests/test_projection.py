@@ -50,13 +50,15 @@ def test_lowest_index_on_ties_across_blocks():
   assert project(desired, pareto, valid, block=5)[0] == 2
 
 
-def test_one_set_for_the_whole_batch():
-  desired, pareto, _ = draw(1, 6, 20, 8)
-  shared, valid = pareto[:1], np.ones((1, 20), bool)
+@pytest.mark.parametrize('points', [3, 16, 37, 128])
+def test_one_set_for_the_whole_batch(points):
+  desired, pareto, draw_valid = draw(points, 6, 20, points)
+  shared, valid = pareto[:1], draw_valid[:1] < 0.8
   expected = slow_project(
     desired, np.repeat(shared, 6, 0), np.repeat(valid, 6, 0)
   )
-  np.testing.assert_array_equal(project(desired, shared, valid), expected)
+  got = project(desired, shared, valid, block=8)
+  np.testing.assert_array_equal(got, expected)
 
 
 def test_no_wish_no_plan():
