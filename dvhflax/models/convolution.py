@@ -32,7 +32,7 @@ def describe(convolution: Convolution) -> str:
   form = resolve(convolution)
   if convolution == 'auto' and form == 'im2col':
     return (
-      'im2col (the compiled form, 3 times as fast, is missing here: pip '
+      'im2col (the compiled form, 4 times as fast, is missing here: pip '
       'install -e . with a C++ compiler)'
     )
   return form
