@@ -15,15 +15,15 @@ import numpy as np
 import tqdm
 
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors, metrics, networks, openkbp_scores
+from dvhflax import errors, files, metrics, networks, openkbp_scores
 from dvhflax.cohort.sampler import Sampler, Samples
 from dvhflax.cohort.store import Cohort
 from dvhflax.models import build
 from dvhflax.models.unet import UNet
 from dvhflax.report import figure as figures
-from dvhflax.report import files, table
 from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
+from dvhflax.report import table
 from dvhflax.report import violins as violins_report
 
 NETWORK = 'network'

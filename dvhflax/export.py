@@ -15,12 +15,11 @@ from absl import flags
 import jax
 import numpy as np
 
-from dvhflax import cli, errors
+from dvhflax import cli, errors, files
 from dvhflax.models import norm as norm_lib
 from dvhflax.models.build import restore
 from dvhflax.models.open_fields import Beam, beams_of
 from dvhflax.models.unet import ConvLayer, UNet
-from dvhflax.report import files
 
 # GroupNormalization, scatter and the like are left out: what is used is known
 # to every runtime of the last years.

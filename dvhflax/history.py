@@ -5,7 +5,7 @@ import os
 
 import tensorboardX
 
-from dvhflax.report import files
+from dvhflax import files
 
 COLUMNS = (
   'epoch',

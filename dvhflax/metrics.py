@@ -42,19 +42,6 @@ def volume_at_dose(dose: np.ndarray, threshold: float) -> float:
   return float(100 * np.mean(_voxels(dose) >= threshold))
 
 
-def volume_cc_at_dose(
-  dose: np.ndarray, threshold: float, spacing_mm: tuple[float, float, float]
-) -> float:
-  """Vx in cc: the volume of a structure that receives a dose or more.
-
-  Args:
-    dose: `[V]` doses of the structure's voxels; V = 0 gives 0 cc.
-    threshold: dose x of Vx, in the unit of `dose`.
-    spacing_mm: voxel size along each axis.
-  """
-  return float(np.sum(dose >= threshold) * np.prod(spacing_mm) / 1000)
-
-
 def mean_dose(dose: np.ndarray) -> float:
   """Mean over `[V]` doses; ValueError without a voxel."""
   return float(_voxels(dose).mean())

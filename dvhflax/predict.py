@@ -18,12 +18,11 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from dvhflax import cli, errors, wish
+from dvhflax import cli, errors, files, wish
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import import_report, placement
 from dvhflax.networks import Network, load_networks
 from dvhflax.newcomers import Newcomers
-from dvhflax.report import files
 from dvhflax.session import Session, Step
 from dvhflax.trail import USE
 

@@ -14,9 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import errors, files
 from dvhflax.plan_metrics import Table
-from dvhflax.report import files
 
 USE = 'a prediction for research, not for clinical use'
 _SCHEMA = 1

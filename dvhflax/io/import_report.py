@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import Any
 
-from dvhflax.report import files
+from dvhflax import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import errors, files
 from dvhflax.io import resample
 from dvhflax.io.resample import Axes, Dose, Grid
-from dvhflax.report import files
 
 # Unevenness of an axis, in mm, that only rounding makes.
 _EVEN_MM = 1e-3

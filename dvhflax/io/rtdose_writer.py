@@ -26,13 +26,12 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 import dvhflax
-from dvhflax import errors
+from dvhflax import errors, files
 from dvhflax.dvh import volume_at_dose
 from dvhflax.io import dicom_files, placement
 from dvhflax.io.dicom_headers import RTDOSE, RTSTRUCT, SHARED
 from dvhflax.io.resample import MOST_GY, Dose
 from dvhflax.patient import Structure
-from dvhflax.report import files
 
 BITS = (16, 32)
 # Widths of a DVH's bins in Gy; the finest with so few bins is taken.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 
-from dvhflax import cli, errors
+from dvhflax import cli, errors, files
 from dvhflax import config as config_lib
 from dvhflax.cohort.store import Cohort
 from dvhflax.patient import named_masks
@@ -27,7 +27,6 @@ from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.density import density_of
 from dvhflax.planning.planner import Model
 from dvhflax.planning.protocol import Protocol
-from dvhflax.report import files
 
 # Solved when the squared difference, over all structures, is known to be within
 # this of the least: 0.3% of the prescription, squared. It is much closer then.

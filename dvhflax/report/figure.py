@@ -6,8 +6,8 @@ import os
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dvhflax import files
 from dvhflax.patient import Structure
-from dvhflax.report import files
 
 # Decorates figure functions: `@matplotlib.rc_context(STYLE)`.
 STYLE = {

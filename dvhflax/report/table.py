@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax.report import files
+from dvhflax import files
 
 # Mean and standard deviation of true minus predicted, in % of the
 # prescription, of (mean dose, maximum dose): Ma et al. 2021, table 1.

@@ -1,4 +1,4 @@
-"""Report files that are there whole or not at all."""
+"""Files that are there whole or not at all."""
 
 from collections.abc import Iterator
 import contextlib
