@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import json
 import os
+import pathlib
 import resource
 import statistics
 import sys
@@ -46,6 +47,10 @@ def peak_gb() -> float:
     return torch.cuda.max_memory_allocated() / 1e9
   if jax and jax.default_backend() != 'cpu':
     return jax.local_devices()[0].memory_stats()['peak_bytes_in_use'] / 1e9
+  status = pathlib.Path('/proc/self/status')
+  if status.exists():
+    # ru_maxrss would have the parent's peak in it: it outlives an exec.
+    return int(status.read_text().split('VmHWM:')[1].split()[0]) / 1e6
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
