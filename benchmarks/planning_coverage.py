@@ -77,13 +77,10 @@ def halved(model, masks):
   """Largest change of D98 to D2 of any structure, % of the prescription."""
   weights, start = cover(model, list(masks), 10)
   dose, iterations = solved(model, weights, start)
-  rounds = iterations // fluence_lib.ROUND // 2
-  half = scaled(
-    model,
-    fluence_lib.approach(
-      model.problem, jnp.asarray(weights, jnp.float32), start, rounds
-    ),
+  half = fluence_lib.approach(
+    model.problem, jnp.asarray(weights, jnp.float32), start, iterations // 2
   )
+  half = scaled(model, half)
   share = np.linspace(0.02, 0.98, 49)
   change = [
     np.quantile(d[:, masks[s] > 0], share, axis=1)

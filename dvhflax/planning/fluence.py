@@ -335,20 +335,20 @@ def certify(
 
 
 def approach(
-  problem: Problem, weights: jax.Array, start: jax.Array, rounds: int
+  problem: Problem, weights: jax.Array, start: jax.Array, iterations: int
 ) -> jax.Array:
-  """`[N, M]` fluences after some rounds from `start`; see `solve`."""
+  """`[N, M]` fluences after some iterations from `start`; see `solve`."""
   reducer = _Reducer(problem, weights)
   state = (start, start, jnp.ones(len(weights)))
-  for _ in range(rounds):
-    state = _round(reducer, weights, state)
+  for done in range(0, iterations, ROUND):
+    state = _round(reducer, weights, state, min(ROUND, iterations - done))
   return state[0]
 
 
-def _round(reducer, weights, state):
+def _round(reducer, weights, state, iterations):
   reduced = reducer.around(state[0])
   step = _step(reduced, weights)
-  return _iterate(reduced, weights, step, state, ROUND)
+  return _iterate(reduced, weights, step, state, iterations)
 
 
 def solve(
@@ -382,7 +382,7 @@ def solve(
   state = (start, start, jnp.ones(len(weights)))
   done = 0
   while True:
-    state = _round(reducer, weights, state)
+    state = _round(reducer, weights, state, ROUND)
     done += ROUND
     values, excess = map(np.asarray, certify(state[0], problem, weights))
     total = (values * np.asarray(weights)).sum(-1)

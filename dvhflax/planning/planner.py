@@ -31,9 +31,9 @@ from dvhflax.planning.trade_offs import TradeOffs
 
 # Candidates that a set is chosen from: at least so many, and so many a plan.
 _CANDIDATES, _CANDIDATES_A_PLAN = 128, 4
-# Coarse plans: voxels a structure, and rounds, after which their DVHs are
+# Coarse plans: voxels a structure, and iterations, after which their DVHs are
 # within 1% or 2% of where they would end.
-_COARSE_VOXELS, _COARSE_ROUNDS = 500, 2
+_COARSE_VOXELS, _COARSE_ITERATIONS = 500, 80
 # DVH levels that coarse plans are compared at, fractions of the prescription.
 _LEVELS = np.linspace(0, 1.2, 33)[1:]
 
@@ -268,7 +268,7 @@ def cover(
     coarse.problem,
     jnp.asarray(weights, jnp.float32),
     coarse.flat(len(weights)),
-    _COARSE_ROUNDS,
+    _COARSE_ITERATIONS,
   )
   curves = _curves(coarse, fluence)
   kept = 0 if old is None else len(old)
