@@ -79,7 +79,7 @@ class Protocol:
   body_fall: tuple[float, float] = (0.95, 0.4)
   body_fall_mm: float = 30.0
   roughness_weight: float = 0.01
-  gap: float = 0.01
+  gap: float = 0.006
   most_iterations: int = 2000
 
   def __post_init__(self):
