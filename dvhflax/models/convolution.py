@@ -166,6 +166,10 @@ convolve_native.defvjp(_native_forward, _native_backward)
 # Of the three taps round a fine voxel of phase 0, the first meets the coarse
 # voxel before its own, the others its own; of phase 1, the last the next one.
 _PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], 'f4')
+# [8 coarse taps * 8 phases, 27 fine taps]
+_PHASES_3D = np.einsum(
+  'pax,qby,rcz->abcpqrxyz', _PHASES, _PHASES, _PHASES
+).reshape(64, 27)
 
 
 def _phase_kernel(kernel: jax.Array) -> jax.Array:
@@ -175,9 +179,8 @@ def _phase_kernel(kernel: jax.Array) -> jax.Array:
   is a convolution of two taps an axis on the coarse grid, 8 of 27 products.
   """
   channels, features = kernel.shape[3:]
-  phases = jnp.einsum(
-    'pax,qby,rcz,xyzif->abcipqrf', _PHASES, _PHASES, _PHASES, kernel
-  )
+  phases = _PHASES_3D @ kernel.reshape(27, -1)
+  phases = phases.reshape(8, 8, channels, features).swapaxes(1, 2)
   return phases.reshape(2, 2, 2, channels, 8 * features)
 
 
