@@ -21,11 +21,18 @@ setup(
     Extension(
       f'dvhflax.native._{name}',
       sources=[
-        'dvhflax/native/convolution.cc',
-        'dvhflax/native/look_up.cc',
-        'dvhflax/native/upsample.cc',
+        f'dvhflax/native/{source}.cc'
+        for source in (
+          'convolution',
+          'deinterleave',
+          'look_up',
+          'weight_gradient',
+        )
       ],
-      depends=['dvhflax/native/parallel.h'],
+      depends=[
+        f'dvhflax/native/{header}.h'
+        for header in ('pages', 'parallel', 'shape', 'vectors')
+      ],
       language='c++',
       extra_compile_args=[
         '-O3',

@@ -1,5 +1,6 @@
 """Every form of the convolution against numpy's sum over taps, in float64."""
 
+import functools
 import itertools
 
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ FORMS = ['lax', 'im2col', *(f'native:{name}' for name in native.available())]
 
 def convolve(form, x, kernel):
   if form.startswith('native:'):
-    return convolution.convolve_native(x, kernel, form.partition(':')[2])
+    return convolution.convolve_native(x, kernel, None, form.partition(':')[2])
   return convolution.convolve(x, kernel, form)
 
 
@@ -115,7 +116,7 @@ def test_upsampled_convolution(form, grid, window, channels, features):
   def apply(x, kernel, added):
     if form.startswith('native:') and window == (2, 2, 2):
       name = form.partition(':')[2]
-      return convolution.convolve_upsampled_native(x, kernel, added, name)
+      return convolution.convolve_upsampled_native(x, kernel, added, None, name)
     plain = form.partition(':')[0]
     return convolution.convolve_upsampled(x, kernel, added, window, plain)
 
@@ -127,6 +128,65 @@ def test_upsampled_convolution(form, grid, window, channels, features):
   ):
     error = np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
     assert error < 1e-5, (name, error)
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('samples', [1, 2])
+@pytest.mark.parametrize('upsampled', [False, True])
+@pytest.mark.parametrize('features', [5, 16, 24])
+def test_rectified_in_the_same_pass(form, samples, upsampled, features):
+  rng = np.random.default_rng(0)
+  draw = functools.partial(rng.normal, size=(2, 4, 5, 6, 3))
+  fine = (2, *(n * (1 + upsampled) for n in (4, 5, 6)), features)
+  x, kernel = draw(), rng.normal(size=(3, 3, 3, 3, features))
+  added, weight = rng.normal(size=(2, *fine))
+  affine = tuple(rng.normal(size=(2, samples, features)))
+  name = form.partition(':')[2]
+
+  def ours(x, kernel, added, affine):
+    if upsampled and name:
+      return convolution.convolve_upsampled_native(
+        x, kernel, added, affine, name
+      )
+    if upsampled:
+      return convolution.convolve_upsampled(
+        x, kernel, added, (2, 2, 2), form, affine
+      )
+    if name:
+      return convolution.convolve_native(x, kernel, affine, name)
+    return convolution.convolve(x, kernel, form, affine)
+
+  def plain(x, kernel, added, affine):
+    if upsampled:
+      y = convolution.upsample(x, (2, 2, 2))
+      y = convolution.convolve(y, kernel, 'lax') + added
+    else:
+      y = convolution.convolve(x, kernel, 'lax')
+    return convolution.rectify(y, affine)
+
+  arguments = jax.tree.map(
+    lambda a: jnp.asarray(a, jnp.float32), (x, kernel, added, affine)
+  )
+
+  def gradients(f):
+    return jax.grad(lambda *a: jnp.sum(f(*a) * weight), (0, 1, 2, 3))
+
+  for got, expected in (
+    (ours, plain),
+    (gradients(ours), gradients(plain)),
+  ):
+    for a, b in zip(
+      *(jax.tree.leaves(jax.jit(f)(*arguments)) for f in (got, expected))
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_a_number_stays_seen():
+  x = jnp.full((1, 4, 4, 4, 2), jnp.nan)
+  kernel = jnp.ones((3, 3, 3, 2, 3))
+  for form in ('native' if native.available() else 'im2col', 'lax'):
+    y = convolution.convolve(x, kernel, form, (jnp.ones((1, 3)),) * 2)
+    assert jnp.isnan(y).all()
 
 
 @pytest.mark.skipif(not native.available(), reason='not compiled')

@@ -18,7 +18,7 @@ def features(channels=16):
 
 
 def ours(kind, x, params, **options):
-  model = Normalisation(kind, options.pop('axis_name', None))
+  model = Normalisation(x.shape[-1], kind, options.pop('axis_name', None))
   train = options.pop('train', True)
   variables = {'params': params, **options}
   (scale, shift), updates = model.apply(

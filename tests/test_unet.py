@@ -9,7 +9,7 @@ import pytest
 
 from dvhflax import errors
 from dvhflax.models.build import initial_variables
-from dvhflax.models.unet import UNet, pooling_plan
+from dvhflax.models.unet import UNet, max_pool, pooling_plan
 
 
 def make(grid=(8, 8, 4), **fields):
@@ -74,6 +74,58 @@ def test_mixed_norm_has_statistics_of_large_maps_only():
   variables = make(norm='mixed')[1]
   kept = {name[:9] for name in variables['batch_stats']}
   assert kept == {'encoder_0', 'decoder_0'}  # 256 voxels; the next has 32
+
+
+@pytest.mark.parametrize('window', [(2, 2, 2), (2, 2, 1), (1, 1, 2)])
+def test_max_pool_is_the_maximum_over_axes(window):
+  rng = np.random.default_rng(0)
+  # Few values, so that many are equal.
+  x = jnp.asarray(rng.integers(0, 4, (2, 4, 6, 8, 3)), jnp.float32)
+  weight = rng.normal(size=[2, *(n // w for n, w in zip((4, 6, 8), window)), 3])
+
+  def over_axes(x):
+    axes = [n for w, m in zip(window, (4, 6, 8)) for n in (m // w, w)]
+    return x.reshape(2, *axes, 3).max((2, 4, 6))
+
+  np.testing.assert_array_equal(max_pool(x, window), over_axes(x))
+  gradient = jax.grad(lambda x: jnp.sum(max_pool(x, window) * weight))(x)
+  # It goes to largest values alone, and all of it does.
+  largest = np.repeat(over_axes(x), window[0], 1)
+  largest = np.repeat(np.repeat(largest, window[1], 2), window[2], 3)
+  assert not gradient[x != largest].any()
+  np.testing.assert_allclose(gradient.sum(), weight.sum(), rtol=1e-5)
+  constant = jax.grad(lambda x: jnp.sum(max_pool(x, window)))(jnp.ones_like(x))
+  np.testing.assert_allclose(constant, 1 / np.prod(window))
+
+
+@pytest.mark.parametrize('conditioning', ['bottleneck', 'film'])
+def test_evaluation_in_one_pass_is_that_in_several(conditioning):
+  # Training, here without dropout, needs the features before it has the norm.
+  model, variables, masks, wish = make(
+    grid=(16, 16, 8), conditioning=conditioning, dropout=0.0
+  )
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda v: v + 0.3 * rng.random(v.shape).astype('f4'), variables
+  )
+  _, updates = jax.jit(
+    functools.partial(model.apply, train=True, mutable=['batch_stats'])
+  )(variables, masks, wish)
+  # With the batch's own statistics as the running ones, both are the same.
+  own = jax.tree.map(
+    lambda new, old: (new - 0.9 * old) / 0.1,
+    updates['batch_stats'],
+    variables['batch_stats'],
+  )
+  trained = jax.jit(
+    lambda v: model.apply(v, masks, wish, train=True, mutable=['batch_stats'])[
+      0
+    ]
+  )(variables)
+  predicted = jax.jit(functools.partial(model.apply, train=False))(
+    {**variables, 'batch_stats': own}, masks, wish
+  )
+  np.testing.assert_allclose(predicted, trained, rtol=1e-3, atol=1e-3)
 
 
 def test_open_fields_are_an_input():

@@ -16,6 +16,8 @@ import numpy as np
 from dvhflax import native
 
 Convolution = Literal['auto', 'native', 'im2col', 'lax']
+# Scale and shift of each channel, `[B, F]` or `[1, F]`; see `rectify`.
+Affine = tuple[jax.Array, jax.Array]
 
 
 def resolve(convolution: Convolution) -> Convolution:
@@ -43,8 +45,17 @@ def _form(convolution: Convolution, x: jax.Array) -> Convolution:
   return 'lax' if form == 'native' and x.dtype == jnp.float64 else form
 
 
+def rectify(x: jax.Array, affine: Affine) -> jax.Array:
+  """`relu(x * scale + shift)`, `[B, X, Y, Z, F]`, of x's type."""
+  scale, shift = (a[:, None, None, None] for a in affine)
+  return jax.nn.relu(x * scale + shift).astype(x.dtype)
+
+
 def convolve(
-  x: jax.Array, kernel: jax.Array, convolution: Convolution
+  x: jax.Array,
+  kernel: jax.Array,
+  convolution: Convolution,
+  affine: Affine | None = None,
 ) -> jax.Array:
   """Convolves with zero padding, so that the grid stays.
 
@@ -53,16 +64,23 @@ def convolve(
     kernel: `[3, 3, 3, C, F]` or `[1, 1, 1, C, F]`.
     convolution: `native`, `im2col`, `lax` or `auto`. The compiled kernel is
       for float32: narrower types are widened, float64 takes XLA's own.
+    affine: rectifies the result, compiled in the same pass.
 
   Returns:
     `[B, X, Y, Z, F]`.
   """
+  form = _form(convolution, x)
+  if form == 'native' and kernel.shape[:3] != (1, 1, 1):
+    return convolve_native(*_wide(x, kernel, affine)).astype(x.dtype)
+  y = _convolve(x, kernel, form)
+  return y if affine is None else rectify(y, affine)
+
+
+def _convolve(x, kernel, form):
   if kernel.shape[:3] == (1, 1, 1):
     return x @ kernel[0, 0, 0]
-  form = _form(convolution, x)
   if form == 'native':
-    wide = convolve_native(x.astype(jnp.float32), kernel.astype(jnp.float32))
-    return wide.astype(x.dtype)
+    return convolve_native(*_wide(x, kernel)).astype(x.dtype)
   if form == 'im2col':
     return _im2col(x, kernel, 1)
   return lax.conv_general_dilated(
@@ -80,6 +98,7 @@ def convolve_upsampled(
   added: jax.Array,
   window: tuple[int, int, int],
   convolution: Convolution,
+  affine: Affine | None = None,
 ) -> jax.Array:
   """`added` plus the convolution of x, each voxel repeated over a window.
 
@@ -88,24 +107,27 @@ def convolve_upsampled(
     kernel: as for `convolve`.
     added: `[B, wx X, wy Y, wz Z, F]`.
     window: (wx, wy, wz), each 1 or 2.
-    convolution: as for `convolve`.
+    convolution, affine: as for `convolve`.
 
   Returns:
     `[B, wx X, wy Y, wz Z, F]`.
   """
-  if kernel.shape[:3] == (1, 1, 1):
-    return upsample(convolve(x, kernel, convolution), window) + added
   form = _form(convolution, x)
-  if form == 'im2col' and window == (2, 2, 2):
-    return _convolve_upsampled_im2col(x, kernel, added)
-  if form == 'native' and window == (2, 2, 2):
-    wide = convolve_upsampled_native(
-      x.astype(jnp.float32),
-      kernel.astype(jnp.float32),
-      added.astype(jnp.float32),
-    )
-    return wide.astype(x.dtype)
-  return convolve(upsample(x, window), kernel, convolution) + added
+  doubled = window == (2, 2, 2) and kernel.shape[:3] != (1, 1, 1)
+  if form == 'native' and doubled:
+    wide = _wide(x, kernel, added, affine)
+    return convolve_upsampled_native(*wide).astype(x.dtype)
+  if kernel.shape[:3] == (1, 1, 1):
+    y = upsample(_convolve(x, kernel, form), window) + added
+  elif form == 'im2col' and doubled:
+    y = _convolve_upsampled_im2col(x, kernel, added)
+  else:
+    y = _convolve(upsample(x, window), kernel, form) + added
+  return y if affine is None else rectify(y, affine)
+
+
+def _wide(*arrays):
+  return jax.tree.map(lambda a: a.astype(jnp.float32), arrays)
 
 
 def upsample(x: jax.Array, window: Sequence[int]) -> jax.Array:
@@ -118,38 +140,52 @@ def upsample(x: jax.Array, window: Sequence[int]) -> jax.Array:
   return tiles.reshape(b, nx * wx, ny * wy, nz * wz, c)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def convolve_native(
   x: jax.Array,
   kernel: jax.Array,
+  affine: Affine | None = None,
   instruction_set: str | None = None,
   padding: int = 1,
 ) -> jax.Array:
   """The compiled kernel, for 3 or 2 taps an axis; see `native.target`."""
-  return _call_native(x, kernel, instruction_set, padding, flipped=False)
+  return _call_native(x, kernel, affine, instruction_set, padding)
 
 
-def _call_native(x, kernel, instruction_set, padding, *, flipped):
+def _call_native(x, kernel, affine, instruction_set, padding, *, flipped=False):
   taps, features = kernel.shape[0], kernel.shape[3 if flipped else 4]
   batch, *grid, _ = x.shape
   grid = [n + 2 * padding - taps + 1 for n in grid]
   return jax.ffi.ffi_call(
     native.target('convolution', instruction_set),
     jax.ShapeDtypeStruct((batch, *grid, features), jnp.float32),
-  )(x, kernel, flipped=flipped)
+  )(x, kernel, *_or_none(affine, features), flipped=flipped)
 
 
-def _native_forward(x, kernel, instruction_set, padding):
-  y = _call_native(x, kernel, instruction_set, padding, flipped=False)
-  return y, (x, kernel)
+def _or_none(affine, features):
+  """As the compiled kernels take it: of no elements if there is none."""
+  return affine or (jnp.zeros((0, features)),) * 2
+
+
+def _native_forward(x, kernel, affine, instruction_set, padding):
+  y = _call_native(x, kernel, affine, instruction_set, padding)
+  return y, (x, kernel, affine)
 
 
 def _native_backward(instruction_set, padding, saved, gradient):
+  x, kernel, affine = saved
+  if affine is not None:
+    # Networks are trained by other means, so the sums are not kept for this.
+    def apart(x, kernel, affine):
+      y = convolve_native(x, kernel, None, instruction_set, padding)
+      return rectify(y, affine)
+
+    return jax.vjp(apart, *saved)[1](gradient)
   # Two calls: XLA drops the first layer's gradient to the masks.
-  x, kernel = saved
   to_input = _call_native(
     gradient,
     kernel,
+    None,
     instruction_set,
     kernel.shape[0] - 1 - padding,
     flipped=True,
@@ -158,7 +194,7 @@ def _native_backward(instruction_set, padding, saved, gradient):
     native.target('convolution_weight_gradient', instruction_set),
     jax.ShapeDtypeStruct(kernel.shape, jnp.float32),
   )(x, gradient)
-  return to_input, to_kernel
+  return to_input, to_kernel, None
 
 
 convolve_native.defvjp(_native_forward, _native_backward)
@@ -188,11 +224,52 @@ def convolve_upsampled_native(
   x: jax.Array,
   kernel: jax.Array,
   added: jax.Array,
+  affine: Affine | None = None,
   instruction_set: str | None = None,
 ) -> jax.Array:
   """`convolve_upsampled` for a window of 2x2x2, compiled."""
-  y = convolve_native(x, _phase_kernel(kernel), instruction_set)
-  return _interleave(y, added, instruction_set)
+  return _phases_native(
+    x, _phase_kernel(kernel), added, affine, instruction_set
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _phases_native(x, phases, added, affine, instruction_set):
+  return jax.ffi.ffi_call(
+    native.target('convolution_upsampled', instruction_set),
+    jax.ShapeDtypeStruct(added.shape, jnp.float32),
+  )(x, phases, added, *_or_none(affine, added.shape[-1]))
+
+
+def _phases_forward(x, phases, added, affine, instruction_set):
+  y = _phases_native(x, phases, added, affine, instruction_set)
+  # `added` is needed where the sums are to be computed anew.
+  return y, (x, phases, None if affine is None else added, affine)
+
+
+def _phases_backward(instruction_set, saved, gradient):
+  x, phases, _, affine = saved
+  if affine is not None:
+
+    def apart(x, phases, added, affine):
+      y = _phases_native(x, phases, added, None, instruction_set)
+      return rectify(y, affine)
+
+    return jax.vjp(apart, *saved)[1](gradient)
+  batch, nx, ny, nz, _ = x.shape
+  to_sums = jax.ffi.ffi_call(
+    native.target('deinterleave', instruction_set),
+    jax.ShapeDtypeStruct(
+      (batch, nx + 1, ny + 1, nz + 1, phases.shape[-1]), jnp.float32
+    ),
+  )(gradient)
+  to_x, to_phases, _ = _native_backward(
+    instruction_set, 1, (x, phases, None), to_sums
+  )
+  return to_x, to_phases, gradient, None
+
+
+_phases_native.defvjp(_phases_forward, _phases_backward)
 
 
 def _convolve_upsampled_im2col(x, kernel, added):
@@ -206,29 +283,6 @@ def _convolve_upsampled_im2col(x, kernel, added):
   y = jnp.stack([y[:, :, :, q : q + ny, :, q] for q in (0, 1)], 4)
   y = jnp.stack([y[:, :, :, :, :, r : r + nz, r] for r in (0, 1)], 6)
   return y.reshape(batch, 2 * nx, 2 * ny, 2 * nz, features) + added
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _interleave(phases, added, instruction_set):
-  return jax.ffi.ffi_call(
-    native.target('interleave', instruction_set),
-    jax.ShapeDtypeStruct(added.shape, jnp.float32),
-  )(phases, added)
-
-
-def _interleave_forward(phases, added, instruction_set):
-  return _interleave(phases, added, instruction_set), phases.shape
-
-
-def _interleave_backward(instruction_set, shape, gradient):
-  to_phases = jax.ffi.ffi_call(
-    native.target('deinterleave', instruction_set),
-    jax.ShapeDtypeStruct(shape, jnp.float32),
-  )(gradient)
-  return to_phases, gradient
-
-
-_interleave.defvjp(_interleave_forward, _interleave_backward)
 
 
 def _neighbourhoods(

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dvhflax.models.convolution import Affine
+
 Kind = Literal['batch', 'group']
 # `mixed`: batch norm where it has enough values, see `SMALL_MAP`.
 Norm = Literal['batch', 'group', 'mixed']
@@ -40,37 +42,40 @@ class Normalisation(nn.Module):
   """What brings channels to mean `bias` and standard deviation `scale`.
 
   Attributes:
+    channels: of the features.
     kind: `batch`, over the samples of a batch and all voxels, with running
       statistics in evaluation; `group`, over each sample's voxels and groups
       of 8 channels.
     axis_name: mapped axis that batch statistics are averaged over.
   """
 
+  channels: int
   kind: Kind
   axis_name: str | None
 
-  @nn.compact
-  def __call__(
-    self, x: jax.Array, *, train: bool
-  ) -> tuple[jax.Array, jax.Array]:
+  def setup(self):
+    shape = (self.channels,)
+    self.scale = self.param('scale', nn.initializers.ones, shape)
+    self.bias = self.param('bias', nn.initializers.zeros, shape)
+    if self.kind == 'batch':
+      self.mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
+      self.variance = self.variable('batch_stats', 'var', jnp.ones, shape)
+
+  def __call__(self, x: jax.Array, *, train: bool) -> Affine:
     """Scale and shift of `[B, X, Y, Z, C]`, each `[B, C]` or `[1, C]`."""
-    channels = x.shape[-1]
-    weight = self.param('scale', nn.initializers.ones, (channels,))
-    bias = self.param('bias', nn.initializers.zeros, (channels,))
     if self.kind == 'group':
-      mean, variance = _group_statistics(x)
-    else:
-      mean, variance = self._batch_statistics(x, train=train)
-    scale = weight * jax.lax.rsqrt(variance + EPSILON)
-    return scale, bias - mean * scale
+      return self._affine(*_group_statistics(x))
+    return self._affine(*self._of_batch(x)) if train else self.running()
 
-  def _batch_statistics(self, x, *, train):
-    channels = x.shape[-1]
-    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
-    running_variance = self.variable('batch_stats', 'var', jnp.ones, channels)
-    if not train:
-      return running_mean.value[None], running_variance.value[None]
+  def running(self) -> Affine:
+    """Scale and shift, `[1, C]`, by the running statistics of batch norm."""
+    return self._affine(self.mean.value[None], self.variance.value[None])
 
+  def _affine(self, mean, variance):
+    scale = self.scale * jax.lax.rsqrt(variance + EPSILON)
+    return scale, self.bias - mean * scale
+
+  def _of_batch(self, x):
     x = x.astype(_wide(x.dtype))
 
     def average(values):
@@ -84,7 +89,7 @@ class Normalisation(nn.Module):
     mean = average(x)
     variance = average(jnp.square(x - mean))
     if not self.is_initializing():
-      for running, now in ((running_mean, mean), (running_variance, variance)):
+      for running, now in ((self.mean, mean), (self.variance, variance)):
         running.value = _MOMENTUM * running.value + (1 - _MOMENTUM) * now
     return mean[None], variance[None]
 

@@ -20,6 +20,7 @@ from dvhflax.models.convolution import (
   Convolution,
   convolve,
   convolve_upsampled,
+  rectify,
 )
 from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of
 from dvhflax.models.open_fields import open_field_dose
@@ -54,12 +55,19 @@ def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
   return tuple(plan)
 
 
-def max_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
-  """Largest value of each window; `[B, X, Y, Z, C]`."""
+def max_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
+  """Largest value of each window of ones and twos; `[B, X, Y, Z, C]`.
+
+  Pair by pair: XLA takes a maximum over axes, and its gradient, three times as
+  long. Equal values share the gradient equally, as they do there.
+  """
   b, nx, ny, nz, c = x.shape
   wx, wy, wz = window
   tiles = x.reshape(b, nx // wx, wx, ny // wy, wy, nz // wz, wz, c)
-  return tiles.max((2, 4, 6))
+  values = [tiles[:, :, i, :, j, :, k] for i, j, k in np.ndindex(*window)]
+  while len(values) > 1:
+    values = [jnp.maximum(*pair) for pair in zip(values[::2], values[1::2])]
+  return values[0]
 
 
 class ConvLayer(nn.Module):
@@ -100,7 +108,9 @@ class ConvLayer(nn.Module):
       (self.kernel_size,) * 3 + (self.channels, self.features),
     )
     self.bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    self.normalisation = Normalisation(self.norm, self.axis_name, name='norm')
+    self.normalisation = Normalisation(
+      self.features, self.norm, self.axis_name, name='norm'
+    )
     if self.modulated:
       # Zero at the start: the network begins as if it were unconditioned.
       self.modulation = nn.Dense(
@@ -113,9 +123,13 @@ class ConvLayer(nn.Module):
     self, x: jax.Array, wish: jax.Array | None, *, train: bool
   ) -> jax.Array:
     """`[B, X, Y, Z, F]` of `[B, X, Y, Z, C]`."""
-    kernel = self.kernel.astype(self.dtype)
-    x = convolve(x.astype(self.dtype), kernel, self.convolution)
-    return self._activate(x, wish, train=train)
+    convolved = functools.partial(
+      convolve,
+      x.astype(self.dtype),
+      self.kernel.astype(self.dtype),
+      self.convolution,
+    )
+    return self._activated(convolved, wish, train=train)
 
   def skip(self, copy: jax.Array) -> jax.Array:
     """What the encoder's copy adds before the bias, `[B, X, Y, Z, F]`."""
@@ -133,25 +147,36 @@ class ConvLayer(nn.Module):
   ) -> jax.Array:
     """The layer on `x`, upsampled by a window, and on what gave `skip`."""
     kernel = self.kernel[..., : self.channels - self.skip_channels, :]
-    x = convolve_upsampled(
-      x, kernel.astype(self.dtype), skip, window, self.convolution
+    convolved = functools.partial(
+      convolve_upsampled,
+      x,
+      kernel.astype(self.dtype),
+      skip,
+      window,
+      self.convolution,
     )
-    return self._activate(x, wish, train=train)
+    return self._activated(convolved, wish, train=train)
 
-  def _activate(self, x, wish, *, train):
+  def _activated(self, convolved, wish, *, train):
+    if self.norm == 'batch' and not train:
+      # Nothing of the features themselves is needed: one pass does it all.
+      scale, shift = self._modulated(self.normalisation.running(), wish)
+      return convolved(affine=(scale, shift + self.bias * scale))
     bias = self.bias
     if self.norm == 'batch':
       # The norm takes the mean away, and the bias with it: its gradient is 0,
       # and Adam would make full steps of the rounding errors that are left.
       bias = jax.lax.stop_gradient(bias)
-    x = checkpoint_name(x + bias.astype(self.dtype), CONVOLVED)
-    scale, shift = self.normalisation(x, train=train)
-    if self.modulated:
-      factor, offset = jnp.split(self.modulation(wish), 2, axis=-1)
-      scale, shift = scale * (1 + factor), shift * (1 + factor) + offset
-    scale, shift = scale[:, None, None, None], shift[:, None, None, None]
-    x = nn.relu(x * scale + shift).astype(self.dtype)
-    return self.drop(x, deterministic=not train)
+    x = checkpoint_name(convolved() + bias.astype(self.dtype), CONVOLVED)
+    affine = self._modulated(self.normalisation(x, train=train), wish)
+    return self.drop(rectify(x, affine), deterministic=not train)
+
+  def _modulated(self, affine, wish):
+    if not self.modulated:
+      return affine
+    factor, offset = jnp.split(self.modulation(wish), 2, axis=-1)
+    scale, shift = affine
+    return scale * (1 + factor), shift * (1 + factor) + offset
 
 
 class UNet(nn.Module):

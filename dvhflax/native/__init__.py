@@ -14,8 +14,8 @@ import jax
 INSTRUCTION_SETS = ('avx512', 'avx2', 'generic')
 _HANDLERS = {
   'convolution': 'DvhflaxConvolution',
+  'convolution_upsampled': 'DvhflaxConvolutionUpsampled',
   'convolution_weight_gradient': 'DvhflaxConvolutionWeightGradient',
-  'interleave': 'DvhflaxInterleave',
   'deinterleave': 'DvhflaxDeinterleave',
   'look_up': 'DvhflaxLookUp',
 }

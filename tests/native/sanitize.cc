@@ -6,8 +6,9 @@
 #include <cstdlib>
 
 #include "../../dvhflax/native/convolution.cc"
+#include "../../dvhflax/native/deinterleave.cc"
 #include "../../dvhflax/native/look_up.cc"
-#include "../../dvhflax/native/upsample.cc"
+#include "../../dvhflax/native/weight_gradient.cc"
 
 namespace {
 
@@ -38,11 +39,13 @@ void CheckConvolution(Index taps, const Shape& s) {
   ffi::Buffer<ffi::F32> y({s.n, s.to_d, s.to_h, s.to_w, s.out});
   ffi::Buffer<ffi::F32> back({s.n, s.d, s.h, s.w, s.in});
   ffi::Buffer<ffi::F32> gradient({taps, taps, taps, s.in, s.out});
+  ffi::Buffer<ffi::F32> none({0, s.out}), none_back({0, s.in});
   Run("forward", [&](ffi::ThreadPool pool) {
-    return RunForward(pool, x, weights, Result(y), false);
+    return RunConvolution(pool, x, weights, none, none, Result(y), false);
   });
   Run("backward", [&](ffi::ThreadPool pool) {
-    return RunForward(pool, y, weights, Result(back), true);
+    return RunConvolution(pool, y, weights, none_back, none_back, Result(back),
+                          true);
   });
   Run("weight gradient", [&](ffi::ThreadPool pool) {
     return RunWeightGradient(pool, x, y, Result(gradient));
@@ -94,13 +97,39 @@ void CheckConvolution(Index taps, const Shape& s) {
   }
 }
 
-void CheckUpsampling(Index n, Index d, Index h, Index w, Index channels) {
+void CheckUpsampling(Index n, Index d, Index h, Index w, Index in,
+                     Index channels) {
+  ffi::Buffer<ffi::F32> x({n, d, h, w, in});
+  ffi::Buffer<ffi::F32> weights({2, 2, 2, in, 8 * channels});
   ffi::Buffer<ffi::F32> phases({n, d + 1, h + 1, w + 1, 8 * channels});
   ffi::Buffer<ffi::F32> added({n, 2 * d, 2 * h, 2 * w, channels});
   ffi::Buffer<ffi::F32> fine({n, 2 * d, 2 * h, 2 * w, channels});
-  Run("interleave", [&](ffi::ThreadPool pool) {
-    return RunInterleave(pool, phases, added, Result(fine));
+  ffi::Buffer<ffi::F32> scale({n, channels}), shift({n, channels});
+  Run("upsampled", [&](ffi::ThreadPool pool) {
+    return RunUpsampledConvolution(pool, x, weights, added, scale, shift,
+                                   Result(fine));
   });
+  // The same in two steps: the sums of all phases, and one of each corner.
+  ffi::Buffer<ffi::F32> none({0, 8 * channels});
+  Run("phases", [&](ffi::ThreadPool pool) {
+    return RunConvolution(pool, x, weights, none, none, Result(phases), false);
+  });
+  const Shape s = {n, d, h, w, 2 * d, 2 * h, 2 * w, 1, in, channels};
+  for (Index corner = 0; corner < 8; ++corner) {
+    const Index p = corner / 4, q = corner / 2 % 2, r = corner % 2;
+    const Index i = p * (2 * d - 1), j = q * (2 * h - 1), k = r * (2 * w - 1);
+    const Index voxel = (((n - 1) * 2 * d + i) * 2 * h + j) * 2 * w + k;
+    const Index coarse =
+        (((n - 1) * (d + 1) + p * d) * (h + 1) + q * h) * (w + 1) + r * w;
+    const Index c = channels - 1, sample = (n - 1) * channels + c;
+    const double sum =
+        phases.typed_data()[(coarse * 8 + corner) * channels + c] +
+        added.typed_data()[voxel * channels + c];
+    Expect("upsampled", s,
+           std::max(0., sum * scale.typed_data()[sample] +
+                            shift.typed_data()[sample]),
+           fine.typed_data()[voxel * channels + c]);
+  }
   Run("deinterleave", [&](ffi::ThreadPool pool) {
     return RunDeinterleave(pool, fine, Result(phases));
   });
@@ -131,7 +160,11 @@ int main() {
   }
   CheckConvolution(3, {1, 1, 1, 1, 1, 1, 1, 1, 128, 128});
   CheckConvolution(3, {3, 16, 16, 16, 16, 16, 16, 1, 8, 16});
-  CheckUpsampling(2, 3, 4, 5, 3);
+  CheckConvolution(3, {1, 70, 17, 3, 70, 17, 3, 1, 2, 4});
+  for (Index channels : {3, 8, 16, 20}) {
+    CheckUpsampling(2, 3, 4, 5, 6, channels);
+    CheckUpsampling(1, 9, 2, 1, 1, channels);
+  }
   CheckLookUp(1000, 16);
   CheckLookUp(3, 8);
   std::printf("%d failures\n", failures);

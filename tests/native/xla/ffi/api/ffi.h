@@ -58,6 +58,7 @@ class Buffer {
     return Span<const std::int64_t>(dimensions_);
   }
   std::size_t element_count() const { return values_.size(); }
+  std::size_t size_bytes() const { return values_.size() * sizeof(T); }
   T* typed_data() { return values_.data(); }
   const T* typed_data() const { return values_.data(); }
 
