@@ -21,8 +21,8 @@ struct Shape {
 using Sizes = xla::ffi::Span<const Index>;
 
 // That of a convolution of `taps` taps, if there is such a one.
-inline bool MakeShape(Sizes in, Sizes out, Index taps, Index channels, Index features,
-                      Shape* shape) {
+inline bool MakeShape(Sizes in, Sizes out, Index taps, Index channels,
+                      Index features, Shape* shape) {
   if (in.size() != 5 || out.size() != 5 || in[0] != out[0] ||
       in[4] != channels || out[4] != features || taps < 2 || taps > 3) {
     return false;

@@ -107,7 +107,8 @@ void GradientStrip(const Shape& s, const float* x, const float* dy, Index n,
     const Index begin = std::max(first, -shift);
     const Index rows = std::min(last, s.h - shift) - begin;
     if (rows <= 0) continue;
-    const float* in = x + ((n * s.d + from_d) * s.h + begin + shift) * s.w * s.in;
+    const float* in =
+        x + ((n * s.d + from_d) * s.h + begin + shift) * s.w * s.in;
     const float* out =
         dy + ((n * s.to_d + d) * s.to_h + begin) * s.to_w * s.out;
     float* to = sums + r * K * s.in * s.out;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 
 #include "../../dvhflax/native/convolution.cc"
 #include "../../dvhflax/native/deinterleave.cc"
@@ -165,6 +167,12 @@ int main() {
     CheckUpsampling(2, 3, 4, 5, 6, channels);
     CheckUpsampling(1, 9, 2, 1, 1, channels);
   }
+  // Memory without pages yet, then with some.
+  const std::size_t large = std::size_t{16} << 20;
+  const std::unique_ptr<char[]> fresh(new char[large]);
+  AdviseHugePages(fresh.get(), large);
+  std::memset(fresh.get(), 1, large);
+  AdviseHugePages(fresh.get(), large);
   CheckLookUp(1000, 16);
   CheckLookUp(3, 8);
   std::printf("%d failures\n", failures);
