@@ -12,13 +12,18 @@ import pytest
 
 from dvhflax import native
 from dvhflax.models import convolution
+from dvhflax.models.convolution_native import (
+  convolve_native,
+  convolve_upsampled_native,
+)
+from dvhflax.models.norm import rectify
 
 FORMS = ['lax', 'im2col', *(f'native:{name}' for name in native.available())]
 
 
 def convolve(form, x, kernel):
   if form.startswith('native:'):
-    return convolution.convolve_native(x, kernel, None, form.partition(':')[2])
+    return convolve_native(x, kernel, None, form.partition(':')[2])
   return convolution.convolve(x, kernel, form)
 
 
@@ -116,7 +121,7 @@ def test_upsampled_convolution(form, grid, window, channels, features):
   def apply(x, kernel, added):
     if form.startswith('native:') and window == (2, 2, 2):
       name = form.partition(':')[2]
-      return convolution.convolve_upsampled_native(x, kernel, added, None, name)
+      return convolve_upsampled_native(x, kernel, added, None, name)
     plain = form.partition(':')[0]
     return convolution.convolve_upsampled(x, kernel, added, window, plain)
 
@@ -145,15 +150,13 @@ def test_rectified_in_the_same_pass(form, samples, upsampled, features):
 
   def ours(x, kernel, added, affine):
     if upsampled and name:
-      return convolution.convolve_upsampled_native(
-        x, kernel, added, affine, name
-      )
+      return convolve_upsampled_native(x, kernel, added, affine, name)
     if upsampled:
       return convolution.convolve_upsampled(
         x, kernel, added, (2, 2, 2), form, affine
       )
     if name:
-      return convolution.convolve_native(x, kernel, affine, name)
+      return convolve_native(x, kernel, affine, name)
     return convolution.convolve(x, kernel, form, affine)
 
   def plain(x, kernel, added, affine):
@@ -162,7 +165,7 @@ def test_rectified_in_the_same_pass(form, samples, upsampled, features):
       y = convolution.convolve(y, kernel, 'lax') + added
     else:
       y = convolution.convolve(x, kernel, 'lax')
-    return convolution.rectify(y, affine)
+    return rectify(y, affine)
 
   arguments = jax.tree.map(
     lambda a: jnp.asarray(a, jnp.float32), (x, kernel, added, affine)
@@ -195,9 +198,7 @@ def test_compiled_convolution_gives_the_same_bits():
   x = jnp.asarray(rng.normal(size=(2, 32, 32, 16, 16)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 16, 16)), jnp.float32)
   gradients = jax.jit(
-    jax.grad(
-      lambda x, k: jnp.sum(convolution.convolve_native(x, k) ** 2), (0, 1)
-    )
+    jax.grad(lambda x, k: jnp.sum(convolve_native(x, k) ** 2), (0, 1))
   )
   first = gradients(x, kernel)
   for _ in range(5):

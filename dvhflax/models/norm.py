@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dvhflax.models.convolution import Affine
-
 Kind = Literal['batch', 'group']
+# Scale and shift of each channel, `[B, F]` or `[1, F]`.
+Affine = tuple[jax.Array, jax.Array]
 # `mixed`: batch norm where it has enough values, see `SMALL_MAP`.
 Norm = Literal['batch', 'group', 'mixed']
 
@@ -36,6 +36,12 @@ def kind_of(norm: Norm, voxels: int) -> Kind:
 def group_size(channels: int) -> int:
   """Channels of a group: 8, or what divides them."""
   return math.gcd(GROUP_SIZE, channels)
+
+
+def rectify(x: jax.Array, affine: Affine) -> jax.Array:
+  """`relu(x * scale + shift)`, `[B, X, Y, Z, F]`, of x's type."""
+  scale, shift = (a[:, None, None, None] for a in affine)
+  return jax.nn.relu(x * scale + shift).astype(x.dtype)
 
 
 class Normalisation(nn.Module):

@@ -20,9 +20,8 @@ from dvhflax.models.convolution import (
   Convolution,
   convolve,
   convolve_upsampled,
-  rectify,
 )
-from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of
+from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of, rectify
 from dvhflax.models.open_fields import open_field_dose
 
 Conditioning = Literal['bottleneck', 'film', 'none']
