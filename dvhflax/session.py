@@ -22,6 +22,7 @@ from dvhflax import dvh as dvh_lib
 from dvhflax import errors, plan_metrics, wish
 from dvhflax import points as points_lib
 from dvhflax import trail as trail_lib
+from dvhflax.bending import bend
 from dvhflax.cohort.schema import PatientRecord
 from dvhflax.cohort.store import Cohort
 from dvhflax.networks import Network, load_networks
@@ -206,7 +207,7 @@ class Session:
     ]
     desired = base
     if demands:
-      desired = points_lib.bend(base, demands, self.cohort.dvh_spec)
+      desired = bend(base, demands, self.cohort.dvh_spec)
     return self._add('tune', asked, self._decode(desired), desired, demands)
 
   def undo(self) -> Step:

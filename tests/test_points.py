@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dvhflax import points as points_lib
+from dvhflax.bending import bend
 from dvhflax.dvh import DVHSpec
 from dvhflax.errors import WishError
 from dvhflax.patient import Structure
@@ -97,7 +98,7 @@ def test_feasible_points_are_met_by_a_dvh(kind, data):
       point = points_lib.Point('', 0, 'D', 1 - place, relation, value)
     demands.append(point)
     read.append(place)
-  bent = points_lib.bend(start[None], demands, spec)[0]
+  bent = bend(start[None], demands, spec)[0]
   if kind == 'volume_at_dose':
     assert bent[0] == 1 and bent.min() >= 0 and (np.diff(bent) <= 0).all()
   else:
@@ -112,7 +113,7 @@ def test_bounds_are_met_exactly_and_the_rest_bends_smoothly(kind):
   spec = DVHSpec(kind, 32)
   curves = straight(spec)
   demands = [parse('rectum V70 <= 10%'), parse('rectum mean <= 40 Gy')]
-  bent = points_lib.bend(curves, demands, spec)
+  bent = bend(curves, demands, spec)
   np.testing.assert_allclose(bent[1], curves[1])
   volume, dose = bent[0], spec.levels
   if kind == 'dose_at_volume':
@@ -126,7 +127,7 @@ def test_bounds_are_met_exactly_and_the_rest_bends_smoothly(kind):
 
 def test_kept_points_change_nothing():
   curves = straight().astype(np.float32)
-  bent = points_lib.bend(curves, [parse('rectum V70 <= 50%')], SPEC)
+  bent = bend(curves, [parse('rectum V70 <= 50%')], SPEC)
   np.testing.assert_array_equal(bent, curves)
 
 
@@ -145,11 +146,11 @@ def test_kept_points_change_nothing():
 )
 def test_points_that_cannot_be_are_refused(texts, reason):
   with pytest.raises(WishError, match=reason):
-    points_lib.bend(straight(), [parse(t) for t in texts], SPEC)
+    bend(straight(), [parse(t) for t in texts], SPEC)
 
 
 def test_a_structure_that_the_patient_lacks():
   curves = straight()
   curves[0] = 0
   with pytest.raises(WishError, match='no such structure'):
-    points_lib.bend(curves, [parse('rectum V70 <= 10%')], SPEC)
+    bend(curves, [parse('rectum V70 <= 10%')], SPEC)
