@@ -178,30 +178,31 @@ void ForwardRow(const Rows<K>& rows, Index voxel, Index width, Index in,
 }
 
 // Weights of V vectors of output channels from `first` on as [K^3][Ci][V * L],
-// zero beyond the channels of a phase. Flipped: the convolution that takes
-// gradients of y to x, whose weights are those of the forward one reversed and
-// transposed.
+// where `packed` has zeros. Flipped: the convolution that takes gradients of y
+// to x, whose weights are those of the forward one reversed and transposed.
 template <int L, int V>
 void Pack(const float* weights, Index taps, const Shape& s,
           const Output& output, Index first, bool flipped, float* packed) {
   const Index each = output.VectorsOfPhase(L);
-  Index column[V * L];
-  for (Index o = 0; o < V * L; ++o) {
-    const Index vector = first + o / L;
-    const Index channel = vector % each * L + o % L;
-    const bool there =
-        channel < output.channels && vector / each < output.phases;
-    column[o] = there ? vector / each * output.channels + channel : -1;
-  }
-  for (Index k = 0; k < taps; ++k) {
-    for (Index c = 0; c < s.in; ++c) {
-      for (const Index out : column) {
-        float value = 0;
-        if (out >= 0) {
-          value = flipped ? weights[((taps - 1 - k) * s.out + out) * s.in + c]
-                          : weights[(k * s.in + c) * s.out + out];
+  for (Index v = 0; v < V; ++v) {
+    const Index phase = (first + v) / each, channel = (first + v) % each * L;
+    if (phase >= output.phases) break;
+    const Index lanes = std::min<Index>(L, output.channels - channel);
+    const Index out = phase * output.channels + channel;
+    for (Index k = 0; k < taps; ++k) {
+      float* to = packed + k * s.in * V * L + v * L;
+      if (flipped) {
+        const float* from = weights + ((taps - 1 - k) * s.out + out) * s.in;
+        for (Index o = 0; o < lanes; ++o) {
+          for (Index c = 0; c < s.in; ++c) {
+            to[c * V * L + o] = from[o * s.in + c];
+          }
         }
-        *packed++ = value;
+      } else {
+        const float* from = weights + k * s.in * s.out + out;
+        for (Index c = 0; c < s.in; ++c) {
+          std::copy_n(from + c * s.out, lanes, to + c * V * L);
+        }
       }
     }
   }
