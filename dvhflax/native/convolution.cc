@@ -154,26 +154,36 @@ inline void ForwardTile(const Rows<K>& rows, Index voxel, Index in,
   }
 }
 
-// Voxels of a tile: the sums, the weights of K taps and one input value share
-// the registers.
-constexpr int TileVoxels(int taps, int vectors) {
-  const int voxels = (kRegisters - 1) / vectors - taps;
-  return voxels >= 16 ? 16 : voxels >= 12 ? 12 : voxels >= 8 ? 8
-         : voxels >= 4 ? 4 : voxels >= 2 ? 2 : 1;
+// Voxels of a tile at most: the sums, the weights of K taps and one input value
+// share the registers.
+constexpr int MostVoxels(int taps, int vectors) {
+  return std::clamp((kRegisters - 1) / vectors - taps, 1, 16);
 }
 
-// Tiles of T voxels, then ever smaller ones for what is left of the row.
+// A tile of `count` voxels, T at most.
 template <int K, int L, int V, int T>
-void ForwardRow(const Rows<K>& rows, Index voxel, Index width, Index in,
+void ForwardSome(Index count, const Rows<K>& rows, Index voxel, Index in,
+                 const float* weights, const Output& output,
+                 const Target (&targets)[V]) {
+  if (count == T) {
+    ForwardTile<K, L, V, T>(rows, voxel, in, weights, output, targets);
+  } else if constexpr (T > 1) {
+    ForwardSome<K, L, V, T - 1>(count, rows, voxel, in, weights, output,
+                                targets);
+  }
+}
+
+// As few tiles as fit, and as equal as they can be.
+template <int K, int L, int V>
+void ForwardRow(const Rows<K>& rows, Index width, Index in,
                 const float* weights, const Output& output,
                 const Target (&targets)[V]) {
-  for (; voxel + T <= width; voxel += T) {
-    ForwardTile<K, L, V, T>(rows, voxel, in, weights, output, targets);
-  }
-  if constexpr (T > 1) {
-    constexpr int kSmaller = T == 12 ? 8 : T / 2;
-    ForwardRow<K, L, V, kSmaller>(rows, voxel, width, in, weights, output,
-                                  targets);
+  constexpr int kMost = MostVoxels(K, V);
+  const Index tiles = (width + kMost - 1) / kMost;
+  for (Index i = 0; i < tiles; ++i) {
+    const Index begin = width * i / tiles, end = width * (i + 1) / tiles;
+    ForwardSome<K, L, V, kMost>(end - begin, rows, begin, in, weights, output,
+                                targets);
   }
 }
 
@@ -272,9 +282,8 @@ void Forward(ffi::ThreadPool& pool, const Shape& s, const float* x,
         for (Index v = 0; v < V; ++v) {
           targets[v] = output.Of(n, d, h, block * V + v, L);
         }
-        ForwardRow<K, L, V, TileVoxels(K, V)>(rows, 0, s.to_w, s.in,
-                                              &packed[block * packed_size],
-                                              output, targets);
+        ForwardRow<K, L, V>(rows, s.to_w, s.in, &packed[block * packed_size],
+                            output, targets);
       }
     }
   });
