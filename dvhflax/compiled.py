@@ -30,11 +30,12 @@ def keep() -> None:
 def _refused() -> bool:
   """Whether jaxlib would refuse its own programs, with an error for each.
 
-  It does on Intel's processors (openxla/xla#44565); on a GPU's programs it
-  does not.
+  Until 0.10.1 it does on Intel's processors (openxla/xla#44565); on a GPU's
+  programs it does not.
   """
   gpu = any(map(os.path.exists, ('/dev/nvidiactl', '/dev/kfd')))
-  return _processor('vendor_id') == 'GenuineIntel' and not gpu
+  old = jaxlib.version.__version_info__ < (0, 10, 2)
+  return old and _processor('vendor_id') == 'GenuineIntel' and not gpu
 
 
 def _processor(key: str) -> str:
