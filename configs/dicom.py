@@ -17,6 +17,8 @@ def get_config():
   config = config_lib.default()
   config.cohort.source = 'dicom'
   config.cohort.path = 'cohorts/dicom'
+  # Clinical plans are not all scaled alike: Gy are to follow exactly.
+  config.cohort.normalisation = 'prescription'
   config.cohort.grid = (128, 128, 64)
   config.cohort.spacing_mm = (3.75, 3.0, 3.0)
   config.cohort.structures = ('body', 'bladder', 'rectum', 'PTV')

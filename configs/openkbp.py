@@ -55,6 +55,8 @@ def get_config(variant: str = ''):
   config.batch_size = 2
   config.cohort.source = 'openkbp'
   config.cohort.path = 'cohorts/openkbp'
+  # Clinical plans are not all scaled alike: Gy are to follow exactly.
+  config.cohort.normalisation = 'prescription'
   config.cohort.grid = (128, 128, 128)
   config.cohort.validation_patients = 4
   config.cohort.test_patients = 8

@@ -7,7 +7,7 @@ them. A field that nothing reads is not in here.
 import ml_collections
 from ml_collections import config_dict
 
-from dvhflax import dvh, errors
+from dvhflax import dvh, errors, normalisation
 from dvhflax.patient import Structure
 from dvhflax.planning.protocol import PROSTATE, Protocol
 
@@ -70,6 +70,10 @@ def default() -> ml_collections.ConfigDict:
   # Patients set apart; the rest train. The paper's 77 include validation.
   cohort.validation_patients = 7
   cohort.test_patients = 20
+  # What 1.0 of a dose stands for: `target_mean`, the plan's own mean dose in
+  # the highest target (the paper's), or `prescription`, so that the Gy of a
+  # prediction follow exactly; see `normalisation.py`.
+  cohort.normalisation = 'target_mean'
   # The DVH vector: `volume_at_dose` or `dose_at_volume`; elements a
   # structure; last dose level in fractions of the reference dose.
   cohort.dvh_kind = 'volume_at_dose'
@@ -142,6 +146,7 @@ def default() -> ml_collections.ConfigDict:
 
 _CHOICES = {
   'cohort.source': ('simulated', 'openkbp', 'dicom', 'nifti', 'store'),
+  'cohort.normalisation': normalisation.KINDS,
   'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
   'model.conditioning': ('bottleneck', 'film', 'none'),
   'model.norm': ('batch', 'group', 'mixed'),

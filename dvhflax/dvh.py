@@ -1,4 +1,4 @@
-"""Dose-volume histograms: curves, the network's DVH vector, curve points."""
+"""Dose-volume histograms as the network has them: vectors of K elements."""
 
 import dataclasses
 from typing import Literal
@@ -6,6 +6,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dvhflax import dose_volume
+from dvhflax.dose_volume import Curve
 
 Kind = Literal['volume_at_dose', 'dose_at_volume']
 
@@ -39,34 +42,12 @@ class DVHSpec:
       return np.linspace(0, self.max_dose, self.points, dtype=np.float32)
     return np.linspace(1, 0, self.points, dtype=np.float32)
 
-
-def volume_at_dose(dose: np.ndarray, levels: np.ndarray) -> np.ndarray:
-  """Cumulative DVH: the share of voxels that receive a level or more.
-
-  Args:
-    dose: `[V]` doses of a structure's voxels, V >= 1.
-    levels: `[K]` ascending dose levels.
-
-  Returns:
-    `[K]` float32 in [0, 1], not increasing.
-  """
-  reached = np.searchsorted(levels, dose, side='right')  # levels <= dose
-  histogram = np.bincount(reached, minlength=len(levels) + 1)
-  at_least = histogram[::-1].cumsum()[::-1][1:]
-  return (at_least / len(dose)).astype(np.float32)
-
-
-def dose_at_volume(dose: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-  """Dose that at least a fraction of the voxels receives (Dx%).
-
-  Args:
-    dose: `[V]` doses of a structure's voxels, V >= 1.
-    fractions: `[K]` volume fractions in [0, 1].
-
-  Returns:
-    `[K]` float32 doses, by linear interpolation between ranked voxels.
-  """
-  return np.quantile(dose, 1 - np.asarray(fractions)).astype(np.float32)
+  def curve(self, vector: np.ndarray) -> Curve:
+    """The curve that a structure's `[K]` elements are points of."""
+    levels, values = (np.asarray(x, np.float64) for x in (self.levels, vector))
+    if self.kind == 'volume_at_dose':
+      return Curve(levels, values)
+    return Curve(values, levels)
 
 
 def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
@@ -80,13 +61,15 @@ def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
   Returns:
     `[S, K]` float32; zeros for a structure without a voxel.
   """
-  measure = volume_at_dose if spec.kind == 'volume_at_dose' else dose_at_volume
-  levels = spec.levels
   curves = np.zeros((masks.shape[-1], spec.points), np.float32)
   for s in range(masks.shape[-1]):
     inside = dose[masks[..., s] > 0].astype(np.float32)
-    if inside.size:
-      curves[s] = measure(inside, levels)
+    if not inside.size:
+      continue
+    if spec.kind == 'volume_at_dose':
+      curves[s] = dose_volume.volume_fraction_at_dose(inside, spec.levels)
+    else:
+      curves[s] = dose_volume.dose_at_volume_fraction(inside, spec.levels)
   return curves
 
 

@@ -6,7 +6,6 @@ shuffled: that baseline stands in every table.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -20,6 +19,7 @@ from dvhflax.cohort.sampler import Sampler, Samples
 from dvhflax.cohort.store import Cohort
 from dvhflax.models import build
 from dvhflax.models.unet import UNet
+from dvhflax.normalisation import DoseReference
 from dvhflax.report import figure as figures
 from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
@@ -109,11 +109,30 @@ class _Errors:
   mean: list[np.ndarray] = dataclasses.field(default_factory=list)
   max: list[np.ndarray] = dataclasses.field(default_factory=list)
   fidelity: list[float] = dataclasses.field(default_factory=list)
+  mean_gy: list[np.ndarray] = dataclasses.field(default_factory=list)
+  max_gy: list[np.ndarray] = dataclasses.field(default_factory=list)
 
   def collect(self) -> table.SampleErrors:
     return table.SampleErrors(
-      np.array(self.mean), np.array(self.max), np.array(self.fidelity)
+      np.array(self.mean),
+      np.array(self.max),
+      np.array(self.fidelity),
+      np.array(self.mean_gy),
+      np.array(self.max_gy),
     )
+
+
+def _predicted_reference(
+  cohort: Cohort, patient: int, dose: np.ndarray, masks: np.ndarray
+) -> DoseReference:
+  """What 1.0 of a prediction stands for; NaN where no Gy follow from it."""
+  prescription_gy = cohort.patients[patient].prescription_gy
+  try:
+    return cohort.normalisation.of_dose(
+      dose, masks, cohort.structures, prescription_gy
+    )
+  except errors.SessionError:
+    return DoseReference(float('nan'), prescription_gy, 'unknown')
 
 
 def measure(
@@ -141,14 +160,25 @@ def measure(
   for p in patients:
     masks, present, true = cohort.masks(p), cohort.present[p], cohort.doses(p)
     rows = np.flatnonzero(samples.patients == p)
+    of_plans = [metrics.means_and_maxima(plan, masks, present) for plan in true]
     for name, (predict, wishes) in predicts.items():
       for row, dose in zip(rows, predict(masks, wishes[rows])):
-        mean, maximum = metrics.dose_errors(
-          true[samples.labels[row]], dose, masks, present
-        )
-        gathered[name].mean.append(mean)
-        gathered[name].max.append(maximum)
-        gathered[name].fidelity.append(
+        label = samples.labels[row]
+        plan_reference = cohort.reference(p, label)
+        reference = _predicted_reference(cohort, p, dose, masks)
+        predicted = metrics.means_and_maxima(dose, masks, present)
+        found = gathered[name]
+        for off, off_gy, of_plan, of_dose in zip(
+          (found.mean, found.max),
+          (found.mean_gy, found.max_gy),
+          of_plans[label],
+          predicted,
+        ):
+          off.append(100 * (of_plan - of_dose))
+          off_gy.append(
+            plan_reference.to_gy(of_plan) - reference.to_gy(of_dose)
+          )
+        found.fidelity.append(
           metrics.dvh_fidelity(
             samples.desired_dvh[row],
             dvh_lib.dvh(dose, masks, cohort.dvh_spec),
@@ -241,11 +271,13 @@ def evaluate(
   results, shown = measure(predicts, cohort, samples)
   names = [s.name for s in cohort.structures]
   paper = table.PAPER_TABLE1 if 'rectum' in names else None
-  text = table.table1(results, names, paper)
+  reference = cohort.normalisation.words
+  text = table.table1(results, names, paper, reference)
   numbers = {
     'workdir': os.path.basename(workdir),
     'step': step,
     'samples': len(samples.patients),
+    'normalisation': cohort.normalisation.to_json(),
     'table1': table.summary(results, names),
   }
   if cohort.metadata.provenance.get('source') == 'openkbp':
@@ -261,11 +293,9 @@ def evaluate(
   files.write_text(os.path.join(output, 'table1.txt'), text)
   files.write_text(
     os.path.join(output, 'table1.md'),
-    table.table1_markdown(results, names, paper),
+    table.table1_markdown(results, names, paper, reference),
   )
-  files.write_text(
-    os.path.join(output, 'summary.json'), json.dumps(numbers, indent=2) + '\n'
-  )
+  files.write_json(os.path.join(output, 'summary.json'), numbers)
   return text + f'\nwritten to {output}\n'
 
 
@@ -313,11 +343,15 @@ def _write(
     for row, dose in zip(figure_rows(cohort, samples), doses)
   ]
   figures.save(
-    predictions_report.predictions(rows, cohort.structures, cohort.dvh_spec),
+    predictions_report.predictions(
+      rows, cohort.structures, cohort.dvh_spec, cohort.normalisation.words
+    ),
     path('figure5_predictions.png'),
   )
   figures.save(
-    violins_report.violins(results[NETWORK], cohort.structures),
+    violins_report.violins(
+      results[NETWORK], cohort.structures, cohort.normalisation.words
+    ),
     path('figure6_violins.png'),
   )
 
@@ -332,11 +366,11 @@ def _openkbp(
     for p in dict.fromkeys(samples.patients.tolist()):
       row = int(np.flatnonzero(samples.patients == p)[0])
       masks, label = cohort.masks(p), int(samples.labels[row])
-      gray = cohort.patients[p].reference_gy[label]
       dose = next(network(masks, samples.desired_dvh[[row]]))
+      reference = _predicted_reference(cohort, p, dose, masks)
       yield openkbp_scores.Case(
-        reference=cohort.dose(p, label) * gray,
-        predicted=dose * gray,
+        reference=cohort.reference(p, label).to_gy(cohort.dose(p, label)),
+        predicted=reference.to_gy(dose),
         possible_dose=masks[..., body],
         masks=masks,
         spacing_mm=cohort.patients[p].spacing_mm,

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 import contextlib
+import json
+import math
 import os
 import pathlib
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -25,6 +28,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     os.replace(aside, path)
   finally:
     aside.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], values: Any) -> None:
+  """Writes JSON, whole or not at all; NaN, which JSON lacks, becomes null."""
+  write_text(path, json.dumps(without_nan(values), indent=2) + '\n')
+
+
+def without_nan(values: Any) -> Any:
+  """JSON-serialisable values, None in the place of what is not finite."""
+  if isinstance(values, dict):
+    return {key: without_nan(value) for key, value in values.items()}
+  if isinstance(values, (list, tuple)):
+    return [without_nan(value) for value in values]
+  if isinstance(values, float) and not math.isfinite(values):
+    return None
+  return values
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,55 +1,12 @@
 """Dose and plan metrics: structures, targets, DVHs and paired doses.
 
-Doses are in any one unit; inside the package it is the fraction of the
-prescription, so 0.02 is 2%. A prediction may be any finite number, negative
-ones included.
+Doses are in any one unit. A prediction may be any finite number, negative ones
+included. `dose_volume` has what is read off a single structure.
 """
 
 import numpy as np
 
-
-def dose_at_volume_percent(dose: np.ndarray, percent: float) -> float:
-  """Dx%: the dose that the hottest `percent` of a structure receive.
-
-  Args:
-    dose: `[V]` doses of the structure's voxels.
-    percent: x of Dx%, in [0, 100].
-
-  Returns:
-    The 100 - x percentile, interpolated between ranked voxels.
-
-  Raises:
-    ValueError: no voxel, or `percent` outside [0, 100].
-  """
-  if not 0 <= percent <= 100:
-    raise ValueError(f'percent must lie in [0, 100], got {percent}')
-  return float(np.percentile(_voxels(dose), 100 - percent))
-
-
-def volume_at_dose(dose: np.ndarray, threshold: float) -> float:
-  """Vx: the share of a structure that receives a dose or more.
-
-  Args:
-    dose: `[V]` doses of the structure's voxels.
-    threshold: dose x of Vx, in the unit of `dose`.
-
-  Returns:
-    Percent of the structure's volume.
-
-  Raises:
-    ValueError: no voxel.
-  """
-  return float(100 * np.mean(_voxels(dose) >= threshold))
-
-
-def mean_dose(dose: np.ndarray) -> float:
-  """Mean over `[V]` doses; ValueError without a voxel."""
-  return float(_voxels(dose).mean())
-
-
-def max_dose(dose: np.ndarray) -> float:
-  """Largest of `[V]` doses; ValueError without a voxel."""
-  return float(_voxels(dose).max())
+from dvhflax import dose_volume
 
 
 def homogeneity_index(dose: np.ndarray) -> float:
@@ -64,7 +21,7 @@ def homogeneity_index(dose: np.ndarray) -> float:
   Raises:
     ValueError: no voxel.
   """
-  d2, d50, d98 = np.percentile(_voxels(dose), [98, 50, 2])
+  d2, d50, d98 = dose_volume.dose_at_volume_fraction(dose, [0.02, 0.5, 0.98])
   return float((d2 - d98) / d50) if d50 > 0 else float('nan')
 
 
@@ -113,6 +70,30 @@ def r50(
   return half / np.count_nonzero(_target(target))
 
 
+def means_and_maxima(
+  dose: np.ndarray, masks: np.ndarray, present: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and maximum dose of every structure.
+
+  Args:
+    dose: `[X, Y, Z]`.
+    masks: `[X, Y, Z, S]`, 0 or 1.
+    present: `[S]` bool.
+
+  Returns:
+    `[S]` each, in the unit of `dose`; NaN where a structure is absent or has
+    no voxel.
+  """
+  means = np.full(masks.shape[-1], np.nan)
+  maxima = means.copy()
+  for s in np.flatnonzero(present):
+    inside = dose[masks[..., s] > 0]
+    if inside.size:
+      means[s] = dose_volume.mean_dose(inside)
+      maxima[s] = dose_volume.max_dose(inside)
+  return means, maxima
+
+
 def dose_errors(
   true: np.ndarray,
   predicted: np.ndarray,
@@ -122,27 +103,19 @@ def dose_errors(
   """Errors of table 1: mean and maximum dose, true minus predicted.
 
   Args:
-    true: `[X, Y, Z]`, fraction of the prescription.
+    true: `[X, Y, Z]`, a fraction of any reference.
     predicted: `[X, Y, Z]`, the same unit.
-    masks: `[X, Y, Z, S]`, 0 or 1.
-    present: `[S]` bool.
+    masks, present: see `means_and_maxima`.
 
   Returns:
     mean_error `[S]` and max_error `[S]`, float64, in percent of the
-    prescription; NaN where a structure is absent or has no voxel.
+    reference; NaN where a structure is absent or has no voxel.
   """
-  structures = masks.shape[-1]
-  mean_error = np.full(structures, np.nan)
-  max_error = np.full(structures, np.nan)
-  for s in range(structures):
-    inside = masks[..., s] > 0
-    if not present[s] or not inside.any():
-      continue
-    # float64: a float16 sum over a body overflows, a float32 one drifts.
-    of_true = true[inside].astype(np.float64)
-    of_predicted = predicted[inside].astype(np.float64)
-    mean_error[s] = 100 * (of_true.mean() - of_predicted.mean())
-    max_error[s] = 100 * (of_true.max() - of_predicted.max())
+  of_true = means_and_maxima(true, masks, present)
+  of_predicted = means_and_maxima(predicted, masks, present)
+  mean_error, max_error = (
+    100 * (one - other) for one, other in zip(of_true, of_predicted)
+  )
   return mean_error, max_error
 
 
@@ -188,13 +161,6 @@ def pareto_gap(
     raise ValueError('a Pareto gap needs at least one valid plan')
   difference = np.subtract(pareto[valid], predicted, dtype=np.float64)
   return float(np.abs(difference).sum((1, 2)).min())
-
-
-def _voxels(dose: np.ndarray) -> np.ndarray:
-  dose = np.asarray(dose, np.float64)
-  if not dose.size:
-    raise ValueError('the structure has no voxel')
-  return dose
 
 
 def _target(target: np.ndarray) -> np.ndarray:

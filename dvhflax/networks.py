@@ -69,6 +69,14 @@ def load_model(
       f'{cohort.path} has {cohort.dvh_spec}, but {workdir} was trained on '
       f'{data["dvh"]}'
     )
+  # Runs that are older than the notion do not tell; their cohort does.
+  normalisation = data.get('normalisation', {'kind': cohort.normalisation.kind})
+  if normalisation['kind'] != cohort.normalisation.kind:
+    raise errors.CohortError(
+      f'{cohort.path} has doses in fractions of {cohort.normalisation.words}, '
+      f'but {workdir} was trained on fractions of another reference '
+      f'({normalisation["kind"]})'
+    )
   return model, variables, config, cohort, step
 
 

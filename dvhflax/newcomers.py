@@ -4,7 +4,7 @@ They come onto the cohort's grid, with its structures and its table of names,
 as if they were imported into it; but they need no dose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -55,7 +55,7 @@ class Newcomers:
         f'a prescription of {prescription_gy} Gy: it must be positive'
       )
     wanted = [s.name for s in cohort.structures]
-    provenance = cohort.metadata.provenance
+    provenance = _of_import(cohort.metadata.provenance)
     rows: list[tuple[str, str]] = [*names_lib.read_table(names, wanted)]
     rows += [(name, pattern) for name, pattern in provenance.get('names', [])]
     found, self._read_case, self.skipped = open_folder(
@@ -121,6 +121,13 @@ class Newcomers:
         f'{"; ".join(case.notes)}'
       )
     return read, entry
+
+
+def _of_import(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+  """That of the cohort whose patients were imported, however often planned."""
+  while isinstance(provenance.get('from'), dict):
+    provenance = provenance['from']
+  return provenance
 
 
 def _common(values: Sequence[float]) -> float | None:

@@ -48,7 +48,8 @@ class Patient:
     spacing_mm: voxel size along each axis.
     dose: `[N, X, Y, Z]` float32, fraction of `reference_gy`.
     reference_gy: `[N]` the dose in Gy that 1.0 stands for, plan by plan: the
-      prescription, or the plan's PTV mean dose.
+      prescription, or the plan's mean dose in the highest target, see
+      `normalisation`.
     prescription_gy: prescription of the (highest) target.
     plan_weights: `[N, W]` objective weights of each plan; W is 0 where the
       plans are clinical ones.

@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import metrics
+from dvhflax import dose_volume, metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
 from dvhflax.points import Point
 
-# Shares of the prescription: doses of the V that organs are judged by, the
+# In % of the prescription: doses of the V that organs are judged by, the
 # isodose of a target's V and CI (ICRU 83 accepts 95% of it).
-_ORGAN_LEVELS = (0.3, 0.5, 0.7, 0.9)
-_COVERAGE = 0.95
+_ORGAN_LEVELS = (30, 50, 70, 90)
+_COVERAGE = 95
+# Volumes in % that doses are read at.
+_DOSES_AT = (98, 95, 2)
 # Half of the last digit that a point is printed to: 0.05% of the prescription
 # or of the volume.
 _PRINTED = 0.0005
@@ -33,16 +36,16 @@ def achieved(
   dose: np.ndarray,
   masks: np.ndarray,
   structures: Sequence[Structure],
-  prescription_gy: float,
+  reference: DoseReference,
 ) -> Table:
   """Metrics of a dose by structure; structures without a voxel are left out.
 
   Args:
-    dose: `[X, Y, Z]`, fraction of the prescription.
+    dose: `[X, Y, Z]`, fraction of the reference.
     masks: `[X, Y, Z, S]`, 0 or 1.
     structures: `[S]`.
-    prescription_gy: of the highest target; CI and R50 of every target are with
-      regard to it.
+    reference: of the dose. V, CI and R50 of every structure are with regard to
+      its prescription.
   """
   table: Table = {}
   for s, structure in enumerate(structures):
@@ -51,19 +54,23 @@ def achieved(
       continue
     voxels = dose[inside]
     row = {
-      'mean': prescription_gy * metrics.mean_dose(voxels),
-      'max': prescription_gy * metrics.max_dose(voxels),
+      'mean': reference.to_gy(dose_volume.mean_dose(voxels)),
+      'max': reference.to_gy(dose_volume.max_dose(voxels)),
     }
-    for percent in (98, 95, 2):
-      row[f'D{percent}%'] = prescription_gy * metrics.dose_at_volume_percent(
-        voxels, percent
+    for percent in _DOSES_AT:
+      row[f'D{percent}%'] = reference.to_gy(
+        dose_volume.dose_at_volume_percent(voxels, percent)
       )
-    for level in _levels(structure):
-      row[f'V{100 * level:.0f}%'] = metrics.volume_at_dose(voxels, level)
+    for percent in _levels(structure):
+      row[f'V{percent}%'] = dose_volume.volume_percent_at_dose(
+        voxels, reference.percent_to_fraction(percent)
+      )
     if structure.role == 'target':
       row['HI'] = metrics.homogeneity_index(voxels)
-      row['CI'] = metrics.paddick_conformity(dose, inside, _COVERAGE)
-      row['R50'] = metrics.r50(dose, inside)
+      row['CI'] = metrics.paddick_conformity(
+        dose, inside, reference.percent_to_fraction(_COVERAGE)
+      )
+      row['R50'] = metrics.r50(dose, inside, reference.percent_to_fraction(100))
     table[structure.name] = row
   return table
 
@@ -72,72 +79,59 @@ def desired(
   desired_dvh: np.ndarray,
   structures: Sequence[Structure],
   spec: DVHSpec,
-  prescription_gy: float,
+  reference: DoseReference,
 ) -> Table:
   """The same of a `[S, K]` desired DVH, as far as it tells them."""
   table: Table = {}
   for structure, vector in zip(structures, desired_dvh):
     if not vector.any():
       continue
-    dose, volume = spec.levels.astype(np.float64), vector.astype(np.float64)
-    if spec.kind == 'dose_at_volume':
-      dose, volume = volume, dose
-
-    def dose_at(percent, dose=dose, volume=volume):
-      # Of equal volumes the last dose counts.
-      return float(np.interp(-percent / 100, -volume, dose))
-
+    curve = spec.curve(vector)
     row = {
-      # The area under V(d), by parts where d is a function of the volume.
-      'mean': prescription_gy
-      * float(np.trapezoid(volume, dose) + dose[0] * volume[0]),
-      'max': prescription_gy * _last_dose(dose, volume),
+      'mean': reference.to_gy(curve.mean_dose),
+      'max': reference.to_gy(curve.max_dose),
     }
-    for percent in (98, 95, 2):
-      row[f'D{percent}%'] = prescription_gy * dose_at(percent)
-    for level in _levels(structure):
-      row[f'V{100 * level:.0f}%'] = 100 * float(
-        np.interp(level, dose, volume, right=0)
+    doses = {p: curve.dose_at_volume_percent(p) for p in (*_DOSES_AT, 50)}
+    for percent in _DOSES_AT:
+      row[f'D{percent}%'] = reference.to_gy(doses[percent])
+    for percent in _levels(structure):
+      row[f'V{percent}%'] = curve.volume_percent_at_dose(
+        reference.percent_to_fraction(percent)
       )
-    if structure.role == 'target' and dose_at(50) > 0:
-      row['HI'] = (dose_at(2) - dose_at(98)) / dose_at(50)
+    if structure.role == 'target' and doses[50] > 0:
+      row['HI'] = (doses[2] - doses[98]) / doses[50]
     table[structure.name] = row
   return table
 
 
 def point_achieved(
-  point: Point, dose: np.ndarray, prescription_gy: float
+  point: Point, dose: np.ndarray, reference: DoseReference
 ) -> dict[str, Any]:
   """What was asked of a structure, and what its dose has of it.
 
   Args:
-    point: what was asked.
-    dose: `[V]` of the structure's voxels, fraction of the prescription.
-    prescription_gy: as of `achieved`.
+    point: what was asked; its doses are fractions of the reference.
+    dose: `[V]` of the structure's voxels, fraction of the reference.
+    reference: of the dose.
 
   Returns:
     `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
   """
   value = point.measure(dose)
-  scale, unit = prescription_gy, 'Gy'
+  shown, unit = reference.to_gy(value), 'Gy'
   if point.kind == 'V':
-    scale, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
+    whole, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
+    shown = whole * value
   return {
     'asked': point.text,
-    'achieved': scale * value,
+    'achieved': shown,
     'unit': unit,
     'met': bool(point.keeps(value, _PRINTED)),
   }
 
 
-def _levels(structure: Structure) -> tuple[float, ...]:
+def _levels(structure: Structure) -> tuple[int, ...]:
   return (_COVERAGE,) if structure.role == 'target' else _ORGAN_LEVELS
-
-
-def _last_dose(dose: np.ndarray, volume: np.ndarray) -> float:
-  """Where a falling curve meets 0, or its last dose."""
-  positive = int(np.count_nonzero(volume > 0))
-  return float(dose[min(positive, len(dose) - 1)])
 
 
 @dataclasses.dataclass(frozen=True)

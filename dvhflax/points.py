@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import dose_volume, errors
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
 
 Kind = Literal['V', 'D', 'mean', 'max']
@@ -40,10 +41,10 @@ class Point:
     structure: index of the structure.
     kind: `V`, the volume that receives the dose `at`; `D`, the dose that the
       hottest volume `at` receives; `mean`; `max`.
-    at: dose in fractions of the prescription, or volume in [0, 1]; 0 for
-      `mean` and `max`.
+    at: dose as a DVH vector has it, in fractions of its reference, or volume
+      in [0, 1]; 0 for `mean` and `max`.
     relation: `<=`, `>=` or `=`.
-    value: volume in [0, 1] for `V`, else dose in fractions of the prescription.
+    value: volume in [0, 1] for `V`, else dose as a DVH vector has it.
     volume_cc: of the structure, where the point gives a `V` in cc.
   """
 
@@ -67,10 +68,12 @@ class Point:
   def measure(self, dose: np.ndarray) -> float:
     """What `[V]` doses of the structure's voxels have, in `value`'s unit."""
     if self.kind == 'V':
-      return float(np.mean(dose >= self.at))
+      return float(dose_volume.volume_fraction_at_dose(dose, self.at))
     if self.kind == 'D':
-      return float(np.quantile(dose, 1 - self.at))
-    return float(dose.mean() if self.kind == 'mean' else dose.max())
+      return float(dose_volume.dose_at_volume_fraction(dose, self.at))
+    if self.kind == 'mean':
+      return dose_volume.mean_dose(dose)
+    return dose_volume.max_dose(dose)
 
 
 def split(text: str) -> list[str]:
@@ -81,7 +84,7 @@ def split(text: str) -> list[str]:
 def parse(
   text: str,
   structures: Sequence[Structure],
-  prescription_gy: float,
+  reference: DoseReference,
   volumes_cc: Sequence[float] | np.ndarray,
 ) -> Point:
   """Reads one point.
@@ -93,7 +96,7 @@ def parse(
   Args:
     text: such as `rectum V70 <= 10%`; capitals do not matter.
     structures: those that may be named.
-    prescription_gy: the dose that 1.0 of a DVH vector stands for.
+    reference: what 1.0 of the DVH vectors stands for.
     volumes_cc: `[S]` of the patient's structures, 0 for one that is absent.
 
   Raises:
@@ -114,7 +117,7 @@ def parse(
   if kind == 'V':
     if at_unit == 'cc':
       raise errors.WishError(f'{text!r}: V is at a dose, as in V70')
-    at = float(found['at']) / (100 if at_unit == '%' else prescription_gy)
+    at = _dose(found['at'], at_unit, reference)
     if unit not in ('%', 'cc'):
       raise errors.WishError(f'{text!r}: give the volume of V in % or in cc')
     value = _volume(found['value'], unit, whole_cc, text)
@@ -128,13 +131,20 @@ def parse(
       raise errors.WishError(
         f'{text!r}: give the dose in Gy or in % of the prescription'
       )
-    value = float(found['value']) / (100 if unit == '%' else prescription_gy)
+    value = _dose(found['value'], unit, reference)
   relation = _RELATIONS.get(found['relation'], found['relation'])
   return Point(text.strip(), structure, kind, at, relation, value, volume_cc)
 
 
 def _unit(text: str | None) -> str:
   return {'gy': 'Gy'}.get((text or '').lower(), (text or '').lower())
+
+
+def _dose(number: str, unit: str, reference: DoseReference) -> float:
+  """A dose in Gy or in % of the prescription as a DVH vector has it."""
+  if unit == '%':
+    return reference.percent_to_fraction(float(number))
+  return reference.to_fraction(float(number))
 
 
 def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:

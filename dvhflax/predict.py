@@ -10,7 +10,6 @@ research, not for clinical use.
 
 import csv
 import importlib.util
-import json
 import os
 import re
 from typing import Any
@@ -23,6 +22,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.io import import_report, placement
 from dvhflax.networks import Network, load_networks
 from dvhflax.newcomers import Newcomers
+from dvhflax.normalisation import DoseReference
 from dvhflax.session import Session, Step
 from dvhflax.trail import USE
 
@@ -48,18 +48,22 @@ def predict(session: Session, wished: str | None, points: str | None) -> Step:
     patient, _, number = wished.removeprefix('plan:').rpartition('/')
     if not number.isdecimal():
       raise errors.WishError(f'{wished!r}: write plan:PATIENT/NUMBER')
-    curves = wish.from_plan(
-      session.cohort, patient, int(number), session.present
+    curves, reference = wish.from_plan(
+      session.cohort,
+      patient,
+      int(number),
+      session.present,
+      session.record.prescription_gy,
     )
-    return session.tune(points or (), curves=curves)
-  given = wish.read_curves(wished, session.record.prescription_gy)
-  return session.tune(points or (), curves=given)
+    return session.tune(points or (), curves=curves, reference_gy=reference.gy)
+  return session.tune(points or (), curves=wish.read_curves(wished))
 
 
 def describe(session: Session, step: Step) -> str:
   """The metrics, achieved beside desired; doses in Gy, volumes in %."""
   desired = step.metrics.get('desired', {})
-  lines = [USE, f'{"":24}{"desired":>9}{"achieved":>10}']
+  lines = [USE, _in_words(step.reference)]
+  lines.append(f'{"":24}{"desired":>9}{"achieved":>10}')
   for structure, row in step.metrics['achieved'].items():
     for name, value in row.items():
       wanted = desired.get(structure, {}).get(name)
@@ -77,6 +81,13 @@ def describe(session: Session, step: Step) -> str:
       f'{reach["usual_median"]:.2f}, 95th percentile {reach["usual_95"]:.2f}'
     )
   return '\n'.join(lines)
+
+
+def _in_words(reference: DoseReference) -> str:
+  return (
+    f'Doses in Gy, volumes in %; prescription {reference.prescription_gy:g} '
+    f'Gy; 1.0 of the prediction is {reference.gy:.2f} Gy: {reference.origin}'
+  )
 
 
 def write(
@@ -120,24 +131,22 @@ def write(
       aside,
       dose=step.dose,
       spacing_mm=record.spacing_mm,
-      prescription_gy=record.prescription_gy,
       use=USE,
+      **step.reference.to_json(),
     )
   numbers = {
     'use': USE,
     'patient': record.id,
-    'prescription_gy': record.prescription_gy,
     'checkpoint': session.identity,
     **step.metrics,
   }
-  files.write_text(path('metrics.json'), json.dumps(numbers, indent=2) + '\n')
+  files.write_json(path('metrics.json'), numbers)
   _write_dvh(path('dvh.csv'), session, step)
   figures.save(
     sheet(
       record.id,
-      step.dose,
+      step,
       session.masks,
-      step.desired_dvh,
       cohort.structures,
       record.spacing_mm,
       cohort.dvh_spec,
@@ -153,9 +162,7 @@ def _placed(session: Session, step: Step, grid: str) -> placement.Dose:
     raise errors.ConfigError(f'a grid {grid!r}: use one of {", ".join(GRIDS)}')
   record = session.record
   dose = placement.on_cohort_grid(
-    step.dose * np.float32(record.prescription_gy),
-    record.spacing_mm,
-    record.provenance,
+    step.dose_gy, record.spacing_mm, record.provenance
   )
   if grid == 'source':
     dose = placement.on_source_grid(dose, record.id, record.provenance)
@@ -179,10 +186,10 @@ def _write_rtdose(
     comment=USE.capitalize(),
     details=f'{USE.capitalize()}. Run {network["workdir"]}, step '
     f'{network["step"]}, weights {network["weights_sha256"]}. Asked for: '
-    f'{asked or "no points"}.',
+    f'{asked or "no points"}. {_in_words(step.reference)}.',
   )
   curves = rtdose_writer.dvhs(
-    step.dose * np.float32(record.prescription_gy),
+    step.dose_gy,
     session.masks,
     session.cohort.structures,
     record.spacing_mm,
@@ -192,7 +199,11 @@ def _write_rtdose(
 
 
 def _write_dvh(path: str, session: Session, step: Step) -> None:
-  """Columns structure, dose, volume (or as `DVHSpec` has it), both curves."""
+  """Columns structure, dose, volume (or as `DVHSpec` has it), both curves.
+
+  `dose` is in fractions of what 1.0 of the cohort stands for, as a wish has it;
+  `gy` the same in Gy of the achieved dose.
+  """
   cohort = session.cohort
   level, value = 'dose', 'volume'
   if cohort.dvh_spec.kind == 'dose_at_volume':
@@ -200,17 +211,17 @@ def _write_dvh(path: str, session: Session, step: Step) -> None:
   levels = cohort.dvh_spec.levels
   with files.replacing(path) as aside, open(aside, 'w', newline='') as file:
     writer = csv.writer(file)
-    writer.writerow(['structure', level, f'desired_{value}', value])
+    writer.writerow(['structure', level, f'desired_{value}', value, 'gy'])
     for s, structure in enumerate(cohort.structures):
       if not step.dvh[s].any():
         continue
       desired = step.desired_dvh
       wished = desired is not None and desired[s].any()
-      for k, one in enumerate(levels):
+      doses_gy = step.reference.to_gy(cohort.dvh_spec.curve(step.dvh[s]).dose)
+      for k, (one, dose_gy) in enumerate(zip(levels, doses_gy)):
         text = f'{desired[s, k]:.6f}' if wished and desired is not None else ''
-        writer.writerow(
-          [structure.name, f'{one:.6f}', text, f'{step.dvh[s, k]:.6f}']
-        )
+        row = [structure.name, f'{one:.6f}', text, f'{step.dvh[s, k]:.6f}']
+        writer.writerow([*row, f'{dose_gy:.4f}'])
 
 
 def run(values: flags.FlagValues) -> None:

@@ -7,7 +7,7 @@
   session.save('trail.json')
 
 For research, not for clinical use. Doses are as the network gives them, in
-fractions of the patient's prescription.
+fractions of a step's reference; `step.dose_gy` has them in Gy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,9 @@ from dvhflax import trail as trail_lib
 from dvhflax.bending import bend
 from dvhflax.cohort.schema import PatientRecord
 from dvhflax.cohort.store import Cohort
+from dvhflax.dose_volume import Curve
 from dvhflax.networks import Network, load_networks
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 
 
@@ -34,17 +36,28 @@ class Step:
   """A predicted dose.
 
   Attributes:
-    dose: `[X, Y, Z]` float32, fraction of the prescription.
+    dose: `[X, Y, Z]` float32, fraction of the reference.
     dvh: `[S, K]` that the dose has.
     desired_dvh: `[S, K]` that was asked for; None of an anatomy-only network.
+    reference: what 1.0 of `dose` and `dvh` stands for, see `normalisation`.
+    desired_reference: what 1.0 of `desired_dvh` stands for; another where 1.0
+      is each plan's own target mean.
     metrics: `achieved` and `desired`, see `plan_metrics`; `reach`, how far the
-      wish is from the training plans; `points`, each as asked and achieved.
+      wish is from the training plans; `points`, each as asked and achieved;
+      `reference_gy`, `prescription_gy` and `reference_from`.
   """
 
   dose: np.ndarray
   dvh: np.ndarray
   desired_dvh: np.ndarray | None
+  reference: DoseReference
+  desired_reference: DoseReference
   metrics: dict[str, Any]
+
+  @property
+  def dose_gy(self) -> np.ndarray:
+    """`[X, Y, Z]` float32 in Gy."""
+    return self.reference.to_gy(self.dose)
 
 
 class Session:
@@ -165,13 +178,14 @@ class Session:
     else:
       desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
       dose = self._decode(desired)
-    return self._add('first_dose', None, dose, desired, ())
+    return self._add('first_dose', None, dose, desired, None, ())
 
   def tune(
     self,
     points: str | Sequence[str] = (),
     *,
-    curves: np.ndarray | Mapping[str, wish.Curve] | None = None,
+    curves: np.ndarray | Mapping[str, Curve] | None = None,
+    reference_gy: float | None = None,
   ) -> Step:
     """The dose for a new wish: curves, bent through points.
 
@@ -180,6 +194,8 @@ class Session:
         semicolons.
       curves: `[S, K]` or by structure; None takes the DVH of the current dose.
         What earlier points asked for is in that only as far as it was reached.
+      reference_gy: what 1.0 of `curves` in fractions stands for, where that is
+        known better than by the normalisation: of a plan.
 
     Raises:
       WishError: a wish that cannot be, or cannot be read.
@@ -191,24 +207,25 @@ class Session:
       raise errors.SessionError('give points or curves to tune to')
     asked: dict[str, Any] = {'points': texts}
     if curves is not None:
-      base = self._vectors(curves)
+      base, reference = self._vectors(curves, reference_gy)
       asked['curves'] = base.tolist()
+      asked['reference_gy'] = reference.gy if reference else None
     elif self._steps:
-      base = self._steps[-1].dvh
+      base, reference = self._steps[-1].dvh, self._steps[-1].reference
     else:
       raise errors.SessionError(
         'points bend the DVH of a dose: call first_dose() before'
       )
-    structures, gray = self.cohort.structures, self.record.prescription_gy
-    volumes_cc = self.masks.sum((0, 1, 2)) * np.prod(self.record.spacing_mm)
-    demands = [
-      points_lib.parse(text, structures, gray, volumes_cc / 1000)
-      for text in texts
-    ]
     desired = base
-    if demands:
-      desired = bend(base, demands, self.cohort.dvh_spec)
-    return self._add('tune', asked, self._decode(desired), desired, demands)
+    if texts:
+      if reference is None:
+        raise errors.WishError(
+          'points on curves without one of a target: nothing tells what 1.0 of '
+          'their doses stands for in Gy; give a curve of a target'
+        )
+      desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
+    dose = self._decode(desired)
+    return self._add('tune', asked, dose, desired, reference, texts)
 
   def undo(self) -> Step:
     """Takes the last wish back; the step before it is the current one.
@@ -268,16 +285,45 @@ class Session:
     asked = entry['asked']
     curves = asked.get('curves')
     curves = None if curves is None else np.array(curves, np.float32)
-    return self.tune(asked['points'], curves=curves)
+    return self.tune(
+      asked['points'], curves=curves, reference_gy=asked.get('reference_gy')
+    )
 
   def _vectors(
-    self, curves: np.ndarray | Mapping[str, wish.Curve]
-  ) -> np.ndarray:
-    """`[S, K]` of curves in either form."""
+    self,
+    curves: np.ndarray | Mapping[str, Curve],
+    reference_gy: float | None,
+  ) -> tuple[np.ndarray, DoseReference | None]:
+    """`[S, K]` of curves in either form, and what 1.0 of it stands for."""
     structures, spec = self.cohort.structures, self.cohort.dvh_spec
+    normalisation = self.cohort.normalisation
+    prescription_gy = self.record.prescription_gy
+    reference = None
     if isinstance(curves, Mapping):
-      return wish.from_curves(curves, structures, self.present, spec)
-    return wish.check(curves, structures, self.present, spec)
+      curves, reference = wish.in_fractions(
+        curves, structures, normalisation, prescription_gy
+      )
+      vectors = wish.from_curves(curves, structures, self.present, spec)
+    else:
+      vectors = wish.check(curves, structures, self.present, spec)
+    if reference is None and reference_gy is not None:
+      reference = DoseReference(reference_gy, prescription_gy, 'given')
+    if reference is None:
+      wished = [spec.curve(v) if v.any() else None for v in vectors]
+      reference = normalisation.of_vectors(wished, structures, prescription_gy)
+    return vectors, reference
+
+  def _points(
+    self, texts: Sequence[str], reference: DoseReference
+  ) -> list[points_lib.Point]:
+    """The points, their doses in fractions of a reference."""
+    volumes_cc = self.masks.sum((0, 1, 2)) * np.prod(self.record.spacing_mm)
+    return [
+      points_lib.parse(
+        text, self.cohort.structures, reference, volumes_cc / 1000
+      )
+      for text in texts
+    ]
 
   def _decode(self, desired_dvh: np.ndarray) -> np.ndarray:
     if self._features is None:
@@ -290,9 +336,10 @@ class Session:
     asked: dict[str, Any] | None,
     dose: np.ndarray,
     desired_dvh: np.ndarray | None,
-    demands: Sequence[points_lib.Point],
+    desired_reference: DoseReference | None,
+    points: Sequence[str],
   ) -> Step:
-    step = self._step(dose, desired_dvh, demands)
+    step = self._step(dose, desired_dvh, desired_reference, points)
     self._steps.append(step)
     self._entries.append(
       {
@@ -311,26 +358,37 @@ class Session:
     self,
     dose: np.ndarray,
     desired_dvh: np.ndarray | None,
-    demands: Sequence[points_lib.Point],
+    desired_reference: DoseReference | None,
+    points: Sequence[str],
   ) -> Step:
+    """Measures a dose; a wish without a reference is taken to have its own."""
     structures, spec = self.cohort.structures, self.cohort.dvh_spec
-    gray = self.record.prescription_gy
+    reference = self.cohort.normalisation.of_dose(
+      dose, self.masks, structures, self.record.prescription_gy
+    )
+    desired_reference = desired_reference or reference
     metrics: dict[str, Any] = {
-      'achieved': plan_metrics.achieved(dose, self.masks, structures, gray)
+      **reference.to_json(),
+      'achieved': plan_metrics.achieved(
+        dose, self.masks, structures, reference
+      ),
     }
     if desired_dvh is not None:
       metrics['desired'] = plan_metrics.desired(
-        desired_dvh, structures, spec, gray
+        desired_dvh, structures, spec, desired_reference
       )
       metrics['reach'] = self._reach.compare(desired_dvh)
+    # What was asked in Gy is asked of this dose in its own fractions.
     metrics['points'] = [
       plan_metrics.point_achieved(
-        point, dose[self.masks[..., point.structure] > 0], gray
+        point, dose[self.masks[..., point.structure] > 0], reference
       )
-      for point in demands
+      for point in self._points(points, reference)
     ]
     curves = dvh_lib.dvh(dose, self.masks, spec)
-    return Step(dose, curves, desired_dvh, metrics)
+    return Step(
+      dose, curves, desired_dvh, reference, desired_reference, metrics
+    )
 
   def _stamp(self) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)

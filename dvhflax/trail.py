@@ -18,7 +18,9 @@ from dvhflax import errors, files
 from dvhflax.plan_metrics import Table
 
 USE = 'a prediction for research, not for clinical use'
-_SCHEMA = 1
+# 2: what 1.0 of a dose stands for is recorded. In version 1 Gy were those of
+# the prescription, whatever doses were fractions of.
+_SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ def write(
     'use': USE,
     **subject,
     'jax': jax.__version__,
-    'steps': steps,
+    'steps': files.without_nan(steps),
   }
   trail['sha256'] = digest(trail)
   files.write_text(path, json.dumps(trail, indent=1) + '\n')
@@ -131,8 +133,12 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     reason = error.strerror if isinstance(error, OSError) else error
     raise errors.SessionError(f'{path} is not read: {reason}') from None
-  if not isinstance(trail, dict) or trail.get('schema_version') != _SCHEMA:
-    raise errors.SessionError(f'{path} is no audit trail of this version')
+  version = trail.get('schema_version') if isinstance(trail, dict) else None
+  if version != _SCHEMA:
+    raise errors.SessionError(
+      f'{path} is no audit trail of this version: schema_version is {version}, '
+      f'not {_SCHEMA}'
+    )
   if trail.get('sha256') != digest(trail):
     raise errors.SessionError(
       f'{path} was changed since it was saved: its checksum does not fit'

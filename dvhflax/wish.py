@@ -2,9 +2,10 @@
 
 A file of curves is CSV with the columns `structure,dose,volume`, a row a point
 of a curve, or JSON: a list of `{"structure": ..., "dose": [...],
-"volume": [...]}`. Doses are in fractions of the prescription (or in Gy, if the
-column or key is `dose_gy`), volumes in fractions of the structure. A curve
-begins at a volume of 1 and goes on to 0 or to the last dose level.
+"volume": [...]}`. Doses are in fractions of what 1.0 of the cohort stands for
+(see `normalisation`), or in Gy if the column or key is `dose_gy`; volumes in
+fractions of the structure. A curve begins at a volume of 1 and goes on to 0 or
+to the last dose level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,37 +13,39 @@ import csv
 import dataclasses
 import json
 import os
+from typing import Literal
 
 import numpy as np
 
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
+from dvhflax.dose_volume import Curve
 from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
+
+Unit = Literal['fraction', 'gy']
 
 # A rounding of the last digit of what another program wrote is no rise.
 _ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
-  """A cumulative DVH of one structure.
+class WishedCurve(Curve):
+  """A curve of a wish: `volume` in fractions, `dose` in `unit`.
 
   Attributes:
-    dose: `[V]` ascending, in fractions of the prescription.
-    volume: `[V]` share of the volume that receives that dose or more.
+    unit: `fraction`, of what 1.0 of the cohort stands for, or `gy`.
   """
 
-  dose: np.ndarray
-  volume: np.ndarray
+  unit: Unit = 'fraction'
 
 
-def read_curves(path: str, prescription_gy: float) -> dict[str, Curve]:
+def read_curves(path: str) -> dict[str, WishedCurve]:
   """Curves by structure, of a `.csv` or `.json` file.
 
   Args:
     path: of the file, see above.
-    prescription_gy: what doses in Gy are divided by.
 
   Raises:
     WishError: a missing or unreadable file, a missing column or key, a number
@@ -59,9 +62,9 @@ def read_curves(path: str, prescription_gy: float) -> dict[str, Curve]:
     raise errors.WishError(f'{path} is not read: {reason}') from None
   if not isinstance(listed, list) or not listed:
     raise errors.WishError(f'{path} has no list of curves')
-  curves: dict[str, Curve] = {}
+  curves: dict[str, WishedCurve] = {}
   for entry in listed:
-    name, curve = _curve(entry, path, prescription_gy)
+    name, curve = _curve(entry, path)
     if name in curves:
       raise errors.WishError(f'{path} has two curves of {name}')
     curves[name] = curve
@@ -86,9 +89,7 @@ def _of_csv(file, path: str) -> list[dict]:
   return list(entries.values())
 
 
-def _curve(
-  entry: object, path: str, prescription_gy: float
-) -> tuple[str, Curve]:
+def _curve(entry: object, path: str) -> tuple[str, WishedCurve]:
   if not isinstance(entry, Mapping):
     raise errors.WishError(f'{path}: a curve is no object with keys')
   name = entry.get('structure')
@@ -101,10 +102,9 @@ def _curve(
     raise errors.WishError(
       f'{path}: {name} has {len(dose)} doses but {len(volume)} volumes'
     )
-  if key == 'dose_gy':
-    dose = dose / prescription_gy
+  unit: Unit = 'gy' if key == 'dose_gy' else 'fraction'
   order = np.argsort(dose, kind='stable')
-  curve = Curve(dose[order], volume[order])
+  curve = WishedCurve(dose[order], volume[order], unit=unit)
   fault = fault_of(curve)
   if fault:
     raise errors.WishError(f'{path}: the curve of {name} {fault}')
@@ -144,6 +144,38 @@ def fault_of(curve: Curve) -> str:
   if volume[0] < 1 - _ROUNDING:
     return f'begins at volume {volume[0]:g}: begin it at 1, as V(0) is'
   return ''
+
+
+def in_fractions(
+  curves: Mapping[str, Curve],
+  structures: Sequence[Structure],
+  normalisation: Normalisation,
+  prescription_gy: float,
+) -> tuple[dict[str, Curve], DoseReference | None]:
+  """Curves with their doses in fractions, and what 1.0 stands for.
+
+  Args:
+    curves: by name; those without a unit are in fractions.
+    structures: `[S]`.
+    normalisation: of the cohort.
+    prescription_gy: of the patient.
+
+  Returns:
+    The curves, and the reference; None where all came in fractions.
+
+  Raises:
+    WishError: for some in Gy and some not, or what tells no reference.
+  """
+  units = {getattr(curve, 'unit', 'fraction') for curve in curves.values()}
+  if len(units) > 1:
+    raise errors.WishError('some curves are in Gy, others not: use one unit')
+  if units != {'gy'}:
+    return dict(curves), None
+  reference = normalisation.of_curves_gy(curves, structures, prescription_gy)
+  return {
+    name: Curve(reference.to_fraction(curve.dose), curve.volume)
+    for name, curve in curves.items()
+  }, reference
 
 
 def from_curves(
@@ -195,7 +227,7 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
     if not ends and dose[-1] < spec.max_dose - _ROUNDING:
       raise errors.WishError(
         f'the curve of {name} ends with {100 * volume[-1]:.3g}% of the volume '
-        f'at {100 * dose[-1]:.4g}% of the prescription: carry it on to 0'
+        f'at {100 * dose[-1]:.4g}% of the reference dose: carry it on to 0'
       )
     vector = np.interp(spec.levels, dose, volume)
     return np.minimum.accumulate(vector).astype(np.float32)
@@ -213,8 +245,12 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
 
 
 def from_plan(
-  cohort: Cohort, patient: str, plan: int, present: np.ndarray
-) -> np.ndarray:
+  cohort: Cohort,
+  patient: str,
+  plan: int,
+  present: np.ndarray,
+  prescription_gy: float,
+) -> tuple[np.ndarray, DoseReference]:
   """The DVH of a plan of the cohort, as a wish for a patient.
 
   Args:
@@ -222,10 +258,12 @@ def from_plan(
     patient: whose plan it is.
     plan: its number, from 0.
     present: `[S]`, structures of the patient that the wish is for.
+    prescription_gy: of that patient.
 
   Returns:
     `[S, K]` float32; zeros for a structure that either patient lacks, as in
-    training.
+    training. And what 1.0 of it stands for in that patient: as much of his
+    prescription as in the plan.
 
   Raises:
     CohortError: if there is no such patient.
@@ -237,7 +275,10 @@ def from_plan(
     raise errors.WishError(
       f'{patient} has no plan {plan}: choose one of 0 to {plans - 1}'
     )
-  return cohort.dvh[p, plan] * (present & cohort.present[p])[:, None]
+  curves = cohort.dvh[p, plan] * (present & cohort.present[p])[:, None]
+  own = cohort.reference(p, plan)
+  gy = own.to_gy(1.0) / own.prescription_gy * prescription_gy
+  return curves, DoseReference(gy, prescription_gy, 'plan')
 
 
 def check(
@@ -276,14 +317,13 @@ def check(
       )
     fault = 'holds numbers that are none'
     if np.isfinite(vector).all():
-      fault = fault_of(_as_curve(vector.astype(np.float64), spec))
+      fault = fault_of(_in_order(spec.curve(vector)))
     if fault:
       raise errors.WishError(f'the curve of {structure.name} {fault}')
   return desired_dvh
 
 
-def _as_curve(vector: np.ndarray, spec: DVHSpec) -> Curve:
-  if spec.kind == 'volume_at_dose':
-    return Curve(spec.levels, vector)
-  order = np.argsort(vector, kind='stable')
-  return Curve(vector[order], spec.levels.astype(np.float64)[order])
+def _in_order(curve: Curve) -> Curve:
+  """By dose: where doses do not ascend, the volume then rises."""
+  order = np.argsort(curve.dose, kind='stable')
+  return Curve(curve.dose[order], curve.volume[order])

@@ -10,6 +10,7 @@ import pytest
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Patient, Structure
 
 # Runs, their subprocesses and workers compile the same small networks again
@@ -33,10 +34,18 @@ STRUCTURES = (
 )
 
 
+# What 95% of the target receive, in plans for a prescription of 78 Gy.
+COVERED_GY = 80.0
+
+
 def make_patient(
   index: int, plans: int = 3, lacking: tuple[int, ...] = ()
 ) -> Patient:
-  """A box of a patient; later plans give the rectum less."""
+  """A box of a patient; later plans give the rectum less.
+
+  Doses are fractions of the target's mean, 85 Gy and more; half of the target
+  receives 80 Gy, the dose that all plans are scaled by. 78 Gy are prescribed.
+  """
   rng = np.random.default_rng(index)
   masks = np.zeros((*GRID, len(STRUCTURES)), np.uint8)
   masks[1:7, 1:7, :, 0] = 1
@@ -45,10 +54,14 @@ def make_patient(
   masks[..., list(lacking)] = 0
   dose = 0.2 * masks[..., 0] * (1 + 0.2 * rng.random(GRID))
   doses = []
+  reference_gy = 85.0 + 0.5 * np.arange(plans)
   for n in range(plans):
     share = 0.9 - 0.6 * (n + rng.random() / 2) / plans
     plan = np.where(masks[..., 1], share, dose)
-    plan = np.where(masks[..., 2], 1.0, plan)
+    # Its mean is 1, and D95% the prescription.
+    low = COVERED_GY / reference_gy[n]
+    target = np.where(np.arange(GRID[2]) % 2, low, 2 - low)
+    plan = np.where(masks[..., 2], target, plan)
     doses.append(plan)
   return Patient(
     id=f'p{index}',
@@ -56,7 +69,7 @@ def make_patient(
     present=masks.any((0, 1, 2)),
     spacing_mm=(3.0, 3.0, 5.0),
     dose=np.array(doses, np.float32),
-    reference_gy=np.full(plans, 78.0),
+    reference_gy=reference_gy,
     prescription_gy=78.0,
     plan_weights=np.zeros((plans, 0)),
     provenance={},
@@ -83,6 +96,7 @@ def make_writer(
     splits=splits,
     provenance=provenance or {'source': 'test'},
     ct=ct,
+    normalisation=Normalisation('target_mean'),
   )
 
 
@@ -116,6 +130,8 @@ def make_config(cohort_path):
   config = config_lib.default()
   config.epochs = 2
   config.batch_size = 4
+  # Enough for the target's dose to tell what 1.0 stands for after 8 updates.
+  config.optimizer.learning_rate = 0.03
   config.cohort.path = cohort_path
   config.cohort.grid = GRID
   config.cohort.dvh_points = SPEC.points

@@ -8,27 +8,6 @@ import pytest
 from dvhflax import dvh
 
 
-def test_linear_gradient_is_a_straight_line():
-  dose = np.linspace(0, 1, 10001)
-  levels = np.linspace(0, 1, 11)
-  curve = dvh.volume_at_dose(dose, levels)
-  np.testing.assert_allclose(curve, 1 - levels, atol=2e-4)
-
-
-def test_level_is_reached_by_an_equal_dose():
-  np.testing.assert_array_equal(
-    dvh.volume_at_dose(np.array([1.0, 0.5]), np.array([0.5, 1.0, 1.1])),
-    [1.0, 0.5, 0.0],
-  )
-
-
-def test_dose_at_volume_of_a_gradient():
-  dose = np.linspace(0, 1, 101)
-  np.testing.assert_allclose(
-    dvh.dose_at_volume(dose, np.array([1.0, 0.95, 0.0])), [0, 0.05, 1]
-  )
-
-
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31))
 def test_vector_never_rises_and_starts_full(seed):

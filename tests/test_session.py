@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from conftest import GRID
 import jax
 import nibabel
 import numpy as np
@@ -59,8 +60,10 @@ def test_replay_allows_for_another_rounding(network, tmp_path):
   one.tune(POINTS)
   path = str(tmp_path / 'trail.json')
   one.save(path)
+  # Not one factor: that would be another reference, and the same Gy.
+  rounding = 1 + 1e-5 * np.linspace(0, 1, GRID[2])
   elsewhere = dataclasses.replace(
-    loaded, decode=lambda *inputs: loaded.decode(*inputs) * (1 + 1e-5)
+    loaded, decode=lambda *inputs: loaded.decode(*inputs) * rounding
   )
   for atol in (0.0, 1e-7):
     with pytest.raises(SessionError, match=r'step 0 gives another.*\(atol\)'):
@@ -148,15 +151,22 @@ def test_what_is_out_of_turn_is_refused(network):
 
 def test_metrics_of_a_plan_and_of_its_dvh_agree(cohort):
   dose, masks = cohort.dose(0, 0), cohort.masks(0)
-  achieved = plan_metrics.achieved(dose, masks, cohort.structures, 78.0)
+  reference = cohort.reference(0, 0)
+  assert reference.gy == 85 and reference.prescription_gy == 78
+  achieved = plan_metrics.achieved(dose, masks, cohort.structures, reference)
   desired = plan_metrics.desired(
-    cohort.dvh[0, 0], cohort.structures, cohort.dvh_spec, 78.0
+    cohort.dvh[0, 0], cohort.structures, cohort.dvh_spec, reference
   )
-  level = float(78 * cohort.dvh_spec.levels[1])
+  level = float(85 * cohort.dvh_spec.levels[1])
   for name, row in desired.items():
     for key in ('mean', 'max', 'D98%', 'D95%', 'D2%'):
       assert row[key] == pytest.approx(achieved[name][key], abs=level)
-  assert achieved['PTV']['V95%'] == 100 and achieved['PTV']['HI'] == 0
+  ptv = achieved['PTV']
+  assert ptv['V95%'] == 100
+  # Half of it receives 80 Gy, the other half 90 on average of 85.
+  assert ptv['D95%'] == pytest.approx(80, abs=0.05)
+  assert ptv['max'] == pytest.approx(90, abs=0.05)
+  assert ptv['HI'] == pytest.approx(10 / 85, abs=1e-3)
 
 
 def test_reach(cohort):
@@ -185,11 +195,17 @@ def test_command_line(trained_run, tmp_path):
   assert 'not for clinical use' in result.stdout
   assert 'rectum V50% <= 30%: achieved' in result.stdout
   with open(output / 'metrics.json') as file:
-    assert json.load(file)['use'].endswith('not for clinical use')
+    written = json.load(file)
+  assert written['use'].endswith('not for clinical use')
+  assert written['reference_from'] == (
+    'D95% of PTV = 80 Gy, as in the training plans'
+  )
+  assert written['achieved']['PTV']['D95%'] == pytest.approx(80)
   with np.load(output / 'dose.npz') as stored:
-    dose = stored['dose']
+    dose, reference_gy = stored['dose'], float(stored['reference_gy'])
+  assert reference_gy > 85
   image = nibabel.load(output / 'dose.nii.gz')
-  np.testing.assert_allclose(image.get_fdata(), 78 * dose, rtol=1e-5)
+  np.testing.assert_allclose(image.get_fdata(), reference_gy * dose, rtol=1e-5)
   assert nibabel.aff2axcodes(image.affine) == ('L', 'P', 'S')
   # Round the origin: nothing tells where a simulated patient lies.
   np.testing.assert_allclose(image.affine[:3, 3], [10.5, 10.5, -7.5])

@@ -25,6 +25,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.io import openkbp
 from dvhflax.models.unet import pooling_plan
+from dvhflax.normalisation import Normalisation, renormalised
 from dvhflax.patient import Structure
 from dvhflax.planning.simulate import simulate_patient
 
@@ -117,6 +118,14 @@ _SOURCES: dict[
 }
 
 
+def _normalisation(config: ml_collections.ConfigDict) -> Normalisation:
+  """That of the cohort to build; its coverage is measured on the plans."""
+  if config.cohort.normalisation == 'prescription':
+    return Normalisation('prescription')
+  percent = config_lib.protocol(config).coverage_percent
+  return Normalisation('target_mean', percent)
+
+
 def build(
   config: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
 ) -> bool:
@@ -162,6 +171,7 @@ def build(
     ),
     provenance=source.provenance,
     ct=cohort.ct or getattr(source, 'ct', False),
+    normalisation=_normalisation(config),
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
   bar = tqdm.tqdm(
@@ -172,7 +182,9 @@ def build(
   with futures.ThreadPoolExecutor(1) as pool:
     written = pool.submit(lambda: None)
     for i in bar:
-      patient = source.read(i)
+      patient = renormalised(
+        source.read(i), cohort.normalisation, source.structures
+      )
       written.result()
       written = pool.submit(writer.write, i, patient)
     written.result()
@@ -190,7 +202,8 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
   """The cohort of a configuration.
 
   Raises:
-    CohortError: if its grid or its DVH vector are others than configured.
+    CohortError: if its grid, its DVH vector or its normalisation are others
+      than configured.
   """
   cohort = Cohort.open(config.cohort.path)
   if tuple(cohort.grid) != tuple(config.cohort.grid):
@@ -203,6 +216,13 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
     raise errors.CohortError(
       f'{config.cohort.path} has {cohort.dvh_spec}, but the configuration '
       f'asks for {config_lib.dvh_spec(config)}'
+    )
+  if cohort.normalisation.kind != config.cohort.normalisation:
+    raise errors.CohortError(
+      f'{config.cohort.path} has doses in fractions of the '
+      f'{cohort.normalisation.kind}, but cohort.normalisation is '
+      f'{config.cohort.normalisation!r}: change that, or name another '
+      'cohort.path to build anew'
     )
   if config.cohort.ct and not cohort.metadata.ct:
     raise errors.CohortError(

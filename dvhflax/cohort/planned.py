@@ -131,17 +131,13 @@ class Planned:
     except errors.PlanningError as error:
       raise errors.PlanningError(f'patient {patient.id}: {error}') from None
     prescription_gy = self._protocol.prescription_gy
-    reference_gy = np.full(self._plans, prescription_gy)
-    if keeps and not np.allclose(patient.reference_gy, prescription_gy):
-      # Fractions of each plan's target mean, as the plans that are there.
-      highest = [k for k in self._protocol.ascending if k in masks][-1]
-      reference_gy = planned.dose_gy[:, masks[highest] > 0].mean(1)
     provenance = {
       **patient.provenance,
       'protocol': self._protocol.to_dict(),
       'gap': planned.gap.tolist(),
     }
-    dose = planned.dose_gy / np.float32(reference_gy)[:, None, None, None]
+    dose = self._protocol.reference.to_fraction(planned.dose_gy)
+    reference_gy = np.full(self._plans, prescription_gy)
     weights = planned.weights
     if keeps:
       provenance['gap'] = [*patient.provenance['gap'], *provenance['gap']]

@@ -21,6 +21,8 @@ class PatientRecord:
     split: `train`, `validation` or `test`.
     checksums: CRC-32 of the patient's masks, dose and dvh arrays, and of its
       CT if it has one.
+    coverage_gy: of a cohort normalised by the target's mean, plan by plan the
+      dose that its `coverage_percent` of the highest target receives.
   """
 
   id: str
@@ -33,6 +35,7 @@ class PatientRecord:
   plan_weights: tuple[tuple[float, ...], ...]
   provenance: dict[str, Any]
   checksums: dict[str, int]
+  coverage_gy: tuple[float, ...] = ()
 
   @property
   def has_ct(self) -> bool:
@@ -47,6 +50,7 @@ class PatientRecord:
     fields['spacing_mm'] = tuple(map(float, fields['spacing_mm']))
     fields['reference_gy'] = tuple(map(float, fields['reference_gy']))
     fields['plan_weights'] = tuple(map(tuple, fields['plan_weights']))
+    fields['coverage_gy'] = tuple(map(float, fields.get('coverage_gy', ())))
     return cls(**fields)
 
 
@@ -63,6 +67,8 @@ class CohortMetadata:
     provenance: what the content follows from.
     dose_dtype: `float16` or `float32`.
     ct: whether CTs are kept; patients may lack theirs.
+    normalisation: `kind`, and of `target_mean` its `coverage_percent`, see
+      `dvhflax.normalisation`; None in stores that are older than it.
   """
 
   structures: tuple[Structure, ...]
@@ -73,12 +79,15 @@ class CohortMetadata:
   provenance: dict[str, Any]
   dose_dtype: str
   ct: bool = False
+  normalisation: dict[str, Any] | None = None
 
   def to_json(self) -> dict[str, Any]:
     values = {'schema_version': SCHEMA_VERSION, **dataclasses.asdict(self)}
     if not self.ct:
       # As stores were before there was this key, so that either reads.
       del values['ct']
+    if self.normalisation is None:
+      del values['normalisation']
     return values
 
   @classmethod
@@ -120,6 +129,7 @@ _KINDS: dict[str, Any] = {
   'plan_weights': list, 'provenance': dict, 'checksums': dict,
   'structures': list, 'grid': list, 'dvh': dict, 'max_plans': int,
   'patients': list, 'dose_dtype': str, 'ct': bool,
+  'normalisation': dict, 'coverage_gy': list,
 }  # fmt: skip
 
 

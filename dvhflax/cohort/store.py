@@ -1,8 +1,10 @@
 """Reads a cohort store."""
 
 from collections.abc import Sequence
+import functools
 import json
 import os
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,13 @@ from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import CohortMetadata, PatientRecord
 from dvhflax.cohort.writer import METADATA, PLAN, RECORDS, building_path
 from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import (
+  COVERAGE_PERCENT,
+  DoseReference,
+  Normalisation,
+  coverage_gy,
+  highest_target,
+)
 from dvhflax.patient import Structure
 
 # Ids listed in an error.
@@ -103,6 +112,59 @@ class Cohort:
   def patients(self) -> tuple[PatientRecord, ...]:
     """P records."""
     return self.metadata.patients
+
+  @functools.cached_property
+  def normalisation(self) -> Normalisation:
+    """What doses are fractions of.
+
+    A store that is older than this notion tells it by its references: those of
+    one normalised by the prescription are that of some plan of every patient.
+    """
+    described = self.metadata.normalisation
+    if described is None:
+      described = self._recognised()
+    if described['kind'] == 'prescription':
+      return Normalisation('prescription')
+    percent = described.get('coverage_percent', COVERAGE_PERCENT)
+    measured: dict[str, list[float]] = {}
+    for p in self.split('train'):
+      record = self.patients[p]
+      target = highest_target(self.structures, record.present)
+      covered = record.coverage_gy or coverage_gy(
+        self.doses(p),
+        self.masks(p)[..., target],
+        record.reference_gy,
+        percent,
+      )
+      measured.setdefault(self.structures[target].name, []).extend(
+        np.asarray(covered) / record.prescription_gy
+      )
+    coverage = {
+      name: (float(np.mean(found)), float(np.std(found)))
+      for name, found in measured.items()
+    }
+    return Normalisation('target_mean', percent, coverage)
+
+  def _recognised(self) -> dict[str, Any]:
+    if all(
+      np.isclose(max(p.reference_gy), p.prescription_gy, rtol=1e-6)
+      for p in self.patients
+    ):
+      return {'kind': 'prescription'}
+    protocol = self.patients[0].provenance.get('protocol')
+    percent = protocol.get('coverage_percent') if protocol else None
+    return {
+      'kind': 'target_mean',
+      'coverage_percent': percent or COVERAGE_PERCENT,
+    }
+
+  def reference(self, patient: int, plan: int) -> DoseReference:
+    """What 1.0 of a plan's dose stands for."""
+    self._check(patient, plan)
+    record = self.patients[patient]
+    return DoseReference(
+      record.reference_gy[plan], record.prescription_gy, 'plan'
+    )
 
   def index(self, patient: str) -> int:
     """The place of the patient of an id.

@@ -14,6 +14,7 @@ from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS
 from dvhflax.cohort.store import Cohort
+from dvhflax.normalisation import highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU
 
 
@@ -50,6 +51,8 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
   if not 1 <= record.plans <= cohort.metadata.max_plans:
     faults.append(f'{record.plans} plans')
     return faults
+  if cohort.metadata.normalisation is not None:
+    faults += _reference_faults(cohort, i)
   for name in ('reference_gy', 'plan_weights'):
     if len(getattr(record, name)) != record.plans:
       faults.append(f'{name} has another length than there are plans')
@@ -94,6 +97,31 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
     if record.checksums.get(name) != arrays.checksum(array):
       faults.append(f'{name} differs from its checksum')
   return faults
+
+
+def _reference_faults(cohort: Cohort, i: int) -> list[str]:
+  """Whether 1.0 stands for what the cohort says, where it says it."""
+  record, kind = cohort.patients[i], cohort.normalisation.kind
+  if kind == 'prescription':
+    off = np.abs(np.array(record.reference_gy) / record.prescription_gy - 1)
+    return [
+      f'plan {n}: reference_gy is not the prescription'
+      for n in np.flatnonzero(off > 1e-6)
+    ]
+  faults = []
+  if len(record.coverage_gy) != record.plans:
+    faults.append('coverage_gy has another length than there are plans')
+  target = highest_target(cohort.structures, record.present)
+  try:
+    inside = cohort.doses(i)[:, cohort.masks(i)[..., target] > 0]
+  except errors.CohortError:
+    return faults  # told elsewhere
+  return faults + [
+    f'plan {n}: its mean in {cohort.structures[target].name} is {mean:.4f}, '
+    'not 1, though doses are fractions of it'
+    for n, mean in enumerate(inside.mean(1, dtype=np.float64))
+    if abs(mean - 1) > 2e-3
+  ]
 
 
 def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:

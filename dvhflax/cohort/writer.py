@@ -16,11 +16,13 @@ from dvhflax import dvh as dvh_lib
 from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
+from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure
 
 METADATA = 'metadata.json'
 PLAN = 'build.json'
 RECORDS = 'patients'
+_PRESCRIPTION = Normalisation('prescription')
 
 
 def building_path(path: str) -> str:
@@ -44,6 +46,7 @@ class CohortWriter:
     provenance: dict[str, Any],
     dose_dtype: str = 'float16',
     ct: bool = False,
+    normalisation: Normalisation = _PRESCRIPTION,
   ):
     """Begins a cohort, or goes on with one of the same description.
 
@@ -58,6 +61,8 @@ class CohortWriter:
       provenance: JSON; what the content follows from.
       dose_dtype: `float16` or `float32`.
       ct: keep the CTs of the patients that have one; without, none is kept.
+      normalisation: what the doses are fractions of; its `coverage` follows
+        from the plans.
 
     Raises:
       CohortError: if there is a cohort at the path already, or one half
@@ -75,8 +80,9 @@ class CohortWriter:
     self._building = building_path(path)
     self._metadata = CohortMetadata(
       tuple(structures), grid, dvh, max_plans, (), provenance,
-      dose_dtype, ct,
+      dose_dtype, ct, _described(normalisation),
     )  # fmt: skip
+    self._normalisation = normalisation
     self._ids, self._splits = list(patient_ids), list(splits)
     os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
     self._agree()
@@ -170,6 +176,7 @@ class CohortWriter:
       checksums={
         name: arrays.checksum(values) for name, values in written.items()
       },
+      coverage_gy=self._coverage_gy(patient),
     )
     _write_json(self._record_path(index), dataclasses.asdict(record))
 
@@ -201,11 +208,32 @@ class CohortWriter:
     if len(patient.reference_gy) != plans or len(patient.plan_weights) != plans:
       refuse('reference_gy and plan_weights need an entry a plan')
     occupied = patient.masks.any((0, 1, 2))
+    by_prescription = self._normalisation.kind == 'prescription'
+    if by_prescription and not np.allclose(
+      patient.reference_gy, patient.prescription_gy, rtol=1e-6, atol=0
+    ):
+      refuse(
+        f'reference_gy {np.round(patient.reference_gy, 3).tolist()} are not '
+        f'the prescription, {patient.prescription_gy:g} Gy: give doses in '
+        "fractions of it, or write with Normalisation('target_mean')"
+      )
     for structure, present, some in zip(structures, patient.present, occupied):
       if bool(present) != bool(some):
         refuse(f'{structure.name} is {"empty" if present else "not absent"}')
     if not any(o for s, o in zip(structures, occupied) if s.role == 'target'):
       refuse('has no target')
+
+  def _coverage_gy(self, patient: Patient) -> tuple[float, ...]:
+    if self._normalisation.kind == 'prescription':
+      return ()
+    target = highest_target(self._metadata.structures, patient.present)
+    covered = coverage_gy(
+      patient.dose,
+      patient.masks[..., target],
+      patient.reference_gy,
+      self._normalisation.coverage_percent,
+    )
+    return tuple(map(float, covered))
 
   def finish(self) -> bool:
     """Makes the cohort readable if every patient is written.
@@ -229,6 +257,13 @@ class CohortWriter:
       if not os.path.exists(os.path.join(self._path, METADATA)):
         raise
     return True
+
+
+def _described(normalisation: Normalisation) -> dict[str, Any]:
+  """Without the coverage, which the records hold."""
+  values = normalisation.to_json()
+  values.pop('coverage', None)
+  return values
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:

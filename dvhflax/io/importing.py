@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import errors, metrics
+from dvhflax import dose_volume, errors
+from dvhflax.dose_volume import Curve
 from dvhflax.io import body as body_lib
 from dvhflax.io import placement, resample
 from dvhflax.io.resample import Axes, Dose, Grid, Occupancy, Scan
-from dvhflax.io.source_dvh import Curve, curve
+from dvhflax.io.source_dvh import curve
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
 
 # Levels in fractions of the reference dose that volumes are reported at.
@@ -146,15 +148,19 @@ def assemble(
   notes = [*case.notes, *lost]
   if not doses and not dose_optional:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
-  references = [plan['reference_gy'] for plan in plans]
+  # One prescription a patient: that of his plan with the highest.
+  told = [plan['reference_gy'] for plan in plans]
+  prescription_gy = max(told or [_prescription(case, settings)])
   patient = Patient(
     id=case.id,
     masks=masks,
     present=masks.any((0, 1, 2)),
     spacing_mm=settings.spacing_mm,
-    dose=np.array(doses, np.float32).reshape(-1, *grid.shape),
-    reference_gy=np.array(references),
-    prescription_gy=max(references or [_prescription(case, settings)]),
+    dose=DoseReference.of_prescription(prescription_gy).to_fraction(
+      np.array(doses, np.float32).reshape(-1, *grid.shape)
+    ),
+    reference_gy=np.full(len(doses), prescription_gy),
+    prescription_gy=prescription_gy,
     plan_weights=np.zeros((len(doses), 0)),
     provenance={
       **case.provenance,
@@ -289,8 +295,8 @@ def _plans(
     found: the report on each structure; what each plan costs is added.
 
   Returns:
-    Doses in fractions of their reference dose, what is to be told of each,
-    and the plans that are left out, a line each.
+    Doses in Gy, what is to be told of each, and the plans that are left out,
+    a line each.
   """
   targets = [
     s.name
@@ -314,7 +320,7 @@ def _plans(
       if inside[name].any():
         cost = _cost(curves[name], dose_gy[inside[name]], reference)
         entry['plans'].append(cost)
-    doses.append(dose_gy / np.float32(reference))
+    doses.append(dose_gy)
     plans.append(
       {
         'label': plan.label,
@@ -393,20 +399,30 @@ def _cost(
     after: `[V]` Gy of the cohort grid's voxels, measured as evaluation does.
     reference: Gy.
   """
+  unit = DoseReference.of_prescription(reference)
+
+  def percent(dose_gy):
+    return unit.to_percent(unit.to_fraction(dose_gy))
+
   return {
     'source': {
-      'mean': 100 * before.mean / reference,
-      **{f'D{x}': 100 * before.at_volume(x) / reference for x in COVERAGES},
-      **{f'V{100 * x:.0f}': before.at_dose(x * reference) for x in LEVELS},
+      'mean': percent(before.mean_dose),
+      **{f'D{x}': percent(before.dose_at_volume_percent(x)) for x in COVERAGES},
+      **{
+        f'V{100 * x:.0f}': before.volume_percent_at_dose(unit.to_gy(x))
+        for x in LEVELS
+      },
     },
     'cohort': {
-      'mean': 100 * metrics.mean_dose(after) / reference,
+      'mean': percent(dose_volume.mean_dose(after)),
       **{
-        f'D{x}': 100 * metrics.dose_at_volume_percent(after, x) / reference
+        f'D{x}': percent(dose_volume.dose_at_volume_percent(after, x))
         for x in COVERAGES
       },
       **{
-        f'V{100 * x:.0f}': metrics.volume_at_dose(after, x * reference)
+        f'V{100 * x:.0f}': dose_volume.volume_percent_at_dose(
+          after, unit.to_gy(x)
+        )
         for x in LEVELS
       },
     },

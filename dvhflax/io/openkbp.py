@@ -18,6 +18,7 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io.resample import clip_hu
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
 
 SOURCE_GRID = (128, 128, 128)
@@ -118,7 +119,9 @@ def read_patient(
     masks=masks,
     present=present,
     spacing_mm=_spacing(folder / 'voxel_dimensions.csv', factors),
-    dose=_block_mean(dose, factors)[None] / np.float32(PRESCRIPTION_GY),
+    dose=DoseReference.of_prescription(PRESCRIPTION_GY).to_fraction(
+      _block_mean(dose, factors)[None]
+    ),
     reference_gy=np.array([PRESCRIPTION_GY]),
     prescription_gy=PRESCRIPTION_GY,
     plan_weights=np.zeros((1, 0)),

@@ -26,8 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds, validate_value
 
 import dvhflax
-from dvhflax import errors, files
-from dvhflax.dvh import volume_at_dose
+from dvhflax import dose_volume, errors, files
 from dvhflax.io import dicom_files, placement
 from dvhflax.io.dicom_headers import RTDOSE, RTSTRUCT, SHARED
 from dvhflax.io.resample import MOST_GY, Dose
@@ -167,7 +166,7 @@ def dvhs(
     top = float(inside.max())
     bin_gy = next(w for w in _WIDTHS_GY if top <= w * _MOST_BINS)
     starts = bin_gy * np.arange(int(top / bin_gy) + 2)
-    shares = volume_at_dose(inside, starts)
+    shares = dose_volume.volume_fraction_at_dose(inside, starts)
     found.append(
       RoiDvh(
         roi_numbers[structure.name],

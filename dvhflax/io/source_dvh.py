@@ -1,9 +1,8 @@
 """DVHs of structures that fill their voxels in part."""
 
-import dataclasses
-
 import numpy as np
 
+from dvhflax.dose_volume import Curve
 from dvhflax.io import resample
 from dvhflax.io.resample import Dose, Occupancy
 
@@ -11,33 +10,11 @@ from dvhflax.io.resample import Dose, Occupancy
 _BINS = 10_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
-  """A cumulative DVH, linear between the doses that occur.
-
-  Attributes:
-    doses: `[K]` ascending, Gy, each that of some voxels.
-    shares: `[K]` share of the volume that receives more, or as much: of the
-      voxels of just this dose one half, so that a dose which is sampled in
-      steps is off by nothing on average.
-    mean: Gy.
-  """
-
-  doses: np.ndarray
-  shares: np.ndarray
-  mean: float
-
-  def at_volume(self, percent: float) -> float:
-    """Dx%: the dose in Gy that `percent` of the volume receive."""
-    return float(np.interp(percent / 100, self.shares[::-1], self.doses[::-1]))
-
-  def at_dose(self, gy: float) -> float:
-    """Vx: percent of the volume that receive a dose or more."""
-    return 100 * float(np.interp(gy, self.doses, self.shares, 1, 0))
-
-
 def curve(dose: np.ndarray, volumes: np.ndarray) -> Curve:
   """The DVH of voxels of different volumes.
+
+  A dose that occurs counts half of its own voxels as reaching it, so that one
+  which is sampled in steps is off by nothing on average.
 
   Args:
     dose: `[V]` Gy, V >= 1.

@@ -26,6 +26,7 @@ def data_item(cohort: Cohort) -> dict[str, Any]:
     'structures': [dataclasses.asdict(s) for s in cohort.structures],
     'spacing_mm': spacing.tolist(),
     'dvh': dataclasses.asdict(cohort.dvh_spec),
+    'normalisation': cohort.normalisation.to_json(),
     'cohort': os.path.basename(os.path.normpath(cohort.path)),
     'provenance': cohort.metadata.provenance,
   }

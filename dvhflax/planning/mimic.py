@@ -22,6 +22,7 @@ import numpy as np
 from dvhflax import cli, errors, files
 from dvhflax import config as config_lib
 from dvhflax.cohort.store import Cohort
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import named_masks
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.density import density_of
@@ -78,7 +79,7 @@ def mimic(
   if not np.isfinite(dose_gy).all() or dose_gy.min() < 0:
     raise errors.PlanningError('the dose is negative or no number somewhere')
   model = Model.of(masks, spacing_mm, protocol, density)
-  wanted = dose_gy[tuple(model.sampled.index.T)] / protocol.prescription_gy
+  wanted = protocol.reference.to_fraction(dose_gy[tuple(model.sampled.index.T)])
   old = model.problem.objectives
   # Each structure once: the means of OARs go, overdoses become deviations.
   keep = jnp.asarray(1 - old.linear)
@@ -106,27 +107,51 @@ def mimic(
     dose,
     np.asarray(solution.fluence[0]),
     model,
-    differences(dose, dose_gy, masks, protocol.prescription_gy),
+    differences(dose, dose_gy, masks, protocol.reference),
   )
 
 
 def differences(
-  dose: np.ndarray,
-  other: np.ndarray,
+  dose_gy: np.ndarray,
+  other_gy: np.ndarray,
   masks: Mapping[str, np.ndarray],
-  prescription: float,
+  reference: DoseReference,
 ) -> dict[str, dict[str, float]]:
   """See `Mimicked.difference`."""
+  percent = reference.to_percent(reference.to_fraction(dose_gy - other_gy))
   found = {}
   for name, mask in masks.items():
     if mask.any():
-      off = 100 * (dose - other)[mask > 0] / prescription
+      off = percent[mask > 0]
       found[name] = {
         'mean': float(off.mean()),
         'mean_absolute': float(np.abs(off).mean()),
         'largest': float(np.abs(off).max()),
       }
   return found
+
+
+def read_prediction(path: str) -> np.ndarray:
+  """`[X, Y, Z]` float32 Gy of the `dose.npz` that `dvhflax.predict` writes.
+
+  Raises:
+    UserError: for another file, or one that does not say what 1.0 stands for.
+  """
+  try:
+    with np.load(path) as file:
+      reference = DoseReference(
+        float(file['reference_gy']), float(file['prescription_gy'])
+      )
+      return reference.to_gy(file['dose'])
+  except KeyError as error:
+    raise errors.UserError(
+      f'{path} lacks {error}: it is no dose.npz of dvhflax.predict, or of a '
+      'version that did not say what 1.0 stands for: predict again'
+    ) from None
+  except (OSError, ValueError, EOFError) as error:
+    raise errors.UserError(
+      f'{path} is no dose.npz of dvhflax.predict: {error}'
+    ) from None
 
 
 def _given(cohort: Cohort, index: int) -> np.ndarray:
@@ -139,14 +164,9 @@ def _given(cohort: Cohort, index: int) -> np.ndarray:
       raise errors.UserError(
         f'--plan={values.plan}: {record.id} has plans 0 to {record.plans - 1}'
       )
-    return cohort.dose(index, values.plan) * record.reference_gy[values.plan]
-  try:
-    with np.load(values.dose) as file:
-      return file['dose'] * np.float32(file['prescription_gy'])
-  except (OSError, ValueError, KeyError) as error:
-    raise errors.UserError(
-      f'{values.dose} is no dose.npz of dvhflax.predict: {error}'
-    ) from None
+    dose = cohort.dose(index, values.plan)
+    return cohort.reference(index, values.plan).to_gy(dose)
+  return read_prediction(values.dose)
 
 
 def _protocol(provenance) -> Protocol:
@@ -193,8 +213,8 @@ def main(_):
   with files.replacing(values.output) as aside, open(aside, 'wb') as file:
     np.savez_compressed(
       file,
-      dose=done.dose_gy / np.float32(protocol.prescription_gy),
-      prescription_gy=protocol.prescription_gy,
+      dose=protocol.reference.to_fraction(done.dose_gy),
+      **protocol.reference.to_json(),
       spacing_mm=record.spacing_mm,
       fluence=maps.reshape(beams.open.shape),
       gantry_degrees=np.degrees(beams.angles),

@@ -190,11 +190,11 @@ def sample_objectives(
   terms: list[tuple] = []
   for name in protocol.ascending:
     own = targets[name][at] if name in targets else nothing
-    level = protocol.targets[name] / protocol.prescription_gy
+    level = protocol.reference.to_fraction(protocol.targets[name])
     terms.append((name, own, nothing + level, True, False))
   for name, oar in protocol.oars.items():
     inside = (seen[name] & ~target)[at]
-    threshold = nothing + oar.threshold_gy / protocol.prescription_gy
+    threshold = nothing + protocol.reference.to_fraction(oar.threshold_gy)
     terms += [
       (f'{name} overdose', inside, threshold, False, False),
       (f'{name} mean', inside, nothing, False, True),
@@ -203,7 +203,7 @@ def sample_objectives(
   for name, distance in away.items():
     fall = np.clip(distance[at] / protocol.body_fall_mm, 0, 1)
     top, low = protocol.body_fall
-    top *= protocol.targets[name] / protocol.prescription_gy
+    top *= protocol.reference.to_fraction(protocol.targets[name])
     threshold = np.maximum(threshold, top + (low - top) * fall)
   outside = np.where(target[at], 0, cell[at])
   terms.append(('body', outside, threshold, False, False))

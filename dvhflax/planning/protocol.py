@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dvhflax.errors import PlanningError
+from dvhflax.normalisation import DoseReference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +155,11 @@ class Protocol:
   def prescription_gy(self) -> float:
     """The highest prescription."""
     return max(self.targets.values())
+
+  @property
+  def reference(self) -> DoseReference:
+    """The planner's unit: 1.0 is the highest prescription."""
+    return DoseReference.of_prescription(self.prescription_gy)
 
   @property
   def ascending(self) -> list[str]:

@@ -32,20 +32,18 @@ def simulate_patient(
     protocol: of the plans.
 
   Returns:
-    The patient; each plan's dose in fractions of its own PTV mean dose.
+    The patient; doses in fractions of the prescription.
   """
   rng = np.random.default_rng([seed, index])
   anatomy = sample_anatomy(rng, grid, spacing_mm)
   planned = plan_patient(anatomy.masks, spacing_mm, plans, protocol)
-  target = anatomy.masks[protocol.ascending[-1]] > 0
-  mean_gy = planned.dose_gy[:, target].mean(1)
   return Patient(
     id=f'sim-{index:04d}',
     masks=np.stack([anatomy.masks[s] for s in structures], -1),
     present=np.ones(len(structures), bool),
     spacing_mm=spacing_mm,
-    dose=planned.dose_gy / mean_gy[:, None, None, None],
-    reference_gy=mean_gy,
+    dose=protocol.reference.to_fraction(planned.dose_gy),
+    reference_gy=np.full(plans, protocol.prescription_gy),
     prescription_gy=protocol.prescription_gy,
     plan_weights=planned.weights,
     provenance={

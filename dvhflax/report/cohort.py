@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 import numpy as np
 import tqdm
 
-from dvhflax import dvh, errors, metrics
+from dvhflax import dose_volume, errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
@@ -41,8 +41,13 @@ def describe(cohort: Cohort) -> str:
   for p in tqdm.tqdm(
     range(len(cohort.patients)), unit='patient', file=sys.stderr
   ):
-    masks, doses = cohort.masks(p) > 0, cohort.doses(p)
-    doses *= np.array(cohort.patients[p].reference_gy)[:, None, None, None]
+    masks = cohort.masks(p) > 0
+    doses = np.stack(
+      [
+        cohort.reference(p, n).to_gy(dose)
+        for n, dose in enumerate(cohort.doses(p))
+      ]
+    )
     for s, structure in enumerate(cohort.structures):
       if not cohort.present[p, s]:
         continue
@@ -51,7 +56,7 @@ def describe(cohort: Cohort) -> str:
       if structure.role == 'target':
         for percent in (98, 95, 2):
           measured[f'D{percent}'] = np.array(
-            [metrics.dose_at_volume_percent(d, percent) for d in inside]
+            [dose_volume.dose_at_volume_percent(d, percent) for d in inside]
           )
       for gray, _ in QUANTEC.get(structure.name, ()):
         measured[f'V{gray}'] = 100 * (inside >= gray).mean(1)
@@ -138,7 +143,7 @@ def _draw_curves(
   for s, colour in enumerate(colours):
     inside = masks[..., s] > 0
     for dose in doses if inside.any() else ():
-      volume = dvh.volume_at_dose(dose[inside], levels)
+      volume = dose_volume.volume_fraction_at_dose(dose[inside], levels)
       axes.plot(100 * levels, 100 * volume, color=colour, linewidth=0.6)
   axes.set(xlim=(0, 120), ylim=(0, 102), ylabel='volume, %')
   figures.open_frame(axes)

@@ -96,7 +96,7 @@ def losses(history: Mapping[str, np.ndarray]) -> Figure:
       )
   axes.set_yscale('log')
   axes.set_xlabel('epoch')
-  axes.set_ylabel('loss, (fraction of prescription)²')
+  axes.set_ylabel('loss, (fraction of the reference)²')
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
   if len(epoch) == 1:
     axes.set_xlim(epoch[0] - 1, epoch[0] + 1)

@@ -11,7 +11,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 import numpy as np
 
-from dvhflax import dvh
+from dvhflax import dose_volume, dvh
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
@@ -29,7 +29,7 @@ class Prediction:
 
   Attributes:
     masks: `[X, Y, Z, S]`, 0 or 1; axes to patient left, posterior, superior.
-    true: `[X, Y, Z]`, fraction of the prescription.
+    true: `[X, Y, Z]`, fraction of the reference.
     predicted: `[X, Y, Z]`, the same unit.
     desired_dvh: `[S, K]` the DVH vector that was asked for.
     spacing_mm: voxel size along each axis.
@@ -47,6 +47,7 @@ def predictions(
   samples: Sequence[Prediction],
   structures: Sequence[Structure],
   spec: dvh.DVHSpec,
+  reference: str = 'the prescription',
 ) -> Figure:
   """Figure 5: contours, true and predicted dose, difference, DVHs.
 
@@ -58,6 +59,7 @@ def predictions(
     samples: at least one, all of one patient, a row each.
     structures: `[S]`.
     spec: how the desired DVH vectors are to be read.
+    reference: what doses are fractions of.
 
   Returns:
     The figure.
@@ -105,7 +107,7 @@ def predictions(
     slices_lib.draw_outlines(difference, piece, structures, '0.25', '0.25')
     _draw_curves(curves, sample, spec, colours)
     if row == len(samples) - 1:
-      curves.set_xlabel('dose, % of prescription')
+      curves.set_xlabel(f'dose, % of {reference}')
     else:
       curves.tick_params(labelbottom=False)
     if len(samples) > 1:
@@ -120,14 +122,14 @@ def predictions(
     dose_bar,
     dose_scale,
     DOSE_COLOURS,
-    'dose, % of prescription',
+    f'dose, % of {reference}',
     'max',
   )
   slices_lib.colour_bar(
     difference_bar,
     difference_scale,
     _DIFFERENCE_COLOURS,
-    '% of prescription',
+    f'% of {reference}',
     'both',
   )
   return figure
@@ -192,14 +194,18 @@ def _draw_curves(
     inside = sample.masks[..., s] > 0
     if inside.any():
       for dose, style in ((sample.true, '-'), (sample.predicted, '--')):
-        volume = dvh.volume_at_dose(dose[inside].astype(np.float32), levels)
+        volume = dose_volume.volume_fraction_at_dose(dose[inside], levels)
         axes.plot(100 * levels, 100 * volume, style, color=colour)
     # A wish drawn from a patient without the structure is all zeros.
     if np.any(sample.desired_dvh[s]):
-      across, up = spec.levels, sample.desired_dvh[s]
-      if spec.kind == 'dose_at_volume':
-        across, up = up, across
-      axes.plot(100 * across, 100 * up, ':', color=colour, linewidth=1.4)
+      wished = spec.curve(sample.desired_dvh[s])
+      axes.plot(
+        100 * wished.dose,
+        100 * wished.volume,
+        ':',
+        color=colour,
+        linewidth=1.4,
+      )
   axes.set_ylim(0, 102)
   axes.set_yticks(range(0, 101, 25))
   axes.set_ylabel('volume, %', labelpad=2)

@@ -8,18 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 import numpy as np
 
-from dvhflax import dvh
+from dvhflax import dose_volume, dvh
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
+from dvhflax.session import Step
 
 
 @matplotlib.rc_context(figures.STYLE)
 def sheet(
   title: str,
-  dose: np.ndarray,
+  step: Step,
   masks: np.ndarray,
-  desired_dvh: np.ndarray | None,
   structures: Sequence[Structure],
   spacing_mm: tuple[float, float, float],
   spec: dvh.DVHSpec,
@@ -28,14 +28,14 @@ def sheet(
 
   Args:
     title: a line above.
-    dose: `[X, Y, Z]`, fraction of the prescription.
+    step: the dose, and the wish if there was one.
     masks: `[X, Y, Z, S]`, 0 or 1.
-    desired_dvh: `[S, K]`; None where there was no wish.
     structures: `[S]`.
     spacing_mm: voxel size along each axis.
     spec: how the desired DVH is to be read.
   """
-  piece = slices_lib.axial(masks, [dose], structures, spacing_mm)
+  percent = step.reference.to_percent(step.dose)
+  piece = slices_lib.axial(masks, [percent / 100], structures, spacing_mm)
   colours = figures.structure_colours(structures)
   scale = Normalize(0, 110)
   figure = Figure(figsize=(9.2, 3.6), layout='constrained')
@@ -58,20 +58,19 @@ def sheet(
     extend='max',
     label='dose, % of prescription',
   )
-  levels = np.linspace(0, 1.2, 241, dtype=np.float32)
+  levels = np.linspace(0, 120, 241)
   handles = []
   for s, colour in enumerate(colours):
     inside = masks[..., s] > 0
     if not inside.any():
       continue
-    volume = dvh.volume_at_dose(dose[inside], levels)
-    curves.plot(100 * levels, 100 * volume, color=colour)
+    volume = dose_volume.volume_fraction_at_dose(percent[inside], levels)
+    curves.plot(levels, 100 * volume, color=colour)
     handles.append(Line2D([], [], color=colour, label=structures[s].name))
-    if desired_dvh is not None and desired_dvh[s].any():
-      across, up = spec.levels, desired_dvh[s]
-      if spec.kind == 'dose_at_volume':
-        across, up = up, across
-      curves.plot(100 * across, 100 * up, ':', color=colour, linewidth=1.4)
+    if step.desired_dvh is not None and step.desired_dvh[s].any():
+      wished = spec.curve(step.desired_dvh[s])
+      across = step.desired_reference.to_percent(wished.dose)
+      curves.plot(across, 100 * wished.volume, ':', color=colour, linewidth=1.4)
   handles.append(Line2D([], [], color='0.2', label='predicted'))
   handles.append(Line2D([], [], color='0.2', linestyle=':', label='desired'))
   curves.set(

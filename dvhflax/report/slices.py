@@ -22,7 +22,7 @@ class Slice:
 
   Attributes:
     masks: `[y, x, S]`.
-    doses: `[N, y, x]`, % of the prescription.
+    doses: `[N, y, x]`, % of the reference.
     spacing_mm: along x and y.
   """
 
@@ -47,7 +47,7 @@ def axial(
 
   Args:
     masks: `[X, Y, Z, S]`; axes to patient left, posterior, superior.
-    doses: N of `[X, Y, Z]`, fractions of the prescription.
+    doses: N of `[X, Y, Z]`, fractions of the reference.
     structures: `[S]`.
     spacing_mm: voxel size along each axis.
   """

@@ -19,6 +19,8 @@ PAPER_TABLE1: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
   'ptv': ((0.52, 0.23), (1.83, 1.09)),
 }
 
+_GY = {'mean_dose': 'mean_error_gy', 'max_dose': 'max_error_gy'}
+
 Paper = Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
 
 
@@ -28,15 +30,19 @@ class SampleErrors:
 
   Attributes:
     mean_error: `[M, S]` mean dose, true minus predicted, in % of the
-      prescription; NaN where the structure is absent.
+      reference; NaN where the structure is absent.
     max_error: `[M, S]` maximum dose, likewise.
     dvh_fidelity: `[M]` mean absolute difference of the desired and the
       predicted DVH; None where it was not measured.
+    mean_error_gy, max_error_gy: the same as the first two in Gy; None where
+      they were not measured.
   """
 
   mean_error: np.ndarray
   max_error: np.ndarray
   dvh_fidelity: np.ndarray | None = None
+  mean_error_gy: np.ndarray | None = None
+  max_error_gy: np.ndarray | None = None
 
   def __post_init__(self):
     shape = np.shape(self.mean_error)
@@ -105,6 +111,7 @@ def table1(
   results: Mapping[str, SampleErrors],
   structures: Sequence[str],
   paper: Paper | None = None,
+  reference: str = 'the prescription',
 ) -> str:
   """Table 1 as aligned plain text.
 
@@ -114,6 +121,7 @@ def table1(
     structures: `[S]` names.
     paper: `PAPER_TABLE1`, or None to leave the paper out; shown for the
       structures it names, whatever their case.
+    reference: what the errors are percentages of.
 
   Returns:
     Lines of some 95 to 105 columns. The network's block ends in the paper's
@@ -132,20 +140,22 @@ def table1(
   max_dose = 'maximum dose'.center(sum(widths[5:]) + 4)
   head = ' ' * indent + mean_dose + '  ' + max_dose
   rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
-  lines = [_CAPTION, '', head.rstrip()]
+  lines = [_caption(reference), '', head.rstrip()]
   for block in blocks:
     lines += [rule, block.title, _aligned(block.header, widths)]
     lines += [_aligned(row, widths) for row in block.rows]
-  return '\n'.join([*lines, rule, *_notes(results, paper)]) + '\n'
+  lines += [rule, *_notes(results, paper), *_in_gy(results, structures)]
+  return '\n'.join(lines) + '\n'
 
 
 def table1_markdown(
   results: Mapping[str, SampleErrors],
   structures: Sequence[str],
   paper: Paper | None = None,
+  reference: str = 'the prescription',
 ) -> str:
   """`table1` as Markdown, one table a block; the same arguments."""
-  lines = [_CAPTION, '']
+  lines = [_caption(reference), '']
   for block in _blocks(results, structures, paper):
     header = list(block.header)
     for first, dose in ((2, 'mean dose'), (5, 'maximum dose')):
@@ -175,8 +185,8 @@ def summary(
     A JSON-serialisable dict, None for what has no value: name ->
     `{'samples', 'dvh_fidelity', 'structures': {name: {'samples',
     'mean_dose': ..., 'max_dose': ...}}}`, each dose with `mean`, `std`,
-    `absolute_mean`, `absolute_std` in % and, for a baseline, `ratio` to the
-    network.
+    `absolute_mean`, `absolute_std` in %, `mean_gy` and `std_gy` in Gy where
+    they were measured and, for a baseline, `ratio` to the network.
 
   Raises:
     ValueError: no result, or one of another number of structures.
@@ -199,6 +209,10 @@ def summary(
         row['samples'] = values.pop('samples')
         if errors is not network:
           values['ratio'] = _ratio(own[:, s], of_network[:, s])
+        of_gy = getattr(errors, _GY[dose])
+        if of_gy is not None:
+          in_gy = statistics(of_gy[:, s])
+          values['mean_gy'], values['std_gy'] = in_gy.mean, in_gy.std
         row[dose] = {
           key: value if np.isfinite(value) else None
           for key, value in values.items()
@@ -251,10 +265,32 @@ def write_samples_csv(
         )
 
 
-_CAPTION = (
-  'Dose errors, true minus predicted, in % of the prescription: '
-  'mean ± standard deviation'
-)
+def _caption(reference: str) -> str:
+  return (
+    f'Dose errors, true minus predicted, in % of {reference}: '
+    'mean ± standard deviation'
+  )
+
+
+def _in_gy(
+  results: Mapping[str, SampleErrors], structures: Sequence[str]
+) -> list[str]:
+  """The network's errors in Gy, if they were measured."""
+  name, network = next(iter(results.items()))
+  if network.mean_error_gy is None or network.max_error_gy is None:
+    return []
+  lines = ['', f'{name}, in Gy:']
+  for s, structure in enumerate(structures):
+    mean, top = (
+      statistics(found[:, s])
+      for found in (network.mean_error_gy, network.max_error_gy)
+    )
+    if mean.samples:
+      lines.append(
+        f'{structure}: mean dose {_signed(mean.mean, mean.std)}, maximum dose '
+        f'{_signed(top.mean, top.std)}'
+      )
+  return lines
 
 
 @dataclasses.dataclass(frozen=True)

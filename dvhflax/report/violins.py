@@ -14,13 +14,16 @@ from dvhflax.report.table import SampleErrors
 
 @matplotlib.rc_context(figures.STYLE)
 def violins(
-  sample_errors: SampleErrors, structures: Sequence[Structure]
+  sample_errors: SampleErrors,
+  structures: Sequence[Structure],
+  reference: str = 'the prescription',
 ) -> Figure:
   """Figure 6: violins of (a) mean-dose and (b) maximum-dose errors.
 
   Args:
     sample_errors: errors of one network over M >= 1 samples.
     structures: `[S]`.
+    reference: what the errors are percentages of.
 
   Returns:
     Two panels that share the vertical axis. In a violin: the bar is the
@@ -42,7 +45,7 @@ def violins(
     _panel(axes, errors, structures)
     axes.set_title(title, loc='left')
     if stacked or axes is panels[0]:
-      axes.set_ylabel('true − predicted,\n% of prescription')
+      axes.set_ylabel(f'true − predicted,\n% of {reference}')
   if stacked:
     panels[-1].tick_params('x', rotation=30)
     for label in panels[-1].get_xticklabels():

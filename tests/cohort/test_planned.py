@@ -9,6 +9,7 @@ from dvhflax.cohort.build import PROSTATE_STRUCTURES, build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 from dvhflax.cohort.writer import CohortWriter
+from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Patient
 from dvhflax.planning.anatomy import sample_anatomy
 from dvhflax.planning.trade_offs import TradeOffs
@@ -44,6 +45,7 @@ def simulated(tmp_path_factory):
     patient_ids=['a', 'b', 'c'],
     splits=['train', 'validation', 'test'],
     provenance={},
+    normalisation=Normalisation('target_mean'),
   )
   for index, name in enumerate('abc'):
     rng = np.random.default_rng(index)
@@ -154,6 +156,7 @@ def test_contours_alone_are_planned(tmp_path):
   config = configure(
     tmp_path / 'planned', source='nifti', raw=str(tmp_path / 'in'), plans=2
   )
+  config.cohort.normalisation = 'prescription'
   assert build(config)
   cohort = Cohort.open(config.cohort.path)
   assert not validate(config.cohort.path)

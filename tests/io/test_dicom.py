@@ -8,8 +8,7 @@ import pydicom
 import pytest
 import synthetic_dicom as synthetic
 
-from dvhflax import dvh as dvh_lib
-from dvhflax import errors
+from dvhflax import dose_volume, errors
 from dvhflax.io import dicom, import_report, importing, rtdose
 from dvhflax.patient import Structure
 
@@ -312,5 +311,5 @@ def test_resampling_against_the_closed_form(tmp_path):
     assert doses.mean() == pytest.approx(60, abs=0.05)
     # The cap of 8 mm beyond 12 mm, h^2 (3 r - h)/(4 r^3); 12 mm lies between
     # voxels of all these sizes.
-    share = dvh_lib.volume_at_dose(doses, np.array([72.0]))[0]
+    share = dose_volume.volume_fraction_at_dose(doses, 72.0)
     assert share == pytest.approx(0.104, abs=0.02)

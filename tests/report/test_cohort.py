@@ -7,9 +7,9 @@ from dvhflax.report import figure
 def test_metrics_of_a_known_cohort(cohort):
   lines = cohort_report.describe(cohort).splitlines()
   assert '8 patients, 26 plans' in lines[0]
-  # The fixture's targets get 78 Gy everywhere.
+  # Half of the fixture's targets get 80 Gy.
   d95 = next(line for line in lines if line.startswith('PTV D95'))
-  assert d95.split()[2:] == ['78.0', '78.0', '78.0', '0.0']
+  assert d95.split()[2:] == ['80.0', '80.0', '80.0', '0.0']
   v50 = next(line for line in lines if line.startswith('rectum V50'))
   assert '(< 50%)' in v50
 

@@ -1,0 +1,122 @@
+"""Dx, Vx, mean and maximum: read off a dose, or off a cumulative DVH.
+
+The one place where they are computed. A name says what is returned: a
+`fraction` lies in [0, 1], a `percent` in [0, 100]; doses are in whatever unit
+the doses given are in.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def dose_at_volume_fraction(
+  dose: np.ndarray, fraction: ArrayLike, axis: int = -1
+) -> np.ndarray:
+  """Dx: the dose that the hottest fraction of a structure receives.
+
+  Args:
+    dose: `[..., V]` doses of the structure's voxels, V >= 1.
+    fraction: `[...]` or one, in [0, 1].
+    axis: that of the voxels.
+
+  Returns:
+    The 1 - fraction quantile, interpolated between ranked voxels.
+
+  Raises:
+    ValueError: no voxel, or a fraction outside of [0, 1].
+  """
+  fraction = np.asarray(fraction, np.float64)
+  if not np.all((fraction >= 0) & (fraction <= 1)):
+    raise ValueError(f'a volume fraction must lie in [0, 1], got {fraction}')
+  return np.quantile(_voxels(dose), 1 - fraction, axis=axis)
+
+
+def dose_at_volume_percent(dose: np.ndarray, percent: float) -> float:
+  """Dx%: the dose that the hottest `percent` of `[V]` voxels receive."""
+  return float(dose_at_volume_fraction(dose, percent / 100))
+
+
+def volume_fraction_at_dose(dose: np.ndarray, level: ArrayLike) -> np.ndarray:
+  """Cumulative DVH: the share of `[V]` voxels that receive a level or more.
+
+  Args:
+    dose: `[V]` doses of the structure's voxels, V >= 1.
+    level: `[K]` ascending, or one, in the unit of `dose`.
+
+  Returns:
+    `[K]` or one in [0, 1], not increasing.
+
+  Raises:
+    ValueError: no voxel.
+  """
+  if not np.size(dose):
+    raise ValueError('the structure has no voxel')
+  levels = np.atleast_1d(level)
+  reached = np.searchsorted(levels, dose, side='right')  # levels <= dose
+  histogram = np.bincount(reached, minlength=len(levels) + 1)
+  at_least = histogram[::-1].cumsum()[::-1][1:]
+  return (at_least / len(dose)).reshape(np.shape(level))
+
+
+def volume_percent_at_dose(dose: np.ndarray, level: float) -> float:
+  """Vx in %: the share of `[V]` voxels that receive a dose or more."""
+  return 100 * float(volume_fraction_at_dose(dose, level))
+
+
+def mean_dose(dose: np.ndarray) -> float:
+  """Mean over `[V]` doses; ValueError without a voxel."""
+  return float(_voxels(dose).mean())
+
+
+def max_dose(dose: np.ndarray) -> float:
+  """Largest of `[V]` doses; ValueError without a voxel."""
+  return float(_voxels(dose).max())
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """A cumulative DVH of one structure, linear between its points.
+
+  Attributes:
+    dose: `[V]` ascending.
+    volume: `[V]` fraction of the volume that receives that dose or more, not
+      increasing.
+    exact_mean: mean dose, where it is known better than the curve tells it.
+  """
+
+  dose: np.ndarray
+  volume: np.ndarray
+  exact_mean: float | None = None
+
+  @property
+  def mean_dose(self) -> float:
+    """The area under the curve; before its first point the volume is whole."""
+    if self.exact_mean is not None:
+      return self.exact_mean
+    area = np.trapezoid(self.volume, self.dose)
+    return float(area + self.dose[0] * self.volume[0])
+
+  @property
+  def max_dose(self) -> float:
+    """Where the curve meets 0, or its last dose."""
+    positive = int(np.count_nonzero(self.volume > 0))
+    return float(self.dose[min(positive, len(self.dose) - 1)])
+
+  def dose_at_volume_percent(self, percent: float) -> float:
+    """Dx%; of several doses with that volume the last."""
+    return float(np.interp(-percent / 100, -self.volume, self.dose))
+
+  def volume_percent_at_dose(self, level: float) -> float:
+    """Vx in %; 100 before the first dose, 0 beyond the last."""
+    volume = np.interp(level, self.dose, self.volume, left=1, right=0)
+    return 100 * float(volume)
+
+
+def _voxels(dose: np.ndarray) -> np.ndarray:
+  # float64: a float16 sum over a body overflows, a float32 one drifts.
+  dose = np.asarray(dose, np.float64)
+  if not dose.size:
+    raise ValueError('the structure has no voxel')
+  return dose
