@@ -5,6 +5,8 @@ mean and spread: all that a prediction needs), `train` (optimiser and
 counters), `config` and `data` (structures, grid, DVH vector) as JSON.
 """
 
+import glob
+import json
 import math
 import os
 import sys
@@ -16,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import orbax.checkpoint.checkpoint_managers as managers
 
-from dvhflax import errors
+from dvhflax import errors, partners
 
 _FOLDER = 'checkpoints'
 # The saved metric that picks the best checkpoint.
@@ -34,7 +36,8 @@ class Checkpoints:
       create: make the folder; else there must be a checkpoint in it.
 
     Raises:
-      CheckpointError: if there is none and `create` is False.
+      CheckpointError: if there is none and `create` is False, or one whose
+        validation loss is damaged.
     """
     self._path = os.path.join(workdir, _FOLDER)
     if not create and not os.path.isdir(self._path):
@@ -44,17 +47,16 @@ class Checkpoints:
     policy = managers.AnyPreservationPolicy(
       [
         managers.LatestN(1),
-        managers.BestN(
-          get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1
-        ),
+        managers.BestN(get_metric_fn=_ranked, reverse=True, n=1),
       ]
     )
+    self._check_losses()
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(
         create=create,
         preservation_policy=policy,
-        best_fn=lambda metrics: metrics[METRIC],
+        best_fn=_ranked,
         best_mode='min',
         cleanup_tmp_directories=create,
       ),
@@ -70,6 +72,18 @@ class Checkpoints:
       raise errors.CheckpointError(
         f'{workdir} has no checkpoint yet: train for an epoch first'
       )
+
+  def _check_losses(self) -> None:
+    """Orbax would open none of the checkpoints for one faulty file."""
+    for path in sorted(glob.glob(f'{self._path}/*/metrics/metrics')):
+      try:
+        with open(path, encoding='utf-8') as file:
+          json.load(file)
+      except ValueError:
+        raise errors.CheckpointError(
+          f'{path} is damaged: remove it, and name a checkpoint in place of '
+          'the best'
+        ) from None
 
   @property
   def path(self) -> str:
@@ -209,9 +223,10 @@ class Checkpoints:
     args = ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted)})
     self._require(step, item)
     try:
-      self._check(step, item, wanted)
-      restored = self._manager.restore(step, args=args)[item]
-    except errors.CheckpointError:
+      with partners.noticed():
+        self._check(step, item, wanted)
+        restored = self._manager.restore(step, args=args)[item]
+    except errors.UserError:
       raise
     except Exception as error:  # Whatever Orbax makes of damaged files.
       raise self._unusable(step, item, 'damaged', error) from None
@@ -271,9 +286,12 @@ class Checkpoints:
     self._require(step, item)
     args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
     try:
-      values = self._manager.restore(step, args=args)[item]
+      with partners.noticed():
+        values = self._manager.restore(step, args=args)[item]
       if not isinstance(values, dict):
         raise ValueError('no JSON object')
+    except errors.UserError:
+      raise
     except Exception as error:  # Whatever Orbax makes of damaged files.
       raise self._unusable(step, item, 'damaged', error) from None
     return values
@@ -295,6 +313,15 @@ class Checkpoints:
       self._manager.close()
     except OSError as error:
       raise self._not_written(error) from error
+
+
+def _ranked(metrics: Any) -> float:
+  """A validation loss for Orbax to compare; the worst where there is none."""
+  try:
+    loss = float(metrics[METRIC])
+  except (KeyError, TypeError, ValueError):
+    return math.inf
+  return math.inf if math.isnan(loss) else loss
 
 
 def has_checkpoint(workdir: str) -> bool:

@@ -44,6 +44,8 @@ def main(said: str) -> None:
     if quiet:
       omen = _OMEN.search(held)
       os.write(2, held[: omen.start()] if omen else held)
+      while os.read(0, 65536):
+        pass
       return
     if end := _END.search(held):
       ended = True

@@ -265,8 +265,9 @@ def _only_builder(path: str) -> Iterator[bool]:
         unit='patient',
         file=sys.stderr,
       )
-    bar.n, bar.total = written(path)
-    bar.refresh()
+    if (bar.n, bar.total) != (now := written(path)):
+      bar.n, bar.total = now
+      bar.refresh()
     time.sleep(_LOOK_S)
   if bar is not None:
     bar.close()
