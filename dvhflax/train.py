@@ -142,6 +142,7 @@ class _Run:
 
   def unsound(self, what: str) -> errors.UserError:
     """The error for a training that has left the finite numbers."""
+    self.checkpoints.wait()
     step, path = self.checkpoints.sound, self.checkpoints.path
     return errors.UserError(
       f'{what}; '
