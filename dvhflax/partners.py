@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,9 +26,9 @@ from jax._src import distributed
 from dvhflax import errors, messages
 
 GONE = (
-  'another process of this training is gone, killed or stopped by an error of '
-  'its own: see what it said last, then start all of them again; they go on '
-  'from the last checkpoint'
+  'another process of this training is missing: killed, stopped by an error of '
+  'its own, or not started; see what it said last, then start all of them '
+  'again; they go on from the last checkpoint'
 )
 # Without a sign of life for so long a process counts as gone.
 _HEARTBEAT_S = 20
@@ -50,20 +51,52 @@ _LOST = re.compile(
 def initialize(
   coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-  """Joins the processes of several hosts; see `parallel.initialize`."""
+  """Joins the processes of several hosts; see `parallel.initialize`.
+
+  Raises:
+    ConfigError: if it is not said which process this is, of how many.
+    PartnerError: if they do not find each other.
+  """
+  if process_id == 0 and coordinator is not None:
+    _check_free(coordinator)
   _filter_messages()
   handlers = _handlers()
-  jax.distributed.initialize(
-    coordinator,
-    num_processes,
-    process_id,
-    heartbeat_timeout_seconds=_HEARTBEAT_S,
-    shutdown_timeout_seconds=4 * _PARTING_S,
-  )
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=_HEARTBEAT_S,
+      shutdown_timeout_seconds=4 * _PARTING_S,
+    )
+  except (TypeError, ValueError) as error:
+    raise errors.ConfigError(
+      f'--distributed: {error}; outside of a cluster manager give each process '
+      '--coordinator, --num_processes and --process_id'
+    ) from None
+  except RuntimeError as error:
+    raise errors.PartnerError(
+      f'the processes have not found each other at {coordinator}: '
+      f'{str(error).splitlines()[0][:160]}'
+    ) from error
   # JAX has set one for SIGTERM, which then would not even end a process that
   # is not training yet.
   for number, handler in handlers.items():
     signal.signal(number, handler)
+
+
+def _check_free(coordinator: str) -> None:
+  """Raises a ConfigError if a port is in use: JAX would crash."""
+  port = coordinator.rpartition(':')[2]
+  try:
+    with socket.socket() as probe:
+      probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      probe.bind(('', int(port)))
+  except (OverflowError, OSError, ValueError) as error:
+    raise errors.ConfigError(
+      f'--coordinator={coordinator}: {error}; give host:port with a free port '
+      'of the host of process 0'
+    ) from None
 
 
 def _handlers() -> dict[int, Any]:
