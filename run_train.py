@@ -37,9 +37,11 @@ def main(_):
     parallel.initialize(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
+  from dvhflax import checkpoint
   from dvhflax.resuming import open_cohort
   from dvhflax.train import train
 
+  checkpoint.quiet()
   workdir = os.path.abspath(_WORKDIR.value)
   with partners.parting():
     try:

@@ -5,10 +5,14 @@ mean and spread: all that a prediction needs), `train` (optimiser and
 counters), `config` and `data` (structures, grid, DVH vector) as JSON.
 """
 
+from collections.abc import Iterator
+import contextlib
 import glob
 import json
+import logging
 import math
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -21,6 +25,7 @@ import orbax.checkpoint.checkpoint_managers as managers
 from dvhflax import errors, partners
 
 _FOLDER = 'checkpoints'
+_DISCARDED = '.discarded'
 # The saved metric that picks the best checkpoint.
 METRIC = 'validation_loss'
 
@@ -40,6 +45,7 @@ class Checkpoints:
         validation loss is damaged.
     """
     self._path = os.path.join(workdir, _FOLDER)
+    self._writes = create
     if not create and not os.path.isdir(self._path):
       raise errors.CheckpointError(
         f'{workdir} has no checkpoint: give the --workdir of a training run'
@@ -59,6 +65,8 @@ class Checkpoints:
         best_fn=_ranked,
         best_mode='min',
         cleanup_tmp_directories=create,
+        # Renamed first: a run that is killed meanwhile leaves no half of one.
+        todelete_subdir=_DISCARDED if create else None,
       ),
       item_names=('model', 'train', 'config', 'data'),
       item_handlers={
@@ -68,6 +76,8 @@ class Checkpoints:
         'data': ocp.JsonCheckpointHandler(),
       },
     )
+    if create:
+      self._discard()
     if not create and self.latest is None:
       raise errors.CheckpointError(
         f'{workdir} has no checkpoint yet: train for an epoch first'
@@ -105,7 +115,11 @@ class Checkpoints:
     Raises:
       CheckpointError: if a checkpoint has lost its validation loss.
     """
-    losses = {step: self._loss(step) for step in self._manager.all_steps()}
+    losses = {
+      step: self._loss(step)
+      for step in self._manager.all_steps()
+      if not self._half_deleted(step)
+    }
     lost = [step for step, loss in losses.items() if loss is None]
     if lost:
       raise errors.CheckpointError(
@@ -127,6 +141,21 @@ class Checkpoints:
       if (loss := self._loss(step)) is not None and math.isfinite(loss)
     ]
     return max(finite, default=None)
+
+  def _half_deleted(self, step: int) -> bool:
+    """Whether a run of before was killed as it removed this checkpoint."""
+    whole = os.path.join(self._path, str(step), '_CHECKPOINT_METADATA')
+    return (
+      step != self.latest
+      and self._loss(step) is None
+      and not os.path.exists(whole)
+    )
+
+  def _discard(self) -> None:
+    """Removes what was renamed for that."""
+    if jax.process_index() == 0:
+      path = os.path.join(self._path, _DISCARDED)
+      shutil.rmtree(path, ignore_errors=True)
 
   def _loss(self, step: int) -> float | None:
     """A step's validation loss; None if it is lost."""
@@ -203,10 +232,9 @@ class Checkpoints:
       data=ocp.args.JsonSave(data),
     )
     metrics = {METRIC: float(validation_loss)}
-    try:
+    self.wait()
+    with self._writing():
       saved = self._manager.save(step, args=args, metrics=metrics)
-    except OSError as error:
-      raise self._not_written(error) from error
     if not saved:
       raise errors.CheckpointError(
         f'{self._path} holds a later step than {step}; nothing was saved'
@@ -253,10 +281,18 @@ class Checkpoints:
       )
     )
 
-  def _not_written(self, error: BaseException) -> errors.CheckpointError:
-    return errors.CheckpointError(
-      f'{self._path}: the checkpoint was not written: {_first_line(error)}'
-    )
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Raises a CheckpointError for what the disk does not take."""
+    try:
+      with partners.noticed():
+        yield
+    except errors.UserError:
+      raise
+    except Exception as error:  # TensorStore's are of several kinds.
+      raise errors.CheckpointError(
+        f'{self._path}: the checkpoint was not written: {_first_line(error)}'
+      ) from error
 
   def _check(self, step: int, item: str, wanted: Any) -> None:
     """Orbax would return a stored, wrong shape and cast types in silence."""
@@ -298,10 +334,9 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Waits until all is written; raises as `close`."""
-    try:
+    with self._writing():
       self._manager.wait_until_finished()
-    except OSError as error:
-      raise self._not_written(error) from error
+    self._discard()
 
   def close(self) -> None:
     """Waits until all is written.
@@ -309,10 +344,22 @@ class Checkpoints:
     Raises:
       CheckpointError: if it was not.
     """
-    try:
+    with self._writing():
       self._manager.close()
-    except OSError as error:
-      raise self._not_written(error) from error
+    if self._writes:
+      self._discard()
+
+
+def quiet() -> None:
+  """Keeps Orbax's log from the terminal: for a command, to call once.
+
+  It tells of every file, and of an error, with its whole trace, before it
+  raises it.
+  """
+  package = os.path.dirname(ocp.__file__)
+  logging.getLogger('absl').addFilter(
+    lambda record: not record.pathname.startswith(package)
+  )
 
 
 def _ranked(metrics: Any) -> float:
@@ -341,7 +388,9 @@ def first_not_finite(tree: Any) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0][:160]
+  text = (str(error).splitlines() or [type(error).__name__])[0]
+  # TensorStore's tell the reason at their end.
+  return text if len(text) <= 200 else f'{text[:80]} ... {text[-120:]}'
 
 
 def _listed(steps: Any, prefix: str) -> str:

@@ -104,7 +104,11 @@ class History:
       self._write()
 
   def add(self, **row: float) -> None:
-    """Adds a row with all of COLUMNS and SPEED_COLUMNS."""
+    """Adds a row with all of COLUMNS and SPEED_COLUMNS.
+
+    Raises:
+      UserError: if the disk does not take it.
+    """
     self._rows.append({name: row[name] for name in COLUMNS})
     self._speeds.append({name: row[name] for name in SPEED_COLUMNS})
     if self._board is None:
@@ -115,8 +119,13 @@ class History:
     self._write()
 
   def _write(self) -> None:
-    _write(self._paths['history'], COLUMNS, self._rows)
-    _write(self._paths['speed'], SPEED_COLUMNS, self._speeds)
+    try:
+      _write(self._paths['history'], COLUMNS, self._rows)
+      _write(self._paths['speed'], SPEED_COLUMNS, self._speeds)
+    except OSError as error:
+      raise errors.UserError(
+        f'{self._paths["history"]} is not written: {error.strerror}'
+      ) from error
 
   def line(self) -> str:
     """The last row, for the terminal."""

@@ -102,6 +102,26 @@ def test_best_is_not_guessed(tmp_path, metrics):
       checkpoint.Checkpoints(str(tmp_path)).find('best')
 
 
+def test_a_removed_checkpoint_is_never_half_there(tmp_path, monkeypatch):
+  """A run that is killed as it removes one leaves it aside."""
+  monkeypatch.setattr(checkpoint.shutil, 'rmtree', lambda *_, **__: None)
+  folder = save(tmp_path, {1: 0.5, 2: 0.4})
+  assert sorted(p.name for p in folder.iterdir()) == ['.discarded', '2']
+  monkeypatch.undo()
+  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 2
+  save(tmp_path, {3: 0.3})
+  assert [p.name for p in folder.iterdir()] == ['3']
+
+
+def test_half_of_a_removed_checkpoint_is_passed_over(tmp_path):
+  """As versions left it that were killed as they removed one."""
+  folder = save(tmp_path, {1: 0.4, 2: 0.5, 3: 0.6})
+  for name in ('metrics', 'model', 'config'):
+    shutil.rmtree(folder / '1' / name)
+  (folder / '1' / '_CHECKPOINT_METADATA').unlink()
+  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 3
+
+
 def test_best_of_a_run_that_was_never_validated(tmp_path, capsys):
   save(tmp_path, {1: np.inf})
   checkpoints = checkpoint.Checkpoints(str(tmp_path))
@@ -117,6 +137,22 @@ def test_a_loss_of_nan_of_before_is_not_the_best(tmp_path):
   folder = save(tmp_path, {1: 0.4, 2: 0.5})
   (folder / '2' / 'metrics' / 'metrics').write_text('{"validation_loss": NaN}')
   assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 1
+
+
+def test_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog):
+  """Orbax writes in a thread, whose error comes out later."""
+
+  def refuse(*_, **__):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(std_logging.getLogger('absl'), 'filters', [])
+  checkpoint.quiet()
+  monkeypatch.setattr(
+    checkpoint.ocp.JsonCheckpointHandler, 'async_save', refuse
+  )
+  with pytest.raises(errors.CheckpointError, match=r'not written: .*No space'):
+    save(tmp_path, {1: 0.5})
+  assert caplog.text == ''
 
 
 def test_log_levels_are_left_alone(tmp_path):

@@ -199,6 +199,52 @@ def test_sigterm_to_any_stops_all(cohort_path, tmp_path, signalled):
 
 
 @pytest.mark.slow
+def test_of_the_processes_one_builds_the_cohort(tmp_path):
+  """The collective operations, which wait for half a minute, come later."""
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{probe.getsockname()[1]}'
+  options = {
+    'config.cohort.path': tmp_path / 'cohorts' / 'c',
+    'config.cohort.patients': 4,
+    'config.cohort.plans': 2,
+    'config.cohort.validation_patients': 1,
+    'config.cohort.test_patients': 1,
+    'config.cohort.grid': '(32,32,16)',
+    'config.cohort.spacing_mm': '(15.0,10.0,12.0)',
+    'config.model.base_channels': 4,
+    'config.model.max_channels': 8,
+    'config.max_steps': 1,
+    'config.batch_size': 2,
+    'workdir': tmp_path / 'run',
+    'coordinator': address,
+    'num_processes': 2,
+  }
+  processes = [
+    subprocess.Popen(
+      [
+        sys.executable,
+        'run_train.py',
+        '--config=configs/prostate.py:small',
+        '--distributed',
+        f'--process_id={i}',
+        *(f'--{key}={value}' for key, value in options.items()),
+      ],
+      cwd=ROOT,
+      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(2)
+  ]
+  said = [p.communicate(timeout=300)[1] for p in processes]
+  assert [p.returncode for p in processes] == [0, 0]
+  assert sum('building ' in err for err in said) == 1
+  assert os.listdir(tmp_path / 'cohorts') == ['c']
+  assert checkpoint.Checkpoints(str(tmp_path / 'run')).latest == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('killed', [0, 1])
 def test_a_partner_that_is_gone_is_said_in_one_line(
   cohort_path, tmp_path, killed

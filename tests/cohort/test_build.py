@@ -4,6 +4,8 @@ from concurrent import futures
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,6 +17,7 @@ from dvhflax.cohort import build, writer
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 
+ROOT = pathlib.Path(__file__).parents[2]
 PATIENTS = 12
 
 
@@ -161,3 +164,44 @@ def test_identity_is_of_content_not_of_place(building, tmp_path):
     changed = Cohort.open(str(moved)).identity
     assert {k for k in changed if changed[k] != cohort.identity[k]} == {key}
     metadata.write_text(before)
+
+
+SMALL = [
+  '--config=configs/prostate.py:small',
+  '--config.cohort.patients=4',
+  '--config.cohort.plans=2',
+  '--config.cohort.validation_patients=1',
+  '--config.cohort.test_patients=1',
+  '--config.cohort.grid=(32,32,16)',
+  '--config.cohort.spacing_mm=(15.0,10.0,12.0)',
+]
+
+
+def start(path):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'dvhflax.cohort.build', *SMALL,
+     f'--config.cohort.path={path}'],
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    stderr=subprocess.PIPE,
+  )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_build_the_same(tmp_path):
+  alone = tmp_path / 'alone'
+  with start(alone) as process:
+    assert process.wait(timeout=240) == 0
+  shared = tmp_path / 'shared'
+  processes = [start(shared) for _ in range(2)]
+  while writer.written(str(shared))[0] < 1:
+    assert all(p.poll() is None for p in processes)
+    time.sleep(0.01)
+  # At work on a patient, which the other then takes over.
+  processes[0].kill()
+  assert processes[1].wait(timeout=240) == 0
+  for process in processes:
+    process.wait()
+    process.stderr.close()
+  assert content(shared) == content(alone)
+  assert sorted(os.listdir(tmp_path)) == ['alone', 'shared']
