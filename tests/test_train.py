@@ -131,11 +131,10 @@ def test_latest_and_best_are_kept(config, cohort, tmp_path):
   assert (checkpoints.best, checkpoints.latest) == (best, rows[-1]['step'])
 
 
-def test_another_configuration_is_refused(config, cohort, tmp_path):
-  train(config, cohort, str(tmp_path))
+def test_another_configuration_is_refused(config, cohort, run_copy):
   config.model.base_channels = 8
   with pytest.raises(errors.CheckpointError, match='base_channels=4, now 8'):
-    train(config, cohort, str(tmp_path))
+    train(config, cohort, run_copy)
 
 
 def test_a_run_older_than_a_key_had_its_default(config):
