@@ -269,12 +269,12 @@ def test_a_cohort_elsewhere_is_found_where_it_was(
   config, run_copy, cohort_path, tmp_path, monkeypatch
 ):
   """The configured path is relative, and not to this working directory."""
+  monkeypatch.chdir(tmp_path)
   config.cohort.path = 'cohorts/tiny'
   found = open_cohort(config, run_copy)
   assert found.path == cohort_path
   assert not os.path.exists('cohorts')
-  os.makedirs(tmp_path / 'here' / 'cohorts')
-  monkeypatch.chdir(tmp_path / 'here')
+  os.makedirs('cohorts')
   shutil.copytree(cohort_path, 'cohorts/tiny')
   assert open_cohort(config, run_copy).path == 'cohorts/tiny'
 
