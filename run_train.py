@@ -4,11 +4,12 @@ python run_train.py --config=configs/prostate.py:small
 """
 
 import os
+import sys
 
 from absl import flags
 from ml_collections import config_flags
 
-from dvhflax import cli, parallel
+from dvhflax import cli, errors, parallel, partners
 from dvhflax import config as config_lib
 
 config_flags.DEFINE_config_file('config', 'configs/prostate.py')
@@ -36,13 +37,18 @@ def main(_):
     parallel.initialize(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
-  from dvhflax.cohort import build
+  from dvhflax import checkpoint
+  from dvhflax.resuming import open_cohort
   from dvhflax.train import train
 
-  cohort = build.open_or_build(config)
+  checkpoint.quiet()
   workdir = os.path.abspath(_WORKDIR.value)
-  os.makedirs(workdir, exist_ok=True)
-  train(config, cohort, workdir)
+  with partners.parting():
+    try:
+      train(config, open_cohort(config, workdir), workdir)
+    except errors.Interrupted as stopped:
+      print(stopped, flush=True)
+      sys.exit(128 + stopped.signal)
 
 
 if __name__ == '__main__':

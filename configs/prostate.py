@@ -27,6 +27,9 @@ def get_config(variant: str = ''):
     config.loss.structure_weight = 1.0
     config.loss.mean_dose_weight = 3.0
     config.cohort.path = 'cohorts/prostate_small'
+    # On validation patients after as many updates, Gy are better predicted so:
+    # mean of the PTV within 1.3 in place of 6.5, rectum 1.8 for 2.5.
+    config.cohort.normalisation = 'prescription'
     config.cohort.patients = 40
     config.cohort.grid = (64, 64, 32)
     config.cohort.spacing_mm = (7.5, 5.0, 6.0)
@@ -43,6 +46,8 @@ def get_config(variant: str = ''):
     config.evaluation.wishes = 20
   if variant == 'small_faithful':
     paper = config_lib.default()
+    config.cohort.path = 'cohorts/prostate_small_faithful'
+    config.cohort.normalisation = paper.cohort.normalisation
     for field in (
       'conditioning',
       'standardise_dvh',

@@ -30,3 +30,21 @@ class WishError(UserError):
 
 class SessionError(UserError):
   """A tuning session, or its audit trail, that cannot go on."""
+
+
+class PartnerError(UserError):
+  """Another process of a training is gone, which then cannot go on."""
+
+
+class Interrupted(Exception):
+  """A signal stopped a run, whose state is saved: no error of the user's.
+
+  Attributes:
+    signal: its number; a command leaves with status 128 more.
+    step: updates made, as saved.
+  """
+
+  def __init__(self, message: str, signal: int, step: int):
+    super().__init__(message)
+    self.signal = signal
+    self.step = step

@@ -6,25 +6,38 @@ import json
 import math
 import os
 import pathlib
+import re
 from typing import Any
+import uuid
+
+# What is written aside: `.history.0f...e1.part.csv` beside `history.csv`.
+_ASIDE = re.compile(r'\..+\.[0-9a-f]{32}\.part(\.[^.]*)?')
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def replacing(
+  path: str | os.PathLike[str], *, durable: bool = False
+) -> Iterator[pathlib.Path]:
   """Yields a path to write aside; renames it to `path` on success.
 
   A reader, or a run that is killed, never sees a half-written file. On an
-  error the old file stays as it was.
+  error the old file stays as it was. The name aside is of no other writer, on
+  this host or on another of the same file system.
 
   Args:
     path: the file to make or replace; its directory is made if need be.
+    durable: the content reaches the disk before the name does, so that a
+      machine that fails leaves no empty file.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   # The suffix stays last: matplotlib takes the format from it.
-  aside = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+  aside = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.part{path.suffix}')
   try:
     yield aside
+    if durable:
+      with open(aside, 'rb') as file:
+        os.fsync(file.fileno())
     os.replace(aside, path)
   finally:
     aside.unlink(missing_ok=True)
@@ -46,7 +59,20 @@ def without_nan(values: Any) -> Any:
   return values
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-  """Writes UTF-8 text, whole or not at all."""
-  with replacing(path) as aside:
+def write_text(
+  path: str | os.PathLike[str], text: str, *, durable: bool = False
+) -> None:
+  """Writes UTF-8 text, whole or not at all; see `replacing`."""
+  with replacing(path, durable=durable) as aside:
     aside.write_text(text, encoding='utf-8')
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+  """Removes what killed writers left aside in a folder.
+
+  Args:
+    folder: that nobody else writes to meanwhile.
+  """
+  for name in os.listdir(folder):
+    if _ASIDE.fullmatch(name):
+      pathlib.Path(folder, name).unlink(missing_ok=True)

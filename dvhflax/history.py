@@ -1,73 +1,135 @@
-"""The losses of a run, epoch by epoch: CSV and TensorBoard."""
+"""The losses of a run, epoch by epoch: CSV and TensorBoard.
 
+`history.csv` follows from the configuration alone, so that a run that was
+killed and went on has the very file of one that was not. What the machine did,
+samples a second and the share of time that waited for data, is in `speed.csv`.
+"""
+
+from collections.abc import Mapping, Sequence
 import csv
+import math
 import os
+import sys
 
 import tensorboardX
 
-from dvhflax import files
+from dvhflax import errors, files
 
-COLUMNS = (
-  'epoch',
-  'step',
-  'train_loss',
-  'val_loss',
-  'learning_rate',
-  'samples_per_s',
-  'waiting_share',
-)
+COLUMNS = ('epoch', 'step', 'train_loss', 'val_loss', 'learning_rate')
+SPEED_COLUMNS = ('epoch', 'step', 'samples_per_s', 'waiting_share')
+_WHOLE = ('epoch', 'step')
+
+Row = dict[str, float]
 
 
-def read(workdir: str) -> list[dict[str, float]]:
-  """The rows of a run's `history.csv`, none if there is none."""
+def read(workdir: str) -> list[Row]:
+  """The rows of a run's `history.csv`, none if there is none.
+
+  Raises:
+    UserError: for a row that cannot be read.
+  """
   path = os.path.join(workdir, 'history.csv')
-  if not os.path.exists(path):
-    return []
-  with open(path, newline='') as file:
-    return [
-      {k: float(v) for k, v in row.items()} for row in csv.DictReader(file)
-    ]
+  rows, faults = _read(path, COLUMNS)
+  if faults:
+    raise errors.UserError(
+      f'{path}, line {faults[0]} is damaged: remove it, or let the run go on, '
+      'which leaves it out'
+    )
+  return rows
+
+
+def _read(path: str, columns: Sequence[str]) -> tuple[list[Row], list[int]]:
+  """Rows that are whole, and the numbers of the lines that are not."""
+  rows: list[Row] = []
+  faults: list[int] = []
+  try:
+    with open(path, encoding='utf-8', errors='replace') as file:
+      lines = file.read().split('\n')
+  except FileNotFoundError:
+    return rows, faults
+  if lines[-1]:
+    # Every row ends in a newline: a number that was cut may look whole.
+    faults.append(len(lines))
+  names = lines[0].rstrip('\r').split(',')
+  if not set(columns) <= set(names):
+    return rows, [1]
+  for number, line in enumerate(lines[1:-1], 2):
+    cells = line.rstrip('\r').split(',')
+    try:
+      row = dict(zip(names, map(float, cells), strict=True))
+      last = rows[-1]['step'] if rows else 0
+      if not last < row['step'] < math.inf:
+        raise ValueError
+      rows.append({c: int(row[c]) if c in _WHOLE else row[c] for c in columns})
+    except (OverflowError, ValueError):
+      faults.append(number)
+  return rows, sorted(faults)
 
 
 class History:
-  """Keeps `history.csv` and the TensorBoard events of a workdir."""
+  """Keeps `history.csv`, `speed.csv` and TensorBoard's events of a workdir."""
 
   def __init__(self, workdir: str, step: int, *, write: bool):
     """Goes on after `step`: rows of later steps, of a run that was killed
     before it saved, are dropped.
+
+    Lines that cannot be read are left out, which is said, and a copy of the
+    file kept.
 
     Args:
       workdir: absolute path.
       step: updates made so far.
       write: False for all processes but one.
     """
-    self._path = os.path.join(workdir, 'history.csv')
-    self._rows = [row for row in read(workdir) if row['step'] <= step]
+    self._paths = {
+      name: os.path.join(workdir, f'{name}.csv')
+      for name in ('history', 'speed')
+    }
+    rows, faults = _read(self._paths['history'], COLUMNS)
+    # Runs of before had all in one file.
+    speed = 'speed' if os.path.exists(self._paths['speed']) else 'history'
+    speeds, _ = _read(self._paths[speed], SPEED_COLUMNS)
+    self._rows = [row for row in rows if row['step'] <= step]
+    self._speeds = [row for row in speeds if row['step'] <= step]
     self._board = None
-    if write:
-      self._board = tensorboardX.SummaryWriter(
-        os.path.join(workdir, 'tensorboard'), purge_step=step + 1
-      )
+    if not write:
+      return
+    files.remove_leftovers(workdir)
+    if faults:
+      _keep_damaged(self._paths['history'], faults)
+    self._board = tensorboardX.SummaryWriter(
+      os.path.join(workdir, 'tensorboard'), purge_step=step + 1
+    )
+    if len(self._rows) < len(rows) or faults:
+      self._write()
 
   def add(self, **row: float) -> None:
-    """Adds a row with all of COLUMNS."""
+    """Adds a row with all of COLUMNS and SPEED_COLUMNS.
+
+    Raises:
+      UserError: if the disk does not take it.
+    """
     self._rows.append({name: row[name] for name in COLUMNS})
+    self._speeds.append({name: row[name] for name in SPEED_COLUMNS})
     if self._board is None:
       return
-    for name in COLUMNS[2:]:
+    for name in COLUMNS[2:] + SPEED_COLUMNS[2:]:
       self._board.add_scalar(name, row[name], int(row['step']))
     self._board.flush()
-    with (
-      files.replacing(self._path) as aside,
-      open(aside, 'w', newline='') as file,
-    ):
-      writer = csv.DictWriter(file, COLUMNS)
-      writer.writeheader()
-      writer.writerows(self._rows)
+    self._write()
+
+  def _write(self) -> None:
+    try:
+      _write(self._paths['history'], COLUMNS, self._rows)
+      _write(self._paths['speed'], SPEED_COLUMNS, self._speeds)
+    except OSError as error:
+      raise errors.UserError(
+        f'{self._paths["history"]} is not written: {error.strerror}'
+      ) from error
 
   def line(self) -> str:
     """The last row, for the terminal."""
-    row = self._rows[-1]
+    row = self._rows[-1] | self._speeds[-1]
     return (
       f'epoch {row["epoch"]:.0f}  step {row["step"]:.0f}  '
       f'train {row["train_loss"]:.3e}  validation {row["val_loss"]:.3e}  '
@@ -79,3 +141,26 @@ class History:
     """Closes the TensorBoard file."""
     if self._board is not None:
       self._board.close()
+
+
+def _write(
+  path: str, columns: Sequence[str], rows: Sequence[Mapping[str, float]]
+) -> None:
+  with (
+    files.replacing(path) as aside,
+    open(aside, 'w', newline='', encoding='utf-8') as file,
+  ):
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _keep_damaged(path: str, faults: Sequence[int]) -> None:
+  kept = path.removesuffix('.csv') + '.damaged.csv'
+  with open(path, 'rb') as file, files.replacing(kept) as aside:
+    aside.write_bytes(file.read())
+  lines = ', '.join(map(str, faults[:8])) + (', ...' * (len(faults) > 8))
+  print(
+    f'{path}: damaged and left out: line {lines}; the file as it was is {kept}',
+    file=sys.stderr,
+  )

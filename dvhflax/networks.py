@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.cohort import identity
 from dvhflax.cohort.store import Cohort
 from dvhflax.models.build import halves, restore
 from dvhflax.models.unet import UNet
@@ -48,10 +49,15 @@ def load_model(
 
   Raises:
     CheckpointError: if there is no such checkpoint.
-    CohortError: if there is no such cohort, or it does not fit.
+    CohortError: if there is no such cohort, it does not fit, or is not the one
+      that the network was trained on.
   """
   model, variables, config, data, step = restore(workdir, which)
-  cohort = Cohort.open(cohort_path or config.cohort.path)
+  # Who names a place does not mean the one of then.
+  place = {} if cohort_path else data
+  cohort = Cohort.open(
+    identity.find(cohort_path or config.cohort.path, place, '--cohort')
+  )
   stored = [(s.name, s.role) for s in cohort.structures]
   trained = [(s['name'], s['role']) for s in data['structures']]
   if stored != trained:
@@ -77,6 +83,7 @@ def load_model(
       f'but {workdir} was trained on fractions of another reference '
       f'({normalisation["kind"]})'
     )
+  identity.require(cohort, data, workdir, '--cohort')
   return model, variables, config, cohort, step
 
 

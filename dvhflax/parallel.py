@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import errors, partners
 
 AXIS = 'batch'
 
 pmap = functools.partial(jax.pmap, axis_name=AXIS)
 pmean = functools.partial(jax.lax.pmean, axis_name=AXIS)
+pmax = functools.partial(jax.lax.pmax, axis_name=AXIS)
 psum = functools.partial(jax.lax.psum, axis_name=AXIS)
 
 
@@ -32,7 +33,7 @@ def initialize(
     num_processes: number of processes, None as above.
     process_id: this process, from 0, None as above.
   """
-  jax.distributed.initialize(coordinator, num_processes, process_id)
+  partners.initialize(coordinator, num_processes, process_id)
 
 
 def replicate(create: Callable[..., Any], *args: Any) -> Any:

@@ -59,7 +59,8 @@ def make_train_step(
   *,
   parts: int = 1,
   remat: bool = False,
-) -> Callable[..., tuple[TrainState, jax.Array]]:
+  votes: bool = False,
+) -> Callable[..., Any]:
   """The update, mapped over devices.
 
   Args:
@@ -71,11 +72,13 @@ def make_train_step(
       their gradients averaged; batch statistics are of a part.
     remat: keep only what convolutions give, and compute the rest of a layer
       once more for the gradient.
+    votes: the step takes a vote of every process along, see `Stopping`.
 
   Returns:
     `step(state, cohort, batch, rng) -> state, loss`; the state and the cohort
     replicated, see `feed.unpack`, the batch `[devices, B/devices, ...]`, the
-    loss the mean over the global batch.
+    loss the mean over the global batch. With `votes` it has one argument more,
+    `[devices]`, and one result more, the greatest of all devices' votes.
   """
   apply: Callable[..., Any] = functools.partial(
     model.apply, train=True, mutable=['batch_stats']
@@ -123,7 +126,7 @@ def make_train_step(
     )
     return total
 
-  def train_step(state, cohort, batch, rng):
+  def train_step(state, cohort, batch, rng, *vote):
     rng = jax.random.fold_in(rng, state.step)
     rng = jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
     gradient, loss_sum, variables = whole_gradient(
@@ -143,12 +146,12 @@ def make_train_step(
       loss_sum=jnp.where(begun, state.loss_sum, 0) + loss_sum,
     )
     size = len(jax.tree.leaves(batch)[0]) * parallel.psum(1)
-    return state, loss_sum / size
+    return state, loss_sum / size, *map(parallel.pmax, vote)
 
   return parallel.pmap(
     train_step,
-    in_axes=(None, None, 0, None),
-    out_axes=(None, None),
+    in_axes=(None, None, 0, None) + (0,) * votes,
+    out_axes=(None, None) + (None,) * votes,
     donate_argnums=0,
   )
 

@@ -1,10 +1,11 @@
 """Training: the validation, the run from its start or from a save."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import functools
-import signal
+import os
 import sys
 import time
 from typing import Any
@@ -15,10 +16,9 @@ import numpy as np
 import optax
 import tqdm
 
-from dvhflax import config as config_lib
-from dvhflax import errors, parallel
-from dvhflax.checkpoint import Checkpoints
-from dvhflax.cohort import feed
+from dvhflax import errors, locks, parallel, partners
+from dvhflax.checkpoint import Checkpoints, first_not_finite
+from dvhflax.cohort import feed, identity
 from dvhflax.cohort.sampler import Draw, Sampler
 from dvhflax.cohort.store import Cohort
 from dvhflax.history import History
@@ -29,6 +29,8 @@ from dvhflax.models.build import (
   dvh_statistics,
 )
 from dvhflax.models.convolution import describe
+from dvhflax.resuming import COHORT_FLAG, resume
+from dvhflax.resuming import check_same_run as _check_same_run
 from dvhflax.schedules import inverse_time_decay
 from dvhflax.step import (
   TrainState,
@@ -36,6 +38,7 @@ from dvhflax.step import (
   make_eval_step,
   make_train_step,
 )
+from dvhflax.stopping import Stopping
 
 # Losses are looked at so many updates late: waiting for the newest would
 # leave the device idle.
@@ -75,33 +78,11 @@ def validation_loss(
   return float(np.sum(jax.device_get(sums), dtype=np.float64) / number)
 
 
-class _Interrupted:
-  """SIGTERM and Ctrl-C set a flag, so that the run saves before it leaves."""
-
-  signal: int | None = None
-
-  def __enter__(self):
-    def note(number, _):
-      # A second one is not caught: it ends the run at once.
-      signal.signal(number, self._before[number])
-      self.signal = number
-
-    self._before = {
-      s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)
-    }
-    return self
-
-  def __exit__(self, *_):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-
 class _LossWatch:
   """Raises once a loss is not finite, a few updates late, never waiting."""
 
-  def __init__(self, schedule: optax.Schedule, cohort: Cohort):
-    self._schedule = schedule
-    self._cohort = cohort
+  def __init__(self, schedule: optax.Schedule, cohort: Cohort, run: '_Run'):
+    self._schedule, self._cohort, self._run = schedule, cohort, run
     self._waiting: collections.deque[tuple[int, jax.Array, Draw]] = (
       collections.deque()
     )
@@ -120,11 +101,9 @@ class _LossWatch:
       self.last = float(loss)
       if not np.isfinite(self.last):
         names = [self._cohort.patients[i].id for i in draw.patients]
-        raise errors.UserError(
+        raise self._run.unsound(
           f'the loss is {self.last} at step {step}, learning rate '
-          f'{float(self._schedule(step)):.3g}, patients {", ".join(names)}; '
-          'the last checkpoint is sound: lower optimizer.learning_rate, or '
-          'look at these patients with dvhflax.cohort.validate'
+          f'{float(self._schedule(step)):.3g}, patients {", ".join(names)}'
         )
 
 
@@ -137,6 +116,7 @@ class _Run:
   checkpoints: Checkpoints
 
   def save(self, state: TrainState, loss: float = float('inf')) -> None:
+    """Saves a state that `check` has let pass, or one of no validation."""
     self.checkpoints.save(
       int(state.step),
       model=state.model,
@@ -150,58 +130,30 @@ class _Run:
       validation_loss=loss,
     )
 
-
-# A run may go on with another value of these.
-_CHANGEABLE = (
-  'epochs',
-  'max_steps',
-  'checkpoint_every_epochs',
-  'cohort.path',
-  'cohort.raw',
-  'data.placement',
-  'data.read_ahead',
-  'model.convolution',
-  'evaluation.wishes',
-  'evaluation.batch_size',
-)
-
-
-def _check_same_run(
-  checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str
-) -> None:
-  """Raises a CheckpointError if the workdir's run has another config."""
-  if checkpoints.latest is None:
-    return
-  saved = ml_collections.ConfigDict(
-    checkpoints.json(checkpoints.latest, 'config')
-  )
-  # A key that is newer than the run had the effect of its default.
-  saved = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
-  wanted = config_lib.flatten(config)
-  for key in sorted(wanted):
-    if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
-      raise errors.CheckpointError(
-        f'{workdir} was trained with {key}={saved.get(key)!r}, now '
-        f'{wanted[key]!r}: use another --workdir or the former value'
+  def check(self, state: TrainState, loss: float | None = None) -> None:
+    """Raises a UserError if a state, or its validation loss, is not finite."""
+    name = first_not_finite(jax.device_get(state))
+    if name is not None:
+      raise self.unsound(f'{name} is not finite after step {int(state.step)}')
+    if loss is not None and not np.isfinite(loss):
+      raise self.unsound(
+        f'the validation loss is {loss} after step {int(state.step)}'
       )
 
-
-def _resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-  """The state as last saved, or as given if nothing is saved yet."""
-  step = checkpoints.latest
-  if step is None:
-    return state
-  model = checkpoints.restore(step, 'model', state.model)
-  train = checkpoints.restore(
-    step,
-    'train',
-    {
-      'step': state.step,
-      'opt_state': state.opt_state,
-      'loss_sum': state.loss_sum,
-    },
-  )
-  return parallel.replicate(lambda s: s, TrainState(model=model, **train))
+  def unsound(self, what: str) -> errors.UserError:
+    """The error for a training that has left the finite numbers."""
+    self.checkpoints.wait()
+    step, path = self.checkpoints.sound, self.checkpoints.path
+    return errors.UserError(
+      f'{what}; '
+      + (
+        'no sound checkpoint was saved'
+        if step is None
+        else f'the last sound checkpoint is step {step}, {path}/{step}'
+      )
+      + ': train with a lower optimizer.learning_rate in another --workdir, or '
+      'look at the patients with python -m dvhflax.cohort.validate'
+    )
 
 
 def train(
@@ -212,8 +164,8 @@ def train(
   Args:
     config: validated; see `config.py`.
     cohort: fits the config.
-    workdir: absolute path; gets `checkpoints/`, `history.csv` and
-      `tensorboard/`.
+    workdir: absolute path; made if need be; gets `checkpoints/`,
+      `history.csv`, `speed.csv` and `tensorboard/`.
 
   Returns:
     The last state.
@@ -221,12 +173,59 @@ def train(
   Raises:
     ConfigError: if the batch does not split over the devices.
     CheckpointError: if the workdir holds a run of another configuration.
-    UserError: if the loss is not finite.
-    SystemExit: after SIGTERM or Ctrl-C, once the state is saved.
+    CohortError: if it holds one of another cohort.
+    PartnerError: if another process of the training is gone.
+    UserError: if a loss or a value of the state is not finite, which is not
+      saved, or another process trains in the workdir.
+    Interrupted: after SIGTERM or Ctrl-C, once the state is saved. In a thread
+      other than the main one these do not reach it.
   """
   parallel.check_batch_size(config.batch_size, config.batch_parts)
-  checkpoints = Checkpoints(workdir, create=True)
+  os.makedirs(workdir, exist_ok=True)
+  partners.meet()
+  with partners.noticed(), _only_one(workdir):
+    checkpoints = Checkpoints(workdir, create=True)
+    try:
+      state = _train(config, cohort, workdir, checkpoints)
+    except (errors.UserError, errors.Interrupted):
+      checkpoints.close()
+      raise
+    except BaseException:
+      # Of several processes one may be gone, whom it would wait for.
+      if jax.process_count() == 1:
+        checkpoints.close()
+      raise
+    checkpoints.close()
+  partners.meet()
+  return state
+
+
+@contextlib.contextmanager
+def _only_one(workdir: str) -> Iterator[None]:
+  """Raises a UserError if another run is at work in a workdir."""
+  if jax.process_index() != 0:
+    yield
+    return
+  lock = locks.try_lock(os.path.join(workdir, '.lock'))
+  if lock is None:
+    raise errors.UserError(
+      f'another process is training in {workdir}: wait for it, or use another '
+      '--workdir'
+    )
+  with lock:
+    yield
+
+
+def _train(
+  config: ml_collections.ConfigDict,
+  cohort: Cohort,
+  workdir: str,
+  checkpoints: Checkpoints,
+) -> TrainState:
   _check_same_run(checkpoints, config, workdir)
+  if checkpoints.latest is not None:
+    saved = checkpoints.json(checkpoints.latest, 'data')
+    identity.require(cohort, saved, workdir, COHORT_FLAG)
   batch_size = config.batch_size
   options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
   sampler = Sampler(
@@ -238,7 +237,7 @@ def train(
   if config.max_steps:
     total = min(total, config.max_steps)
 
-  data = data_item(cohort)
+  data = data_item(cohort) | identity.item(cohort)
   model = build_unet(config, data, parallel.AXIS)
   schedule = inverse_time_decay(
     config.optimizer.learning_rate, config.optimizer.decay
@@ -251,13 +250,13 @@ def train(
     lambda key: create_state(model, tx, statistics, key),
     jax.random.key(config.seed),
   )
-  state = _resume(checkpoints, state)
+  state = resume(checkpoints, state)
   first = int(state.step)
   run = _Run(config, data, checkpoints)
   history = History(workdir, first, write=jax.process_index() == 0)
   if first >= total:
     print(f'{workdir} is trained already: {first} updates')
-    checkpoints.close()
+    history.close()
     return state
 
   source = feed.Source(
@@ -266,6 +265,7 @@ def train(
     config.data.placement,
   )
   loss_fn = functools.partial(dose_loss, **config.loss)
+  several = jax.process_count() > 1
   train_step = make_train_step(
     model,
     tx,
@@ -273,6 +273,7 @@ def train(
     loss_fn,
     parts=config.batch_parts,
     remat=config.model.remat,
+    votes=several,
   )
   eval_step = make_eval_step(model, loss_fn)
   print(
@@ -282,7 +283,7 @@ def train(
     flush=True,
   )
   rng = jax.random.key(config.seed + 1)
-  watch = _LossWatch(schedule, cohort)
+  watch = _LossWatch(schedule, cohort, run)
   batches = feed.Feed(
     lambda step: sampler.draw(step, batch_size),
     lambda draw: parallel.shard(source.batch(sampler, feed.local(draw))),
@@ -298,11 +299,23 @@ def train(
     disable=jax.process_index() != 0,
     mininterval=1,
   )
+  partners.meet()
   epoch_start, epoch_first = time.monotonic(), first
   waited_before = 0.0
-  with _Interrupted() as interrupted, bar:
-    for step, (drawn, batch) in enumerate(batches, first):
-      state, loss = train_step(state, source.cohort, batch, rng)
+  with (
+    Stopping(_LAG) as stopping,
+    bar,
+    contextlib.closing(history),
+    contextlib.closing(iter(batches)) as steps,
+  ):
+    for step, (drawn, batch) in enumerate(steps, first):
+      if several:
+        state, loss, votes = train_step(
+          state, source.cohort, batch, rng, stopping.vote()
+        )
+        stopping.count(votes)
+      else:
+        state, loss = train_step(state, source.cohort, batch, rng)
       watch.add(step, loss, drawn)
       bar.update()
       if watch.last is not None:
@@ -321,6 +334,7 @@ def train(
           config.data.validation_wishes,
           batch_size,
         )
+        run.check(state, held_out)
         history.add(
           epoch=-(-done // steps_per_epoch),
           step=done,
@@ -336,14 +350,19 @@ def train(
           run.save(state, held_out)
         epoch_start, epoch_first = time.monotonic(), done
         waited_before = batches.waited_s
-      if interrupted.signal is not None:
+      if stopping.now():
         break
-  watch.flush()
-  if interrupted.signal is not None and int(state.step) < total:
-    run.save(state)
-    checkpoints.close()
-    print(f'saved step {int(state.step)} in {workdir}; run again to go on')
-    sys.exit(128 + interrupted.signal)
-  checkpoints.close()
-  history.close()
+    # Within the handlers: a second process's signal must not end the saving.
+    step = int(state.step)
+    if stopping.signal and step < total:
+      watch.flush()
+      run.check(state)
+      run.save(state)
+      checkpoints.wait()
+      raise errors.Interrupted(
+        f'saved step {step} in {workdir}; run again to go on',
+        stopping.signal,
+        step,
+      )
+    checkpoints.wait()
   return state

@@ -1,7 +1,10 @@
 """Training: resume after a kill, devices and processes, faults, hearing."""
 
+import concurrent.futures
+import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +16,15 @@ import optax
 import pytest
 
 from dvhflax import checkpoint as checkpoint_lib
-from dvhflax import errors, history, parallel
+from dvhflax import errors, history, locks, networks, parallel
+from dvhflax import train as train_lib
+from dvhflax.checkpoint import has_checkpoint
 from dvhflax.cohort import feed
 from dvhflax.cohort.sampler import Sampler
+from dvhflax.cohort.store import Cohort
 from dvhflax.models.build import build_unet, data_item, dvh_statistics
+from dvhflax.resuming import check_same_run, open_cohort
 from dvhflax.step import create_state, make_train_step
-from dvhflax.train import _check_same_run as check_same_run
 from dvhflax.train import train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,17 +57,26 @@ COMMAND = """
 import sys
 sys.path.insert(0, 'tests')
 import conftest
+from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.train import train
 config = conftest.make_config(sys.argv[1])
 config.epochs = int(sys.argv[3])
-train(config, Cohort.open(sys.argv[1]), sys.argv[2])
+config.optimizer.learning_rate = float(sys.argv[4])
+try:
+  train(config, Cohort.open(sys.argv[1]), sys.argv[2])
+except errors.Interrupted as stopped:
+  print(stopped)
+  sys.exit(128 + stopped.signal)
+except errors.UserError as error:
+  sys.exit(f'error: {error}')
 """
 
 
-def start(cohort_path, workdir, epochs):
+def start(cohort_path, workdir, epochs, rate=1e-3):
+  arguments = [cohort_path, workdir, str(epochs), str(rate)]
   return subprocess.Popen(
-    [sys.executable, '-c', COMMAND, cohort_path, workdir, str(epochs)],
+    [sys.executable, '-c', COMMAND, *arguments],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT)},
     stdout=subprocess.PIPE,
@@ -89,6 +104,10 @@ def test_sigkill_then_restart_ends_alike(config, cohort, cohort_path, tmp_path):
   assert_same(killed, whole)
   epochs = [row['epoch'] for row in history.read(workdir)]
   assert epochs == list(range(1, config.epochs + 1))
+  path = pathlib.Path('history.csv')
+  assert (workdir / path).read_bytes() == (
+    tmp_path / 'whole' / path
+  ).read_bytes()
 
 
 @pytest.mark.slow
@@ -112,11 +131,10 @@ def test_latest_and_best_are_kept(config, cohort, tmp_path):
   assert (checkpoints.best, checkpoints.latest) == (best, rows[-1]['step'])
 
 
-def test_another_configuration_is_refused(config, cohort, tmp_path):
-  train(config, cohort, str(tmp_path))
+def test_another_configuration_is_refused(config, cohort, run_copy):
   config.model.base_channels = 8
   with pytest.raises(errors.CheckpointError, match='base_channels=4, now 8'):
-    train(config, cohort, str(tmp_path))
+    train(config, cohort, run_copy)
 
 
 def test_a_run_older_than_a_key_had_its_default(config):
@@ -147,8 +165,162 @@ def test_checkpoint_of_another_network_is_refused(config, cohort, tmp_path):
 
 def test_non_finite_loss_names_step_rate_and_patients(config, cohort, tmp_path):
   config.optimizer.learning_rate = 1e30
-  with pytest.raises(errors.UserError, match=r'step \d.*rate.*patients p'):
+  match = r'step \d.*rate.*patients p.*no sound checkpoint.*another --workdir'
+  with pytest.raises(errors.UserError, match=match):
     train(config, cohort, str(tmp_path))
+  assert not has_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+  'fault, match',
+  [
+    # By the last update, whose loss was computed before it.
+    ('parameter', r'model/params/.* is not finite after step 6; .* is step 3'),
+    pytest.param(
+      'validation',
+      r'validation loss is nan after step 6; .* is step 3',
+      marks=pytest.mark.slow,
+    ),
+  ],
+  ids=['parameter', 'validation'],
+)
+def test_what_is_not_finite_is_neither_latest_nor_best(
+  config, cohort, tmp_path, monkeypatch, fault, match
+):
+  """At the end of the second epoch."""
+  validations = iter([0.5, np.nan if fault == 'validation' else 0.4])
+  monkeypatch.setattr(
+    train_lib, 'validation_loss', lambda *_, **__: next(validations)
+  )
+  make = train_lib.make_train_step
+
+  def make_step(*arguments, **options):
+    step = make(*arguments, **options)
+
+    def faulty(state, *rest):
+      last = int(state.step) == 5 and fault == 'parameter'
+      state, loss = step(state, *rest)
+      if last:
+        bad = jax.tree.map(lambda x: x * np.nan, state.model['params'])
+        state = state.replace(model={**state.model, 'params': bad})
+      return state, loss
+
+    return faulty
+
+  monkeypatch.setattr(train_lib, 'make_train_step', make_step)
+  with pytest.raises(errors.UserError, match=match):
+    train(config, cohort, str(tmp_path))
+  checkpoints = checkpoint_lib.Checkpoints(str(tmp_path))
+  assert (checkpoints.best, checkpoints.latest) == (3, 3)
+  assert [row['step'] for row in history.read(str(tmp_path))] == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('rate', [1e30, 3e5, 1e3])
+def test_a_training_that_diverges_ends_in_a_line(cohort_path, tmp_path, rate):
+  """No thread is left to say that it cannot go on."""
+  process = start(cohort_path, str(tmp_path), 40, rate)
+  _, err = process.communicate(timeout=240)
+  lines = [x for x in err.replace('\r', '\n').splitlines() if x.strip()]
+  said = [x for x in lines if not x.startswith(('training:', 'epoch '))]
+  assert process.returncode != 0
+  assert len(said) == 1 and said[0].startswith('error: ')
+  assert 'Traceback' not in err
+  if has_checkpoint(str(tmp_path)):
+    checkpoints = checkpoint_lib.Checkpoints(str(tmp_path))
+    assert f'checkpoint is step {checkpoints.sound}' in said[0]
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path):
+  return str(shutil.copytree(trained_run, tmp_path / 'run'))
+
+
+@pytest.fixture
+def other_path(cohort_path, tmp_path):
+  """The same cohort, but for two patients who changed their splits."""
+  path = shutil.copytree(cohort_path, tmp_path / 'other' / 'tiny')
+  values = json.loads((path / 'metadata.json').read_text())
+  patients = values['patients']
+  patients[0]['split'], patients[-1]['split'] = 'test', 'train'
+  (path / 'metadata.json').write_text(json.dumps(values))
+  return str(path)
+
+
+def test_a_run_does_not_go_on_with_another_cohort(
+  config, run_copy, other_path, cohort_path
+):
+  match = rf'other splits.*--config\.cohort\.path \(it was at {cohort_path}\)'
+  with pytest.raises(errors.CohortError, match=match):
+    train(config, Cohort.open(other_path), run_copy)
+  config.cohort.path = other_path
+  with pytest.raises(errors.CohortError, match=match):
+    open_cohort(config, run_copy)
+
+
+def test_a_network_goes_with_its_own_cohort(trained_run, other_path):
+  with pytest.raises(errors.CohortError, match=r'other splits.*--cohort'):
+    networks.load_model(trained_run, 'best', other_path)
+  with pytest.raises(errors.CohortError, match=r'no cohort at.*--cohort'):
+    networks.load_model(trained_run, 'best', other_path + '-none')
+
+
+def test_a_cohort_elsewhere_is_found_where_it_was(
+  config, run_copy, cohort_path, tmp_path, monkeypatch
+):
+  """The configured path is relative, and not to this working directory."""
+  monkeypatch.chdir(tmp_path)
+  config.cohort.path = 'cohorts/tiny'
+  found = open_cohort(config, run_copy)
+  assert found.path == cohort_path
+  assert not os.path.exists('cohorts')
+  os.makedirs('cohorts')
+  shutil.copytree(cohort_path, 'cohorts/tiny')
+  assert open_cohort(config, run_copy).path == 'cohorts/tiny'
+
+
+def test_a_cohort_that_is_nowhere_is_not_built_anew(config, run_copy, tmp_path):
+  for name in pathlib.Path(run_copy, 'checkpoints').glob('*/data/metadata'):
+    values = json.loads(name.read_text())
+    values['cohort_path'] = '/gone/tiny'
+    name.write_text(json.dumps(values))
+  config.cohort.path = str(tmp_path / 'none')
+  match = r'nor at /gone/tiny.*--config\.cohort\.path'
+  with pytest.raises(errors.CohortError, match=match):
+    open_cohort(config, run_copy)
+
+
+def test_a_run_older_than_the_identity_goes_with_any(
+  config, run_copy, other_path
+):
+  for name in pathlib.Path(run_copy, 'checkpoints').glob('*/data/metadata'):
+    values = json.loads(name.read_text())
+    del values['cohort_identity'], values['cohort_path']
+    name.write_text(json.dumps(values))
+  assert networks.load_model(run_copy, 'best', other_path)[3].path == other_path
+  config.cohort.path = other_path
+  assert open_cohort(config, run_copy).path == other_path
+
+
+def test_a_checkpoint_without_its_optimiser_is_named(config, cohort, run_copy):
+  latest = checkpoint_lib.Checkpoints(run_copy).latest
+  shutil.rmtree(os.path.join(run_copy, 'checkpoints', str(latest), 'train'))
+  with pytest.raises(errors.CheckpointError, match=f"{latest}: its 'train' is"):
+    train(config, cohort, run_copy)
+
+
+def test_a_workdir_is_of_one_run(config, cohort, tmp_path):
+  with locks.try_lock(str(tmp_path / '.lock')):
+    with pytest.raises(errors.UserError, match='another process is training'):
+      train(config, cohort, str(tmp_path))
+    assert not has_checkpoint(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_thread_may_train(config, cohort, run_copy):
+  config.epochs = 3
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    assert int(pool.submit(train, config, cohort, run_copy).result().step) == 9
 
 
 def make_state(config, cohort, **options):

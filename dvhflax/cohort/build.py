@@ -2,13 +2,17 @@
 
   python -m dvhflax.cohort.build --config=configs/prostate.py
 
-Several processes or hosts may share the work: give each `--shard=i/n`.
+Several processes or hosts may share the work: one that is started while
+another builds takes the patients that nobody has; `--shard=i/n` shares them
+out beforehand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+import contextlib
 import os
 import sys
+import time
 from typing import Any
 
 from absl import flags
@@ -17,17 +21,20 @@ from ml_collections import config_flags
 import numpy as np
 import tqdm
 
-from dvhflax import cli, errors
+from dvhflax import cli, errors, locks
 from dvhflax import config as config_lib
 from dvhflax.cohort.imported import Imported
 from dvhflax.cohort.planned import Planned, Stored
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.writer import CohortWriter
+from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.io import openkbp
 from dvhflax.models.unet import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
 from dvhflax.patient import Structure
 from dvhflax.planning.simulate import simulate_patient
+
+# What others do is looked at so often.
+_LOOK_S = 0.5
 
 PROSTATE_STRUCTURES = (
   Structure('body', 'body'),
@@ -144,6 +151,7 @@ def build(
     PlanningError: for a patient that cannot be planned.
   """
   cohort = config.cohort
+  existed = os.path.exists(cohort.path)
   pooling_plan(cohort.grid)
   source = _SOURCES[cohort.source](config, shard)
   if cohort.plans and cohort.source != 'simulated':
@@ -155,47 +163,131 @@ def build(
       f'{len(source.ids)} patients leave none to train after {held_out} for '
       'cohort.validation_patients and cohort.test_patients'
     )
-  writer = CohortWriter(
-    cohort.path,
-    structures=source.structures,
-    grid=tuple(cohort.grid),
-    dvh=config_lib.dvh_spec(config),
-    max_plans=source.max_plans,
-    patient_ids=source.ids,
-    splits=splits
-    or split_patients(
-      len(source.ids),
-      cohort.validation_patients,
-      cohort.test_patients,
-      cohort.seed,
-    ),
-    provenance=source.provenance,
-    ct=cohort.ct or getattr(source, 'ct', False),
-    normalisation=_normalisation(config),
-  )
-  missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
+  try:
+    writer = CohortWriter(
+      cohort.path,
+      structures=source.structures,
+      grid=tuple(cohort.grid),
+      dvh=config_lib.dvh_spec(config),
+      max_plans=source.max_plans,
+      patient_ids=source.ids,
+      splits=splits
+      or split_patients(
+        len(source.ids),
+        cohort.validation_patients,
+        cohort.test_patients,
+        cohort.seed,
+      ),
+      provenance=source.provenance,
+      ct=cohort.ct or getattr(source, 'ct', False),
+      normalisation=_normalisation(config),
+    )
+  except errors.CohortError:
+    if os.path.exists(cohort.path) and not existed:
+      return True  # Another process came first.
+    raise
+  mine = [i for i in writer.missing() if i % shard[1] == shard[0]]
   bar = tqdm.tqdm(
-    missing, desc=f'building {cohort.path}', unit='patient', file=sys.stderr
+    total=len(mine),
+    desc=f'building {cohort.path}',
+    unit='patient',
+    file=sys.stderr,
   )
   # A patient is written while the next one is read or planned; on an error
   # what is being written is still finished.
-  with futures.ThreadPoolExecutor(1) as pool:
-    written = pool.submit(lambda: None)
-    for i in bar:
-      patient = renormalised(
-        source.read(i), cohort.normalisation, source.structures
-      )
-      written.result()
-      written = pool.submit(writer.write, i, patient)
-    written.result()
+  with bar, futures.ThreadPoolExecutor(1) as pool:
+    writing = pool.submit(lambda: None)
+    for i, claim in _claimed(writer, mine, bar):
+      try:
+        patient = renormalised(
+          source.read(i), cohort.normalisation, source.structures
+        )
+        writing.result()
+      except BaseException:
+        claim.release()
+        raise
+      writing = pool.submit(_write, writer, i, patient, claim)
+    writing.result()
   return writer.finish()
 
 
+def _write(
+  writer: CohortWriter, index: int, patient: Any, claim: locks.Lock
+) -> None:
+  with claim:
+    writer.write(index, patient)
+
+
+def _claimed(
+  writer: CohortWriter, indices: Iterable[int], bar: tqdm.tqdm
+) -> Iterator[tuple[int, locks.Lock]]:
+  """The patients that this process is to write, each with its claim.
+
+  Those that other processes have at first are waited for, and taken over if
+  these do not end them.
+  """
+  waiting = list(indices)
+  shared = False
+  while waiting:
+    others = []
+    for i in waiting:
+      claim = writer.claim(i)
+      if claim is not None:
+        yield i, claim
+        bar.update()
+      elif writer.lacks(i):
+        others.append(i)
+      else:
+        bar.update()
+    waiting = others
+    if waiting:
+      if not shared:
+        bar.write(
+          f'another process builds {writer.path} too: the patients are shared',
+          file=sys.stderr,
+        )
+        shared = True
+      time.sleep(_LOOK_S)
+
+
 def open_or_build(config: ml_collections.ConfigDict) -> Cohort:
-  """The cohort of a configuration, built first if there is none."""
-  if not os.path.exists(config.cohort.path):
-    build(config)
+  """The cohort of a configuration, built first if there is none.
+
+  Of several processes that ask for it at once, one builds, and the others
+  wait.
+  """
+  path = config.cohort.path
+  if not os.path.exists(path):
+    with _only_builder(path) as alone:
+      if not os.path.exists(path):
+        assert alone
+        build(config)
   return open_checked(config)
+
+
+@contextlib.contextmanager
+def _only_builder(path: str) -> Iterator[bool]:
+  """Waits until the cohort is there, or nobody else builds it."""
+  name = lock_path(path, 'build')
+  bar = None
+  while (lock := locks.try_lock(name)) is None and not os.path.exists(path):
+    if bar is None:
+      bar = tqdm.tqdm(
+        desc=f'waiting for {path}, which another process builds',
+        unit='patient',
+        file=sys.stderr,
+      )
+    if (bar.n, bar.total) != (now := written(path)):
+      bar.n, bar.total = now
+      bar.refresh()
+    time.sleep(_LOOK_S)
+  if bar is not None:
+    bar.close()
+  try:
+    yield lock is not None
+  finally:
+    if lock is not None:
+      lock.release()
 
 
 def open_checked(config: ml_collections.ConfigDict) -> Cohort:

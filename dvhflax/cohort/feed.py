@@ -1,9 +1,8 @@
 """Brings samples to the device: looked up there, or read ahead of the step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 import concurrent.futures
 import itertools
-import os
 import time
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from dvhflax import parallel
-from dvhflax.cohort import resident
+from dvhflax.cohort import memory, resident
 from dvhflax.cohort.sampler import Draw, Sampler, Samples
 from dvhflax.cohort.store import Cohort
 
@@ -35,17 +34,17 @@ def resolve(
 
 
 def _free_on_host() -> int:
-  return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return memory.free()
 
 
 def _free_on_device() -> float:
   device = jax.local_devices()[0]
   if device.platform == 'cpu':
     return _free_on_host() / jax.local_device_count()
-  memory = device.memory_stats()
-  if memory is None:
+  stats = device.memory_stats()
+  if stats is None:
     return 0
-  return memory['bytes_limit'] - memory['bytes_in_use']
+  return stats['bytes_limit'] - stats['bytes_in_use']
 
 
 class Source:
@@ -134,7 +133,7 @@ class Feed:
     self._steps, self._read_ahead = steps, read_ahead
     self.waited_s = 0.0
 
-  def __iter__(self) -> Iterator[tuple[Draw, Batch]]:
+  def __iter__(self) -> Generator[tuple[Draw, Batch]]:
     def ready(step: int):
       draw = self._draw(step)
       return draw, self._make(draw)

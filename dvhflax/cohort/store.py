@@ -1,7 +1,9 @@
 """Reads a cohort store."""
 
 from collections.abc import Sequence
+import dataclasses
 import functools
+import hashlib
 import json
 import os
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import CohortMetadata, PatientRecord
-from dvhflax.cohort.writer import METADATA, PLAN, RECORDS, building_path
+from dvhflax.cohort.writer import METADATA, building_path, written
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import (
   COVERAGE_PERCENT,
@@ -77,9 +79,8 @@ class Cohort:
       CohortError: if it is missing, half-written or damaged.
     """
     if not os.path.isdir(path):
-      half = building_path(path)
-      if os.path.isdir(half):
-        raise errors.CohortError(_half_written(path, half))
+      if os.path.isdir(building_path(path)):
+        raise errors.CohortError(_half_written(path))
       raise errors.CohortError(f'there is no cohort at {path}')
     file_name = os.path.join(path, METADATA)
     try:
@@ -165,6 +166,27 @@ class Cohort:
     return DoseReference(
       record.reference_gy[plan], record.prescription_gy, 'plan'
     )
+
+  @functools.cached_property
+  def identity(self) -> dict[str, str]:
+    """What tells this cohort from every other, wherever it lies; JSON.
+
+    SHA-256 of how it came to be and of its patients' splits, `description`,
+    and of the checksums of all that it holds, `content`.
+    """
+    metadata = self.metadata
+    described = {
+      'provenance': metadata.provenance,
+      'structures': [dataclasses.asdict(s) for s in metadata.structures],
+      'grid': metadata.grid,
+      'dvh': dataclasses.asdict(metadata.dvh),
+      'patients': [(p.id, p.split, p.plans) for p in metadata.patients],
+    }
+    held = [
+      (p.id, p.checksums, p.spacing_mm, p.prescription_gy, p.reference_gy)
+      for p in metadata.patients
+    ]
+    return {'description': _digest(described), 'content': _digest(held)}
 
   def index(self, patient: str) -> int:
     """The place of the patient of an id.
@@ -263,16 +285,14 @@ class Cohort:
     return read
 
 
-def _half_written(path: str, half: str) -> str:
-  done = len(
-    [f for f in os.listdir(os.path.join(half, RECORDS)) if f.endswith('.json')]
-  )
-  try:
-    with open(os.path.join(half, PLAN)) as file:
-      total = str(len(json.load(file)['ids']))
-  except (OSError, ValueError, KeyError):
-    total = 'unknown'
+def _digest(values: Any) -> str:
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _half_written(path: str) -> str:
+  done, total = written(path)
   return (
-    f'{path} is half-written, {done} of {total} patients: run the same '
-    'command with its --config again to go on building'
+    f'{path} is half-written, {done} of {total or "unknown"} patients: run the '
+    'same command with its --config again to go on building'
   )

@@ -2,18 +2,22 @@
 
 Everything goes to `PATH.building`. A patient's record is written last, whole
 or not at all, so what has a record is complete; `finish` renames the folder.
+Several processes may write at once, if each claims the patient that it writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import json
 import os
+import re
+import time
 from typing import Any
 
 import numpy as np
 
 from dvhflax import dvh as dvh_lib
-from dvhflax import errors
+from dvhflax import errors, files, locks
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
 from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
@@ -23,11 +27,39 @@ METADATA = 'metadata.json'
 PLAN = 'build.json'
 RECORDS = 'patients'
 _PRESCRIPTION = Normalisation('prescription')
+_RECORD = re.compile(r'\d{6}\.json')
 
 
 def building_path(path: str) -> str:
   """Where the cohort of a path lies until it is complete."""
   return os.path.normpath(path) + '.building'
+
+
+def lock_path(path: str, what: str) -> str:
+  """The file beside a cohort's path that one of several builders locks.
+
+  Args:
+    path: of the cohort.
+    what: they do: `build` it all, or `folder`, make or rename the folder.
+  """
+  folder, name = os.path.split(os.path.normpath(path))
+  os.makedirs(folder or '.', exist_ok=True)
+  return os.path.join(folder, f'.{name}.{what}.lock')
+
+
+def written(path: str) -> tuple[int, int | None]:
+  """Patients of a half-built cohort that are written, and their number."""
+  half = building_path(path)
+  try:
+    names = os.listdir(os.path.join(half, RECORDS))
+    done = len([name for name in names if _RECORD.fullmatch(name)])
+  except OSError:
+    return 0, None
+  try:
+    with open(os.path.join(half, PLAN)) as file:
+      return done, len(json.load(file)['ids'])
+  except (OSError, ValueError, KeyError):
+    return done, None
 
 
 class CohortWriter:
@@ -68,10 +100,6 @@ class CohortWriter:
       CohortError: if there is a cohort at the path already, or one half
         built of another description.
     """
-    if os.path.exists(path):
-      raise errors.CohortError(
-        f'{path} exists: remove it, or build under another cohort.path'
-      )
     if len(set(patient_ids)) != len(patient_ids):
       raise errors.CohortError('patient ids are not unique')
     if set(splits) - set(SPLITS) or len(splits) != len(patient_ids):
@@ -84,8 +112,6 @@ class CohortWriter:
     )  # fmt: skip
     self._normalisation = normalisation
     self._ids, self._splits = list(patient_ids), list(splits)
-    os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
-    self._agree()
     layout = arrays.layout(
       patients=len(self._ids),
       plans=max_plans,
@@ -95,10 +121,18 @@ class CohortWriter:
       dose_dtype=dose_dtype,
       ct=ct,
     )
-    self._arrays = {
-      name: arrays.open_array(self._building, name, *described)
-      for name, described in layout.items()
-    }
+    # Not while another process makes a whole cohort of the folder.
+    with self._alone():
+      if os.path.exists(path):
+        raise errors.CohortError(
+          f'{path} exists: remove it, or build under another cohort.path'
+        )
+      os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
+      self._agree()
+      self._arrays = {
+        name: arrays.open_array(self._building, name, *described)
+        for name, described in layout.items()
+      }
 
   def _agree(self) -> None:
     """Writes the description, or compares it with the one that is there."""
@@ -115,8 +149,13 @@ class CohortWriter:
     if not os.path.exists(path):
       _write_json(path, plan)
       return
-    with open(path) as file:
-      before = json.load(file)
+    try:
+      with open(path) as file:
+        before = json.load(file)
+    except ValueError:
+      raise errors.CohortError(
+        f'{path} is damaged: remove {self._building} to build anew'
+      ) from None
     for key in {**plan, **before}:
       if before.get(key) != plan.get(key):
         raise errors.CohortError(
@@ -127,13 +166,53 @@ class CohortWriter:
   def _record_path(self, index: int) -> str:
     return os.path.join(self._building, RECORDS, f'{index:06d}.json')
 
+  @property
+  def path(self) -> str:
+    """Of the cohort, once complete."""
+    return self._path
+
+  @contextlib.contextmanager
+  def _alone(self) -> Iterator[None]:
+    # For a moment only, so that it is worth to wait.
+    name = lock_path(self._path, 'folder')
+    while (lock := locks.try_lock(name)) is None:
+      time.sleep(0.05)
+    with lock:
+      yield
+
+  def claim(self, index: int) -> locks.Lock | None:
+    """Takes a patient to write; None if another process has or had it.
+
+    Args:
+      index: of the patient.
+
+    Returns:
+      What is to be released once the patient is written.
+    """
+    try:
+      lock = locks.try_lock(self._record_path(index) + '.lock')
+    except FileNotFoundError:
+      if self.complete:
+        return None
+      raise
+    if lock is not None and not self.lacks(index):
+      lock.release()
+      return None
+    return lock
+
+  @property
+  def complete(self) -> bool:
+    """Whether another process has completed the cohort."""
+    return os.path.exists(os.path.join(self._path, METADATA))
+
   def missing(self) -> list[int]:
     """Indices of the patients that are yet to be written."""
-    return [
-      i
-      for i in range(len(self._ids))
-      if not os.path.exists(self._record_path(i))
-    ]
+    return [i for i in range(len(self._ids)) if self.lacks(i)]
+
+  def lacks(self, index: int) -> bool:
+    """Whether a patient is yet to be written."""
+    # In this order: a folder that is renamed between has no record either.
+    return not os.path.exists(self._record_path(index)) and not self.complete
 
   def write(self, index: int, patient: Patient) -> None:
     """Writes one patient.
@@ -241,22 +320,40 @@ class CohortWriter:
     Returns:
       Whether it is complete.
     """
-    if self.missing():
-      return False
+    with self._alone():
+      if self.missing():
+        return False
+      if not self.complete:
+        self._finish()
+    return True
+
+  def _finish(self) -> None:
     records = []
     for i in range(len(self._ids)):
       path = self._record_path(i)
-      with open(path) as file:
-        records.append(PatientRecord.from_json(json.load(file), path))
+      try:
+        with open(path) as file:
+          values = json.load(file)
+      except ValueError:
+        raise errors.CohortError(
+          f'{path} is damaged: remove it, and run the same command again'
+        ) from None
+      records.append(PatientRecord.from_json(values, path))
     metadata = dataclasses.replace(self._metadata, patients=tuple(records))
     _write_json(os.path.join(self._building, METADATA), metadata.to_json())
-    try:
-      os.rename(self._building, self._path)
-    except OSError:
-      # Another process that shared the work may have come first.
-      if not os.path.exists(os.path.join(self._path, METADATA)):
-        raise
-    return True
+    self._remove_leftovers()
+    os.rename(self._building, self._path)
+
+  def _remove_leftovers(self) -> None:
+    """Removes what killed builders left: files aside, and locks."""
+    files.remove_leftovers(self._building)
+    files.remove_leftovers(os.path.join(self._building, RECORDS))
+    for folder, _, names in os.walk(self._building):
+      for name in names:
+        # TensorStore's own end so.
+        if name.endswith(('.lock', '.__lock')):
+          with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
 
 
 def _described(normalisation: Normalisation) -> dict[str, Any]:
@@ -267,9 +364,4 @@ def _described(normalisation: Normalisation) -> dict[str, Any]:
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:
-  aside = f'{path}.{os.getpid()}.tmp'
-  with open(aside, 'w') as file:
-    json.dump(values, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(aside, path)
+  files.write_text(path, json.dumps(values, indent=1), durable=True)

@@ -12,7 +12,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.report import figure as figures
 
-COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate', 'samples_per_s')
+COLUMNS = ('epoch', 'train_loss', 'val_loss', 'learning_rate')
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
