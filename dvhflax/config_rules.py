@@ -13,6 +13,8 @@ from dvhflax.planning import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
 _MOST_WHOLE = 2**31 - 2
+# What float32 holds.
+_MOST_REAL = 3e38
 
 
 class Rule(Protocol):
@@ -58,7 +60,7 @@ class _Real:
     parts = ['a finite number']
     if self.least > -math.inf:
       parts.append(f'{"above" if self.above else "from"} {self.least:g}')
-    if self.most < math.inf:
+    if self.most < _MOST_REAL:
       parts.append(f'{"below" if self.below else "up to"} {self.most:g}')
     return ' '.join(parts) + (f', {self.unit}' if self.unit else '')
 
@@ -139,8 +141,7 @@ class _Or:
     return value is None or self.rule.allows(value)
 
 
-_POSITIVE = _Real(0, above=True)
-_NOT_NEGATIVE = _Real(0)
+_NOT_NEGATIVE = _Real(0, _MOST_REAL)
 _SHARE = _Real(0, 1)
 _PATH = _Text('the path of a file or folder')
 
@@ -207,8 +208,8 @@ RULES: dict[str, Rule] = {
 _OF_TYPE: dict[Any, Rule] = {
   str: _Text('a name'),
   int: _Whole(0),
-  float: _Real(),
-  tuple[float, float]: _Each(_Real(), 'two finite numbers', 2),
+  float: _Real(0, 1e6),
+  tuple[float, float]: _Each(_Real(0, 1e6), 'two finite numbers from 0', 2),
 }
 _OAR_RULES, _PROTOCOL_RULES = (
   {
