@@ -96,7 +96,7 @@ FILES = {
     'def get_config(): return 5',
     'five.py: its get_config() returned 5',
   ),
-  'dict': ('def get_config(): return {"seed": 1}', "returned {'seed': 1}"),
+  'dict': ('def get_config(): return {"seed": 1}', "returned {'seed': "),
   'none': (
     'def get_config(): return None',
     'none.py: its get_config() returned None',
