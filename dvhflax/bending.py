@@ -135,8 +135,8 @@ def _linear(point: Point, spec: DVHSpec) -> tuple[np.ndarray, float, str]:
   if point.kind == 'max':
     if point.relation != '<=':
       raise errors.WishError(
-        f'{errors.shown(point.text)}: a maximum dose can only be kept below, by <=; '
-        'ask for a dose at a volume, as in D2'
+        f'{errors.shown(point.text)}: a maximum dose can only be kept below, '
+        'by <=; ask for a dose at a volume, as in D2'
       )
     return _interpolation(_on_levels(point.value, point, spec), spec), 0.0, '<='
   volume, dose = _volume_and_dose(point)
@@ -155,8 +155,8 @@ def _on_levels(dose: float, point: Point, spec: DVHSpec) -> float:
   """The dose as a fraction of the last level."""
   if dose > spec.max_dose:
     raise errors.WishError(
-      f'{errors.shown(point.text)} lies at {100 * dose:.0f}% of the prescription, beyond '
-      f"the DVH's last level, {100 * spec.max_dose:.0f}%"
+      f'{errors.shown(point.text)} lies at {100 * dose:.0f}% of the '
+      f"prescription, beyond the DVH's last level, {100 * spec.max_dose:.0f}%"
     )
   return dose / spec.max_dose
 

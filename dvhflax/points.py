@@ -194,7 +194,7 @@ def _index(name: str, structures: Sequence[Structure], text: str) -> int:
   ]
   if not same:
     raise errors.WishError(
-      f'{errors.shown(text)}: there is no structure {errors.shown(name)}; there '
-      f'are {", ".join(names)}'
+      f'{errors.shown(text)}: there is no structure {errors.shown(name)}; '
+      f'there are {", ".join(names)}'
     )
   return same[0]
