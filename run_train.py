@@ -7,12 +7,11 @@ import os
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from dvhflax import cli, errors, parallel, partners
 from dvhflax import config as config_lib
 
-config_flags.DEFINE_config_file('config', 'configs/prostate.py')
+cli.define_config('configs/prostate.py')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/prostate', 'Checkpoints and losses; resumed if it exists.'
 )

@@ -9,6 +9,7 @@ Pareto-optimal ones that are computed from the contours.
 """
 
 from dvhflax import config as config_lib
+from dvhflax import errors
 
 VARIANTS = ('', 'small', 'planned', 'small_planned')
 
@@ -49,7 +50,9 @@ def head_and_neck():
 
 def get_config(variant: str = ''):
   if variant not in VARIANTS:
-    raise ValueError(f'configs/openkbp.py:{variant}: use :small or none')
+    raise errors.ConfigError(
+      f'configs/openkbp.py:{variant}: use one of {", ".join(VARIANTS[1:])}'
+    )
   config = config_lib.default()
   config.epochs = 100
   config.batch_size = 2

@@ -10,13 +10,14 @@ the conditioning, norm, inputs and loss that make it answer the wish;
 """
 
 from dvhflax import config as config_lib
+from dvhflax import errors
 
 VARIANTS = ('', 'anatomy', 'small', 'small_faithful', 'small_anatomy')
 
 
 def get_config(variant: str = ''):
   if variant not in VARIANTS:
-    raise ValueError(
+    raise errors.ConfigError(
       f'configs/prostate.py:{variant}: use one of {", ".join(VARIANTS[1:])}'
     )
   config = config_lib.default()

@@ -7,7 +7,6 @@ programme.
 
 from collections.abc import Sequence
 import dataclasses
-import itertools
 
 import numpy as np
 from scipy import optimize
@@ -66,7 +65,7 @@ def bend(
       bent[s] = _bend(curve, demands, spec)
     elif demands:
       raise errors.WishError(
-        f'{demands[0].text!r}: the patient has no such structure'
+        f'{errors.shown(demands[0].text)}: the patient has no such structure'
       )
   return bent.astype(np.float32)
 
@@ -136,8 +135,8 @@ def _linear(point: Point, spec: DVHSpec) -> tuple[np.ndarray, float, str]:
   if point.kind == 'max':
     if point.relation != '<=':
       raise errors.WishError(
-        f'{point.text!r}: a maximum dose can only be kept below, by <=; '
-        'ask for a dose at a volume, as in D2'
+        f'{errors.shown(point.text)}: a maximum dose can only be kept below, '
+        'by <=; ask for a dose at a volume, as in D2'
       )
     return _interpolation(_on_levels(point.value, point, spec), spec), 0.0, '<='
   volume, dose = _volume_and_dose(point)
@@ -156,8 +155,8 @@ def _on_levels(dose: float, point: Point, spec: DVHSpec) -> float:
   """The dose as a fraction of the last level."""
   if dose > spec.max_dose:
     raise errors.WishError(
-      f'{point.text!r} lies at {100 * dose:.0f}% of the prescription, beyond '
-      f"the DVH's last level, {100 * spec.max_dose:.0f}%"
+      f'{errors.shown(point.text)} lies at {100 * dose:.0f}% of the '
+      f"prescription, beyond the DVH's last level, {100 * spec.max_dose:.0f}%"
     )
   return dose / spec.max_dose
 
@@ -181,25 +180,32 @@ def _area(spec: DVHSpec) -> np.ndarray:
 
 
 def _check_feasible(points: Sequence[Point], spec: DVHSpec) -> None:
-  """Names the fewest points that no DVH keeps."""
+  """Names points that no DVH keeps, none of which may be left out."""
   if not points or _feasible(points, spec):
     return
   for point in points:
     if not _feasible([point], spec):
-      raise errors.WishError(f'{point.text!r} cannot hold: no DVH has it')
-  for number in range(2, len(points) + 1):
-    for some in itertools.combinations(points, number):
-      if not _feasible(some, spec):
-        texts = ' and '.join(repr(point.text) for point in some)
-        raise errors.WishError(
-          f'{texts} contradict each other: leave one out or relax it'
-        )
+      raise errors.WishError(
+        f'{errors.shown(point.text)} cannot hold: no DVH has it'
+      )
+  # One after another is left out unless it is needed for the contradiction:
+  # all subsets of many points would take for ever.
+  needed = list(points)
+  for point in points:
+    others = [p for p in needed if p is not point]
+    if not _feasible(others, spec):
+      needed = others
+  texts = ' and '.join(errors.shown(p.text) for p in needed[:4])
+  more = f' and {len(needed) - 4} more' if len(needed) > 4 else ''
+  raise errors.WishError(
+    f'{texts}{more} contradict each other: leave one out or relax it'
+  )
 
 
 def _feasible(points: Sequence[Point], spec: DVHSpec) -> bool:
   system, values = _in_steps(_demands(points, spec), spec)
-  _, residual = optimize.nnls(system, values, maxiter=_iterations(system))
-  return residual <= _EXACT
+  found = _least_squares(system, values)
+  return float(np.linalg.norm(system @ found - values)) <= _EXACT
 
 
 def _in_steps(
@@ -229,7 +235,7 @@ def _nearest(curve: np.ndarray, demands: _Demands, spec: DVHSpec) -> np.ndarray:
     [np.concatenate([change @ steps, free], axis=1), _WEIGHT * kept]
   )
   target = np.concatenate([change @ curve, _WEIGHT * values])
-  found, _ = optimize.nnls(system, target, maxiter=_iterations(system))
+  found = _least_squares(system, target)
   return steps @ found[: spec.points]
 
 
@@ -241,8 +247,27 @@ def _stiffness(curve: np.ndarray, spec: DVHSpec) -> np.ndarray:
   return 1 / np.sqrt(4 * volume * (1 - volume) + _SATURATED)
 
 
-def _iterations(system: np.ndarray) -> int:
-  return 100 * system.shape[1]
+def _least_squares(system: np.ndarray, target: np.ndarray) -> np.ndarray:
+  """The `x >= 0` of least `|system @ x - target|`.
+
+  Raises:
+    WishError: if it is not found.
+  """
+  try:
+    return optimize.nnls(system, target, maxiter=100 * system.shape[1])[0]
+  except RuntimeError:  # it turned in circles; another method seldom does too
+    pass
+  try:
+    solved = optimize.lsq_linear(
+      system, target, (0, np.inf), method='bvls', tol=1e-14, max_iter=10_000
+    )
+  except (ValueError, np.linalg.LinAlgError):
+    solved = None
+  if solved is None or not solved.success:
+    raise errors.WishError(
+      'no curve through these points is found: give fewer or simpler points'
+    )
+  return np.maximum(solved.x, 0)
 
 
 def _is_dvh(curve: np.ndarray, spec: DVHSpec) -> bool:

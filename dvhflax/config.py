@@ -1,4 +1,5 @@
-"""The configuration: every field with its default, and its validation.
+"""The configuration: every field with its default, and what fields together
+must be; `config_rules.py` has the type and range of each.
 
 The defaults are the paper's (Ma et al. 2021); `configs/` changes a few of
 them. A field that nothing reads is not in here.
@@ -7,7 +8,8 @@ them. A field that nothing reads is not in here.
 import ml_collections
 from ml_collections import config_dict
 
-from dvhflax import dvh, errors, normalisation
+from dvhflax import config_rules, dvh, errors
+from dvhflax.models.unet import pooling_plan
 from dvhflax.patient import Structure
 from dvhflax.planning.protocol import PROSTATE, Protocol
 
@@ -144,52 +146,6 @@ def default() -> ml_collections.ConfigDict:
   return config
 
 
-_CHOICES = {
-  'cohort.source': ('simulated', 'openkbp', 'dicom', 'nifti', 'store'),
-  'cohort.normalisation': normalisation.KINDS,
-  'cohort.dvh_kind': ('volume_at_dose', 'dose_at_volume'),
-  'model.conditioning': ('bottleneck', 'film', 'none'),
-  'model.norm': ('batch', 'group', 'mixed'),
-  'data.placement': ('auto', 'device', 'memory', 'store'),
-  'model.convolution': ('auto', 'native', 'im2col', 'lax'),
-  'model.dtype': ('float32', 'bfloat16'),
-}
-_LEAST = {
-  'batch_size': 1,
-  'batch_parts': 1,
-  'epochs': 1,
-  'max_steps': 0,
-  'checkpoint_every_epochs': 1,
-  'cohort.patients': 3,
-  'cohort.plans': 0,
-  'cohort.validation_patients': 1,
-  'cohort.test_patients': 1,
-  'cohort.dvh_points': 2,
-  'model.base_channels': 1,
-  'model.max_channels': 1,
-  'model.dropout': 0,
-  'model.beams': 0,
-  'optimizer.learning_rate': 0,
-  'optimizer.decay': 0,
-  'loss.structure_weight': 0,
-  'loss.mean_dose_weight': 0,
-  'data.own_wish_share': 0,
-  'data.mirrored_share': 0,
-  'data.validation_wishes': 1,
-  'data.read_ahead': 1,
-  'evaluation.wishes': 1,
-  'evaluation.batch_size': 1,
-}
-_MOST = {'data.own_wish_share': 1, 'data.mirrored_share': 1}
-_BELOW = {'model.dropout': 1}
-
-
-def _get(config: ml_collections.ConfigDict, key: str):
-  for part in key.split('.'):
-    config = config[part]
-  return config
-
-
 def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
   """`{'model.norm': 'batch', ...}`, tuples as lists as JSON gives them."""
   flat = {}
@@ -203,44 +159,25 @@ def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
 
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises a ConfigError that names the first impossible key."""
-  # Targets and OARs of a protocol have names of their own; `protocol` checks.
-  keys, known = (
-    {key for key in flatten(c) if not key.startswith('planning.')}
-    for c in (config, default())
-  )
-  unknown = sorted(keys - known)
-  if unknown:
-    raise errors.ConfigError(f'unknown configuration key: {unknown[0]}')
-  missing = sorted(known - keys)
-  if missing:
-    raise errors.ConfigError(f'missing configuration key: {missing[0]}')
-  for key, choices in _CHOICES.items():
-    if _get(config, key) not in choices:
-      raise errors.ConfigError(
-        f'{key}={_get(config, key)!r}: use one of {", ".join(choices)}'
-      )
-  for key, least in _LEAST.items():
-    value = _get(config, key)
-    most = _MOST.get(key, float('inf'))
-    below = _BELOW.get(key, float('inf'))
-    if not least <= value <= most or not value < below:
-      raise errors.ConfigError(f'{key}={value} is out of range')
-  for key in ('cohort.grid', 'cohort.spacing_mm'):
-    if len(_get(config, key)) != 3 or min(_get(config, key)) <= 0:
-      raise errors.ConfigError(f'{key} must be three positive numbers')
-  _validate_structures(config.cohort.structures)
-  prescription_gy = config.cohort.prescription_gy
-  if prescription_gy is not None and not prescription_gy > 0:
+  if not isinstance(config, ml_collections.ConfigDict):
     raise errors.ConfigError(
-      f'cohort.prescription_gy={prescription_gy} must be positive'
+      f'the configuration is {errors.shown(config)}: get_config() of its file '
+      'must return a ConfigDict, such as dvhflax.config.default()'
     )
+  flat = {
+    key: value
+    for key, value in flatten(config).items()
+    if key.partition('.')[0] != 'planning'
+  }
+  config_rules.check_keys(flat)
+  config_rules.check_values(flat)
+  pooling_plan(config.cohort.grid)
+  _validate_structures(config.cohort.structures)
   if config.cohort.ct and config.cohort.source == 'simulated':
     raise errors.ConfigError(
       'cohort.ct=True: simulated patients have no CT; leave it False, or set '
       'another cohort.source'
     )
-  if config.cohort.dvh_max_dose <= 0:
-    raise errors.ConfigError('cohort.dvh_max_dose must be positive')
   protocol(config)
   if config.cohort.source in ('simulated', 'store') and not config.cohort.plans:
     raise errors.ConfigError(
@@ -263,14 +200,23 @@ def _validate_structures(names: tuple[str, ...]) -> None:
     raise errors.ConfigError('cohort.structures names one twice')
   if roles.count('body') != 1 or 'target' not in roles:
     raise errors.ConfigError(
-      f'cohort.structures={tuple(names)} needs one body and a target (PTV...)'
+      f'cohort.structures={errors.shown(tuple(names))} needs one body and a '
+      'target (PTV...)'
     )
 
 
 def protocol(config: ml_collections.ConfigDict) -> Protocol:
-  """The planning protocol that a configuration asks for."""
+  """The planning protocol that a configuration asks for.
+
+  Raises:
+    ConfigError: for a key of `planning` that is unknown, missing or impossible.
+  """
+  planning = config.get('planning')
+  if isinstance(planning, ml_collections.ConfigDict):
+    planning = planning.to_dict()
+  config_rules.check_planning(planning)
   try:
-    return Protocol.from_dict(config.planning.to_dict())
+    return Protocol.from_dict(planning)
   except errors.PlanningError as error:
     raise errors.ConfigError(f'planning: {error}') from None
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on."""
+"""Errors that a user can act on, and how messages show what a user wrote."""
 
 
 class UserError(Exception):
@@ -48,3 +48,37 @@ class Interrupted(Exception):
     super().__init__(message)
     self.signal = signal
     self.step = step
+
+
+def plain(text: str, most: int = 80) -> str:
+  """A text of unknown origin as a message shows it.
+
+  Args:
+    text: whatever a file or a command line holds.
+    most: characters; of a longer one the middle is left out.
+
+  Returns:
+    One line of printable characters: what a terminal would obey is escaped.
+  """
+  left_out = len(text) > most
+  # Before escaping: a text of a gigabyte costs no more than a short one.
+  if left_out:
+    head = (most + 1) // 2
+    text = f'{text[:head]}...{text[len(text) - (most - head) :]}'
+  text = ''.join(c if c.isprintable() else _escaped(c) for c in text)
+  return text if len(text) <= 3 * most else f'{text[: 3 * most]}...'
+
+
+def shown(value: object, most: int = 80) -> str:
+  """As `plain`, a text in quotes and any other value as Python writes it."""
+  if isinstance(value, str):
+    quote = '"' if "'" in value and '"' not in value else "'"
+    return f'{quote}{plain(value, most)}{quote}'
+  try:
+    return plain(repr(value), most)
+  except Exception:  # such as an integer of more digits than Python writes
+    return f'a value of type {type(value).__name__}'
+
+
+def _escaped(character: str) -> str:
+  return character.encode('unicode_escape').decode('ascii')

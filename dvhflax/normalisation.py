@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = ('prescription', 'target_mean')
 COVERAGE_PERCENT = 95.0
 # A reference of more prescriptions than this is that of no usable prediction:
 # the network is hardly trained.
-_MOST_PRESCRIPTIONS = 2.0
+_MOST_PRESCRIPTIONS = 4.0
 # Of a mean dose, by a store in float16.
 _ROUNDED = 5e-4
 # Training plans that were scaled alike agree to this.

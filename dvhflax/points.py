@@ -19,6 +19,11 @@ Kind = Literal['V', 'D', 'mean', 'max']
 
 # Far below what a point is written to.
 _TOLERANCE = 1e-6
+# In fractions of the prescription: more is a dose in another unit.
+MOST_DOSE = 3.0
+# A longer point is none, and no one has more of them.
+_MOST_CHARACTERS = 200
+_MOST_POINTS = 100
 
 _NOTATION = re.compile(
   r'(?P<structure>.+?)\s+'
@@ -77,8 +82,15 @@ class Point:
 
 
 def split(text: str) -> list[str]:
-  """Points that semicolons or line ends part."""
-  return [one.strip() for one in re.split(r'[;\n]', text) if one.strip()]
+  """Points that semicolons or line ends part.
+
+  Raises:
+    WishError: if there are more than a hundred.
+  """
+  points = [one.strip() for one in re.split(r'[;\n]', text) if one.strip()]
+  if len(points) > _MOST_POINTS:
+    raise errors.WishError(f'{len(points)} points: give {_MOST_POINTS} at most')
+  return points
 
 
 def parse(
@@ -101,12 +113,15 @@ def parse(
 
   Raises:
     WishError: a point in another notation, an unknown structure, more than all
-      of its volume.
+      of its volume, more than three times the prescription.
   """
-  found = _NOTATION.fullmatch(text.strip())
+  text = ' '.join(text.split())
+  found = None
+  if len(text) <= _MOST_CHARACTERS:
+    found = _NOTATION.fullmatch(text)
   if not found:
     raise errors.WishError(
-      f"{text!r} is not read: write 'rectum V70 <= 10%', "
+      f"{errors.shown(text)} is not read: write 'rectum V70 <= 10%', "
       "'bladder mean <= 30 Gy' or 'PTV D95 >= 95%'"
     )
   kind = _KINDS[(found['kind'] or found['whole']).lower()]
@@ -116,35 +131,47 @@ def parse(
   at, volume_cc = 0.0, None
   if kind == 'V':
     if at_unit == 'cc':
-      raise errors.WishError(f'{text!r}: V is at a dose, as in V70')
-    at = _dose(found['at'], at_unit, reference)
+      raise errors.WishError(f'{errors.shown(text)}: V is at a dose, as in V70')
+    at = _dose(found['at'], at_unit, reference, text)
     if unit not in ('%', 'cc'):
-      raise errors.WishError(f'{text!r}: give the volume of V in % or in cc')
+      raise errors.WishError(
+        f'{errors.shown(text)}: give the volume of V in % or in cc'
+      )
     value = _volume(found['value'], unit, whole_cc, text)
     volume_cc = whole_cc if unit == 'cc' else None
   else:
     if kind == 'D':
       if at_unit == 'Gy':
-        raise errors.WishError(f'{text!r}: D is at a volume, as in D95')
+        raise errors.WishError(
+          f'{errors.shown(text)}: D is at a volume, as in D95'
+        )
       at = _volume(found['at'], at_unit, whole_cc, text)
     if unit not in ('Gy', '%'):
       raise errors.WishError(
-        f'{text!r}: give the dose in Gy or in % of the prescription'
+        f'{errors.shown(text)}: give the dose in Gy or in % of the prescription'
       )
-    value = _dose(found['value'], unit, reference)
+    value = _dose(found['value'], unit, reference, text)
   relation = _RELATIONS.get(found['relation'], found['relation'])
-  return Point(text.strip(), structure, kind, at, relation, value, volume_cc)
+  return Point(text, structure, kind, at, relation, value, volume_cc)
 
 
 def _unit(text: str | None) -> str:
   return {'gy': 'Gy'}.get((text or '').lower(), (text or '').lower())
 
 
-def _dose(number: str, unit: str, reference: DoseReference) -> float:
+def _dose(number: str, unit: str, reference: DoseReference, text: str) -> float:
   """A dose in Gy or in % of the prescription as a DVH vector has it."""
   if unit == '%':
-    return reference.percent_to_fraction(float(number))
-  return reference.to_fraction(float(number))
+    dose = reference.percent_to_fraction(float(number))
+  else:
+    dose = reference.to_fraction(float(number))
+  if not reference.to_percent(dose) <= 100 * MOST_DOSE:
+    raise errors.WishError(
+      f'{errors.shown(text)}: a dose of {errors.plain(number, 20)} '
+      f'{unit or "Gy"} is more than {100 * MOST_DOSE:g}% of the prescription, '
+      f'{reference.prescription_gy:g} Gy; write doses in Gy or in %'
+    )
+  return dose
 
 
 def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
@@ -152,21 +179,28 @@ def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
   whole = 100.0
   if unit == 'cc':
     if not whole_cc:
-      raise errors.WishError(f'{text!r}: the patient has no such structure')
+      raise errors.WishError(
+        f'{errors.shown(text)}: the patient has no such structure'
+      )
     whole = whole_cc
   if float(number) > whole:
     of_whole = f', {whole:.1f} cc' if unit == 'cc' else ''
     raise errors.WishError(
-      f'{text!r}: {number}{unit or "%"} is more than all the volume{of_whole}'
+      f'{errors.shown(text)}: {errors.plain(number, 20)}{unit or "%"} is more '
+      f'than all the volume{of_whole}'
     )
   return float(number) / whole
 
 
 def _index(name: str, structures: Sequence[Structure], text: str) -> int:
   names = [s.name for s in structures]
-  same = [i for i, n in enumerate(names) if n.lower() == name.strip().lower()]
+  wanted = name.lower()
+  same = [
+    i for i, n in enumerate(names) if ' '.join(n.split()).lower() == wanted
+  ]
   if not same:
     raise errors.WishError(
-      f'{text!r}: there is no structure {name!r}; there are {", ".join(names)}'
+      f'{errors.shown(text)}: there is no structure {errors.shown(name)}; '
+      f'there are {", ".join(names)}'
     )
   return same[0]

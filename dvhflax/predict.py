@@ -56,7 +56,8 @@ def predict(session: Session, wished: str | None, points: str | None) -> Step:
       session.record.prescription_gy,
     )
     return session.tune(points or (), curves=curves, reference_gy=reference.gy)
-  return session.tune(points or (), curves=wish.read_curves(wished))
+  given = wish.read_curves(wished, session.record.prescription_gy)
+  return session.tune(points or (), curves=given)
 
 
 def describe(session: Session, step: Step) -> str:

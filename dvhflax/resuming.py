@@ -3,7 +3,7 @@
 import ml_collections
 
 from dvhflax import config as config_lib
-from dvhflax import errors, parallel, partners
+from dvhflax import config_saved, errors, parallel, partners
 from dvhflax.checkpoint import Checkpoints, has_checkpoint
 from dvhflax.cohort import build, identity
 from dvhflax.cohort.store import Cohort
@@ -32,11 +32,9 @@ def check_same_run(
   """Raises a CheckpointError if the workdir's run has another config."""
   if checkpoints.latest is None:
     return
-  saved = ml_collections.ConfigDict(
-    checkpoints.json(checkpoints.latest, 'config')
+  saved = config_lib.flatten(
+    config_saved.read(checkpoints.json(checkpoints.latest, 'config'))
   )
-  # A key that is newer than the run had the effect of its default.
-  saved = config_lib.flatten(config_lib.default()) | config_lib.flatten(saved)
   wanted = config_lib.flatten(config)
   for key in sorted(wanted):
     if key not in _CHANGEABLE and saved.get(key) != wanted[key]:

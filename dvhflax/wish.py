@@ -2,32 +2,34 @@
 
 A file of curves is CSV with the columns `structure,dose,volume`, a row a point
 of a curve, or JSON: a list of `{"structure": ..., "dose": [...],
-"volume": [...]}`. Doses are in fractions of what 1.0 of the cohort stands for
-(see `normalisation`), or in Gy if the column or key is `dose_gy`; volumes in
-fractions of the structure. A curve begins at a volume of 1 and goes on to 0 or
-to the last dose level.
+"volume": [...]}`. Doses are in fractions of what 1.0 of the cohort stands for,
+see `normalisation` (in Gy, if the column or key is `dose_gy`; in % of the
+prescription, if it is `dose_percent`), volumes in fractions of the structure
+(in %, if it is `volume_percent`). A curve begins at a volume of 1 and goes on
+to 0 or to the last dose level.
 """
 
 from collections.abc import Mapping, Sequence
-import csv
 import dataclasses
-import json
-import os
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from dvhflax import errors
+from dvhflax import errors, wish_file
 from dvhflax.cohort.store import Cohort
 from dvhflax.dose_volume import Curve
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
+from dvhflax.points import MOST_DOSE
 
 Unit = Literal['fraction', 'gy']
 
 # A rounding of the last digit of what another program wrote is no rise.
 _ROUNDING = 1e-6
+# Half of at least one target gets this much of the prescription in any wish;
+# less is a dose in another unit.
+_LEAST_TARGET_DOSE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,95 +43,88 @@ class WishedCurve(Curve):
   unit: Unit = 'fraction'
 
 
-def read_curves(path: str) -> dict[str, WishedCurve]:
+def read_curves(path: str, prescription_gy: float) -> dict[str, WishedCurve]:
   """Curves by structure, of a `.csv` or `.json` file.
 
   Args:
     path: of the file, see above.
+    prescription_gy: of the patient, which doses in % are of.
 
   Raises:
-    WishError: a missing or unreadable file, a missing column or key, a number
-      that is none, a curve that is no DVH.
+    WishError: a file that `wish_file.read` does not read, a curve that is no
+      DVH, doses or volumes that can only be of another unit.
   """
-  ending = os.path.splitext(path)[1].lower()
-  if ending not in ('.csv', '.json'):
-    raise errors.WishError(f'{path}: curves are read from .csv or .json')
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      listed = _of_csv(file, path) if ending == '.csv' else json.load(file)
-  except (OSError, ValueError) as error:
-    reason = error.strerror if isinstance(error, OSError) else error
-    raise errors.WishError(f'{path} is not read: {reason}') from None
-  if not isinstance(listed, list) or not listed:
-    raise errors.WishError(f'{path} has no list of curves')
   curves: dict[str, WishedCurve] = {}
-  for entry in listed:
-    name, curve = _curve(entry, path)
+  for entry in wish_file.read(path):
+    name, curve = _curve(entry, errors.plain(path, 200), prescription_gy)
     if name in curves:
-      raise errors.WishError(f'{path} has two curves of {name}')
+      raise errors.WishError(
+        f'{errors.plain(path, 200)} has two curves of {errors.plain(name)}'
+      )
     curves[name] = curve
   return curves
 
 
-def _of_csv(file, path: str) -> list[dict]:
-  reader = csv.DictReader(file, skipinitialspace=True)
-  columns = reader.fieldnames or ()
-  dose = 'dose_gy' if 'dose_gy' in columns else 'dose'
-  missing = [c for c in ('structure', dose, 'volume') if c not in columns]
-  if missing:
-    raise errors.WishError(f'{path} has no column {missing[0]!r}')
-  entries: dict[str, dict] = {}
-  for row in reader:
-    name = (row['structure'] or '').strip()
-    entry = entries.setdefault(
-      name, {'structure': name, dose: [], 'volume': []}
-    )
-    for key in (dose, 'volume'):
-      entry[key].append(row[key])
-  return list(entries.values())
-
-
-def _curve(entry: object, path: str) -> tuple[str, WishedCurve]:
-  if not isinstance(entry, Mapping):
-    raise errors.WishError(f'{path}: a curve is no object with keys')
-  name = entry.get('structure')
-  if not isinstance(name, str) or not name:
-    raise errors.WishError(f"{path}: a curve has no 'structure'")
-  key = 'dose_gy' if 'dose_gy' in entry else 'dose'
-  where = f'{path}: {name}'
-  dose, volume = (_numbers(entry, k, where) for k in (key, 'volume'))
-  if len(dose) != len(volume):
+def _curve(
+  entry: dict[str, Any], path: str, prescription_gy: float
+) -> tuple[str, WishedCurve]:
+  name = entry['structure']
+  dose_key, volume_key = (
+    next(key for key in keys if key in entry)
+    for keys in (wish_file.DOSES, wish_file.VOLUMES)
+  )
+  prescribed = DoseReference.of_prescription(prescription_gy)
+  unit: Unit = 'fraction' if dose_key == 'dose' else 'gy'
+  dose = entry[dose_key]
+  if dose_key == 'dose_percent':
+    dose = prescribed.to_gy(prescribed.percent_to_fraction(dose))
+  most = MOST_DOSE if unit == 'fraction' else prescribed.to_gy(MOST_DOSE)
+  volume = entry[volume_key] / (100 if volume_key == 'volume_percent' else 1)
+  where = f'{path}: {errors.plain(name)}'
+  if dose.max(initial=0) > most:
     raise errors.WishError(
-      f'{path}: {name} has {len(dose)} doses but {len(volume)} volumes'
+      f'{where} has a {_unit_fault(entry, dose_key, wish_file.DOSES)}'
     )
-  unit: Unit = 'gy' if key == 'dose_gy' else 'fraction'
+  if volume_key == 'volume' and volume.max(initial=0) > 1 + _ROUNDING:
+    raise errors.WishError(
+      f'{where} leaves [0, 1]: it has a '
+      f'{_unit_fault(entry, volume_key, wish_file.VOLUMES)}'
+    )
   order = np.argsort(dose, kind='stable')
   curve = WishedCurve(dose[order], volume[order], unit=unit)
-  fault = fault_of(curve)
+  fault = fault_of(curve, most)
   if fault:
-    raise errors.WishError(f'{path}: the curve of {name} {fault}')
+    raise errors.WishError(f'{path}: the curve of {errors.plain(name)} {fault}')
   return name, curve
 
 
-def _numbers(entry: Mapping, key: str, where: str) -> np.ndarray:
-  if key not in entry:
-    raise errors.WishError(f'{where} has no {key!r}')
-  try:
-    values = np.array(entry[key], np.float64)
-  except (TypeError, ValueError):
-    values = np.array(np.nan)
-  if values.ndim != 1 or not np.isfinite(values).all():
-    raise errors.WishError(f'{where}: {key!r} is not a list of numbers')
-  return values
+def _unit_fault(
+  entry: dict[str, Any], key: str, columns: Mapping[str, str]
+) -> str:
+  """Of a largest value that is too large for its unit."""
+  others = ' or '.join(
+    f'{name!r} ({unit})' for name, unit in columns.items() if name != key
+  )
+  return (
+    f'{key.partition("_")[0]} of {entry[key].max():g} under {key!r}, which is '
+    f'in {columns[key]}: is it of another unit? Then name it {others}'
+  )
 
 
-def fault_of(curve: Curve) -> str:
-  """What keeps a curve from being a DVH; empty if nothing does."""
+def fault_of(curve: Curve, most: float = MOST_DOSE) -> str:
+  """What keeps a curve from being a DVH; empty if nothing does.
+
+  Args:
+    curve: of one structure.
+    most: dose that no plan exceeds, in the curve's unit.
+  """
   dose, volume = curve.dose, curve.volume
   if len(dose) < 2:
     return 'has fewer than 2 points'
   if dose[0] < 0:
     return f'has a dose of {dose[0]:g}, below 0'
+  if dose[-1] > most:
+    return f'has a dose of {dose[-1]:g}: no plan has more than {most:g}'
   outside = (volume < -_ROUNDING) | (volume > 1 + _ROUNDING)
   if outside.any():
     i = int(outside.argmax())
@@ -171,11 +166,20 @@ def in_fractions(
     raise errors.WishError('some curves are in Gy, others not: use one unit')
   if units != {'gy'}:
     return dict(curves), None
+  prescribed = DoseReference.of_prescription(prescription_gy)
+  _check_targets(_divided(curves, prescribed), structures)
   reference = normalisation.of_curves_gy(curves, structures, prescription_gy)
+  return _divided(curves, reference), reference
+
+
+def _divided(
+  curves: Mapping[str, Curve], reference: DoseReference
+) -> dict[str, Curve]:
+  """Curves in Gy as fractions of a reference."""
   return {
     name: Curve(reference.to_fraction(curve.dose), curve.volume)
     for name, curve in curves.items()
-  }, reference
+  }
 
 
 def from_curves(
@@ -197,14 +201,15 @@ def from_curves(
 
   Raises:
     WishError: a curve of a structure that the patient lacks or that there is
-      not, no curve of one that he has, one that ends too early.
+      not, no curve of one that he has, one that ends too early or is no DVH;
+      doses of another unit than fractions.
   """
   names = [s.name for s in structures]
   for name in curves:
     if name not in names:
       raise errors.WishError(
-        f'a curve of {name}: there is no such structure; there are '
-        f'{", ".join(names)}'
+        f'a curve of {errors.plain(name)}: there is no such structure; there '
+        f'are {", ".join(names)}'
       )
     if not present[names.index(name)]:
       raise errors.WishError(
@@ -216,8 +221,30 @@ def from_curves(
       continue
     if name not in curves:
       raise errors.WishError(f'there is no curve of {name}: give one')
+    fault = fault_of(curves[name])
+    if fault:
+      raise errors.WishError(f'the curve of {name} {fault}')
     vectors[s] = _vector(name, curves[name], spec)
+  _check_targets(curves, structures)
   return vectors
+
+
+def _check_targets(
+  curves: Mapping[str, Curve], structures: Sequence[Structure]
+) -> None:
+  """Raises a WishError if no target gets a dose that was prescribed."""
+  medians = {
+    s.name: curves[s.name].dose_at_volume_percent(50)
+    for s in structures
+    if s.role == 'target' and s.name in curves
+  }
+  if medians and max(medians.values()) < _LEAST_TARGET_DOSE:
+    name = max(medians, key=lambda name: medians[name])
+    raise errors.WishError(
+      f'the curve of {name} gives half of it no more than '
+      f'{100 * medians[name]:.3g}% of what is prescribed: are its doses of '
+      'another unit than their column says?'
+    )
 
 
 def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
@@ -230,6 +257,12 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
         f'at {100 * dose[-1]:.4g}% of the reference dose: carry it on to 0'
       )
     vector = np.interp(spec.levels, dose, volume)
+    if vector[-1] > 0.5:
+      raise errors.WishError(
+        f'the curve of {name} gives {100 * vector[-1]:.3g}% of it more than '
+        f'{100 * spec.max_dose:g}% of the reference dose, the last dose '
+        'level: are its doses of another unit than their column says?'
+      )
     return np.minimum.accumulate(vector).astype(np.float32)
   if not ends:
     raise errors.WishError(

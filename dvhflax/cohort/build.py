@@ -17,7 +17,6 @@ from typing import Any
 
 from absl import flags
 import ml_collections
-from ml_collections import config_flags
 import numpy as np
 import tqdm
 
@@ -347,6 +346,6 @@ def main(_):
 
 
 if __name__ == '__main__':
-  config_flags.DEFINE_config_file('config', 'configs/prostate.py')
+  cli.define_config('configs/prostate.py')
   flags.DEFINE_string('shard', '0/1', 'i/n: build every n-th patient from i.')
   cli.run(main)

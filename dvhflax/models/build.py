@@ -3,16 +3,19 @@
 from collections.abc import Callable
 import dataclasses
 import os
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from dvhflax import config_saved, errors
 from dvhflax.checkpoint import Checkpoints
 from dvhflax.cohort.store import Cohort
+from dvhflax.dvh import DVHSpec
 from dvhflax.models.unet import UNet
+from dvhflax.patient import Role, Structure
 
 # Added in quadrature to the spread of a DVH element: volume fractions that
 # hardly differ in the training set are not blown up.
@@ -129,14 +132,39 @@ def restore(
     and DVH vector), and the step.
 
   Raises:
-    CheckpointError: if there is no such checkpoint.
+    CheckpointError: if there is no such checkpoint, or it lacks something.
   """
   checkpoints = Checkpoints(workdir)
   step = checkpoints.find(which)
-  config = ml_collections.ConfigDict(checkpoints.json(step, 'config'))
   data = checkpoints.json(step, 'data')
-  model = build_unet(config, data)
+  try:
+    config = config_saved.read(checkpoints.json(step, 'config'))
+    _check_data(data)
+    model = build_unet(config, data)
+  except errors.ConfigError as error:
+    raise errors.CheckpointError(
+      f'{workdir}: checkpoint {step} is damaged or of another version: {error}'
+    ) from None
   target = jax.eval_shape(lambda: initial_variables(model, jax.random.key(0)))
   variables = checkpoints.restore(step, 'model', target)
   checkpoints.close()
   return model, jax.tree.map(jnp.asarray, variables), config, data, step
+
+
+def _check_data(data: Any) -> None:
+  """Raises a ConfigError unless it is a `data_item`, also one of before."""
+  try:
+    structures = [Structure(s['name'], s['role']) for s in data['structures']]
+    spec = DVHSpec(**data['dvh'])
+    faulty = (
+      not structures
+      or any(s.role not in get_args(Role) for s in structures)
+      or len(data['spacing_mm']) != 3
+      or not min(data['spacing_mm']) > 0
+      or spec.points < 2
+    )
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    why = 'lacks' if isinstance(error, KeyError) else 'is faulty:'
+    raise errors.ConfigError(f'its data item {why} {error}') from None
+  if faulty:
+    raise errors.ConfigError('its data item has impossible values')
