@@ -105,9 +105,7 @@ def _overlapping(boxes: np.ndarray) -> np.ndarray:
   return np.concatenate(pairs) if total else np.zeros((0, 2), int)
 
 
-def _relations(
-  each: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, bool]:
+def _relations(each: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, bool]:
   """How contours lie to each other.
 
   Args:

@@ -1,12 +1,11 @@
 """The shape of a structure between its contours, and beyond the outermost.
 
-In every slice the outline is the zero of a field g = d (d + 2 r): d the
-signed distance to the outline, negative inside, r the largest depth of the
-part. For a disc or a strip g is the squared distance from the middle minus the
-squared half-width, which is quadratic along z for spheres and ellipsoids,
-cylinders that stand, lie or slant, and cones: parabolas of g through
-neighbouring slices give these back exactly. (Linear interpolation of d, Raya
-and Udupa 1990, IEEE Trans Med Imaging 9:32, cuts rounded ends off.)
+In every slice the outline is the zero of a field g, see `contour_planes`. For
+a disc or a strip g is the squared distance from the middle minus the squared
+half-width, which is quadratic along z for spheres and ellipsoids, cylinders
+that stand, lie or slant, and cones: parabolas of g through neighbouring slices
+give these back exactly. (Linear interpolation of distances, Raya and Udupa
+1990, IEEE Trans Med Imaging 9:32, cuts rounded ends off.)
 
 Where a part ends, the parabola goes on to where it closes. No slice beyond has
 the part, so it closes before that one. If the parabola does not, the end is
@@ -15,9 +14,11 @@ blunt and lies anywhere between the two slices: half-way on average.
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
-from scipy import ndimage
+
+from dvhflax.io.contour_planes import Plane, Stack, cover_of, greatest, plane_of
 
 # Outlines that shift by less from slice to slice, in slice distances, are one
 # slanted surface; or by less than makes g this many times r^2. Others are
@@ -30,57 +31,10 @@ _LEAST_KEPT = 0.9
 # Half second derivative of g along z: 1 for a sphere, 4 for a lens half as
 # thick as wide, -1 for a cone of 90 degrees. Beyond, it is noise.
 _CURVATURES = (-1.0, 4.0)
-_OF_A_SPHERE = 1.0
-# Of a pixel: less is rounding.
-_LEAST_SHARE = 1e-3
+# Of r^2 beyond the last slice, over the distance of slices.
+_MOST_WIDENING = 0.5
 # Where an apex is looked for, in slice distances.
 _APEX = np.append(np.arange(1, 65) / 64, np.geomspace(1.02, 5, 40))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plane:
-  """A slice.
-
-  Attributes:
-    cover: `[X, Y]` the share of each pixel that is inside.
-    distance: `[X, Y]` d in mm.
-    labels: `[X, Y]` number of the part that a pixel belongs to, 0 outside.
-    nearest: `[X, Y]` number of the nearest part.
-    depths: `[parts + 1]` r in mm, that of part 0 unused.
-  """
-
-  cover: np.ndarray
-  distance: np.ndarray
-  labels: np.ndarray
-  nearest: np.ndarray
-  depths: np.ndarray
-
-  @functools.cached_property
-  def depth(self) -> np.ndarray:
-    """`[X, Y]` r of the nearest part, mm."""
-    return self.depths[self.nearest]
-
-  @functools.cached_property
-  def field(self) -> np.ndarray:
-    """`[X, Y]` g in mm^2."""
-    return self.distance * (self.distance + 2 * self.depth)
-
-  @functools.cached_property
-  def edge(self) -> np.ndarray:
-    """`[X, Y]` what `_cover_of` makes of the field, to compare with."""
-    return _cover_of(self.field)
-
-  def deepest_at(self, other: '_Plane') -> np.ndarray:
-    """`[parts + 1]` the largest depth here above or below parts of another."""
-    return _greatest(np.where(self.labels > 0, self.depth, 0), other)
-
-  def goes_on_in(self, other: '_Plane | None') -> np.ndarray:
-    """`[parts + 1]` bool, which parts lie above or below one of another."""
-    found = np.zeros(len(self.depths), bool)
-    if other is not None:
-      found[self.labels[other.labels > 0]] = True
-    found[0] = False
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +48,7 @@ class _Side:
       infinite if it goes on in the next slice.
   """
 
-  plane: _Plane
+  plane: Plane
   slope: np.ndarray
   back: np.ndarray
   curvature: np.ndarray
@@ -113,9 +67,17 @@ class _Side:
       thickness: mm, of the layer, which an end may cut.
     """
     # The outline's share of a pixel is known better than by its distance.
-    change = _cover_of(self.field(u)) - self.plane.edge
+    change = cover_of(self.field(u)) - self.plane.edge
     reached = (self.length - u) / thickness + 0.5
     return (self.plane.cover + change).clip(0, 1) * reached.clip(0, 1)
+
+  def without(self, pixels: np.ndarray) -> '_Side':
+    """The same, with some pixels, `[X, Y]` bool, as they are in the slice."""
+    return dataclasses.replace(
+      self,
+      slope=np.where(pixels, 0, self.slope),
+      curvature=np.where(pixels, 0, self.curvature),
+    )
 
   @functools.cached_property
   def farthest(self) -> float:
@@ -126,25 +88,6 @@ class _Side:
   def cap(self, u: float, thickness: float) -> np.ndarray:
     """The same as `cover`, only of parts that have no next slice."""
     return np.where(np.isfinite(self.length), self.cover(u, thickness), 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stack:
-  """Slices: their planes, `[K]` z in mm, `[K - 1]` which go on in the next, and
-  their usual distance."""
-
-  planes: list[_Plane | None]
-  places: np.ndarray
-  joined: np.ndarray
-  spacing_mm: float
-
-  def next(self, k: int, way: int) -> tuple[_Plane | None, float]:
-    """The slice above (1) or below (-1), None if there is none, and how far it
-    is, or would be."""
-    other = k + way
-    if not 0 <= other < len(self.planes) or not self.joined[min(k, other)]:
-      return None, self.spacing_mm
-    return self.planes[other], abs(float(self.places[other] - self.places[k]))
 
 
 def layers(
@@ -166,8 +109,8 @@ def layers(
   Returns:
     `[L, X, Y]` float32 of the layers, and `[L]` their lower and upper bounds.
   """
-  stack = _Stack(
-    [_plane(cover, pixel_mm) for cover in covers], places, joined, spacing_mm
+  stack = Stack(
+    [plane_of(cover, pixel_mm) for cover in covers], places, joined, spacing_mm
   )
   sides = [
     [_side(stack, k, way) for way in (-1, 1)] for k in range(len(places))
@@ -185,7 +128,7 @@ def layers(
     for low, high in ((lower[k], place), (place, upper[k])):
       count = max(1, int(np.ceil((high - low) / pixel_mm - 1e-6)))
       edges = np.linspace(low, high, count + 1)
-      for one, next_one in zip(edges[:-1], edges[1:]):
+      for one, next_one in itertools.pairwise(edges):
         layer = _layer(sides, places, k, one, next_one)
         if layer is not None and layer.any():
           filled.append(layer.astype(np.float32))
@@ -194,36 +137,7 @@ def layers(
   return np.stack(filled), lower, upper
 
 
-def _plane(cover: np.ndarray, pixel_mm: float) -> _Plane | None:
-  """A slice; None if nothing is inside."""
-  touched, full = cover > _LEAST_SHARE, cover > 1 - _LEAST_SHARE
-  if not touched.any():
-    return None
-  labels, count = ndimage.label(touched)
-  # A pixel that the outline crosses tells where, to a fraction of itself; the
-  # others have their distance to the nearest one of these, and its share.
-  offset = 0.5 - cover
-  out_of, nearest = ndimage.distance_transform_edt(
-    ~touched, return_indices=True
-  )
-  into, border = ndimage.distance_transform_edt(full, return_indices=True)
-  distance = np.select(
-    [~touched, full],
-    [out_of + offset[tuple(nearest)], offset[tuple(border)] - into],
-    offset,
-  )
-  distance = (distance * pixel_mm).astype(np.float32)
-  depths = ndimage.maximum(-distance, labels, np.arange(1, count + 1))
-  return _Plane(
-    cover=cover,
-    distance=distance,
-    labels=labels,
-    nearest=labels[tuple(nearest)],
-    depths=np.append(0, np.maximum(depths, 0)).astype(np.float32),
-  )
-
-
-def _side(stack: _Stack, k: int, way: int) -> _Side | None:
+def _side(stack: Stack, k: int, way: int) -> _Side | None:
   """Slice k upwards (1) or downwards (-1); None if nothing is in it."""
   plane = stack.planes[k]
   if plane is None:
@@ -241,8 +155,8 @@ def _side(stack: _Stack, k: int, way: int) -> _Side | None:
     [on & came, on, came],
     [
       (to_ahead + to_behind) / (reach + back),
-      _one_sided(stack, k, way, to_ahead),
-      _one_sided(stack, k, -way, to_behind),
+      _one_sided(plane, stack, k, way, to_ahead),
+      _one_sided(plane, stack, k, -way, to_behind),
     ],
     np.float32(0),
   ).clip(*_CURVATURES)
@@ -251,10 +165,11 @@ def _side(stack: _Stack, k: int, way: int) -> _Side | None:
     if other is not None:
       deepest = np.maximum(deepest, other.depth)
   curvature = curvature * _resolved(deepest, stack.spacing_mm)
-  # A part that widens towards its end is not taken to widen on.
+  # A part that widens towards its end is not taken to widen on without bounds.
   widens = nothing
   if behind is not None:
     widens = (plane.depth**2 - behind.depth**2) / back - back * curvature
+    widens = widens - _MOST_WIDENING * plane.depth**2 / reach
   side = _Side(
     plane=plane,
     slope=np.select(
@@ -265,38 +180,50 @@ def _side(stack: _Stack, k: int, way: int) -> _Side | None:
     length=np.full(g.shape, np.inf, np.float32),
   )
   if ahead is not None:
-    half_way = _cover_of(side.field(reach / 2)).sum()
+    # A part that begins in the next slice is that one's to continue.
+    begins = ~ahead.goes_on_in(plane)[ahead.labels] & (ahead.labels > 0)
+    side = side.without(begins & on)
+    half_way = cover_of(side.field(reach / 2)).sum()
     if half_way < _LEAST_KEPT * (plane.cover.sum() + ahead.cover.sum()) / 2:
-      step = on & _steps(plane, ahead, reach)
-      side = dataclasses.replace(
-        side,
-        slope=np.where(step, 0, side.slope),
-        curvature=np.where(step, 0, side.curvature),
-      )
+      side = side.without(_steps(plane, ahead, reach) & on)
   if on.all():
     return side
-  length = np.where(on, np.inf, _lengths(stack, k, way)[plane.nearest])
+  length = np.where(on, np.inf, _lengths(plane, stack, k, way)[plane.nearest])
   return dataclasses.replace(side, length=length.astype(np.float32))
 
 
 def _one_sided(
-  stack: _Stack, k: int, way: int, slope: np.ndarray
+  plane: Plane, stack: Stack, k: int, way: int, slope: np.ndarray
 ) -> np.ndarray:
   """`[X, Y]` curvature at slice k, of the next two slices on one side.
 
   Args:
+    plane: of slice k.
     stack, k, way: see `_side`.
     slope: `[X, Y]` of g from slice k to the next.
   """
   near, reach = stack.next(k, way)
   if near is None:
     return np.zeros_like(slope)
+  rounded = _of_two(plane.depth**2, near.depth**2, reach)
   far, farther = stack.next(k + way, way)
   if far is None:
-    return np.full_like(slope, _OF_A_SPHERE)
+    return rounded
   found = ((far.field - near.field) / farther - slope) / (reach + farther)
   goes_on = near.goes_on_in(far)[near.nearest]
-  return np.where(goes_on, found, _OF_A_SPHERE)
+  return np.where(goes_on, found, rounded)
+
+
+def _of_two(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:
+  """Curvature of parts in two slices: a sphere's, if it fits between the next.
+
+  Args:
+    one, other: r^2 in the slices.
+    reach: mm between them.
+  """
+  # At 1 a sphere through both closes where the next slice has nothing more.
+  bulk = (2 * np.maximum(one, other) - np.minimum(one, other)) / (2 * reach**2)
+  return ((2 - bulk) / 0.8).clip(0, 1)
 
 
 def _resolved(depth: np.ndarray, spacing_mm: float) -> np.ndarray:
@@ -304,66 +231,62 @@ def _resolved(depth: np.ndarray, spacing_mm: float) -> np.ndarray:
   return (2 * depth / spacing_mm - 1).clip(0, 1)
 
 
-def _steps(plane: _Plane, ahead: _Plane | None, reach: float) -> np.ndarray:
+def _steps(plane: Plane, ahead: Plane, reach: float) -> np.ndarray:
   """`[X, Y]` bool, where a slice has what the next lacks, or the reverse, too
   far from its outline for a slanted surface."""
   found = np.zeros(plane.labels.shape, bool)
-  if ahead is None:
-    return found
   for one, other in ((plane, ahead), (ahead, plane)):
     only_here = (one.labels > 0) & (other.labels == 0)
     far = (other.distance > _STEEPEST * reach) & (
       other.field > _DEEPEST * one.depth**2
     )
     found |= only_here & far
-  # A part that begins in the next slice is that one's to continue.
-  begins = ~ahead.goes_on_in(plane)[ahead.labels] & (ahead.labels > 0)
-  return found | begins
+  return found
 
 
-def _lengths(stack: _Stack, k: int, way: int) -> np.ndarray:
+def _lengths(plane: Plane, stack: Stack, k: int, way: int) -> np.ndarray:
   """`[parts + 1]` mm, how far the parts of slice k reach if they end there.
 
   By the squares of their depths, which, unlike the field at a place, do not
   change where a part goes on aslant.
   """
-  plane = stack.planes[k]
   behind, back = stack.next(k, -way)
   beyond, farther = stack.next(k - way, -way) if behind else (None, back)
   _, reach = stack.next(k, way)
   u = _APEX * reach
   here = plane.depths[:, None] ** 2
+  slope = np.zeros_like(here)
   if behind is None:
     squares = np.broadcast_to(here, (len(here), len(u)))
   else:
     one = behind.deepest_at(plane)[:, None] ** 2
-    bend = np.full_like(one, -_OF_A_SPHERE)
+    bend = -_of_two(here, one, back)
     if beyond is not None:
       two = beyond.deepest_at(behind)[behind.labels]
-      two = _greatest(two, plane)[:, None] ** 2
+      two = greatest(two, plane)[:, None] ** 2
       found = ((here - one) / back - (one - two) / farther) / (back + farther)
       bend = np.where(two > 0, found, bend)
     bend = bend.clip(-_CURVATURES[1], -_CURVATURES[0])
     deepest = np.sqrt(np.maximum(here, one))
     bend = bend * _resolved(deepest, stack.spacing_mm)
-    slope = np.minimum((here - one) / back + back * bend, 0)
+    slope = (here - one) / back + back * bend
+    slope = np.minimum(slope, _MOST_WIDENING * here / reach)
     squares = here + u * slope + u**2 * bend
     squares = np.where(one > 0, squares, here)
+    slope = np.where(one > 0, slope, 0)
   closed = squares <= 0
   apex = np.where(closed.any(1), _APEX[closed.argmax(1)], np.inf)
-  # Blunt ends have the volume of half a slice, whatever their taper.
+  # Blunt ends have the volume that makes their slice's a slab, as the sum of
+  # areas is right on average over where slices happen to lie.
   within = _APEX <= 1
-  volume = (squares[:, within].clip(0) / np.maximum(here, 1e-6)).cumsum(1)
-  volume /= within.sum()
-  wanted = np.maximum(volume[:, -1] - 0.5, 0) * (3 - 2 * apex).clip(0, 1) + 0.5
-  blunt = _APEX[(volume < wanted[:, None] - 1e-6).sum(1).clip(0, within.sum() - 1)]
+  here = np.maximum(here, 1e-6)
+  volume = (squares[:, within].clip(0) / here).cumsum(1) / within.sum()
+  slab = 0.5 + slope[:, 0] * reach / (8 * here[:, 0])
+  closing = (3.5 - 2 * apex).clip(0, 1)
+  wanted = slab + np.maximum(volume[:, -1] - slab, 0) * closing
+  reached = (volume < wanted[:, None] - 1e-6).sum(1)
+  blunt = _APEX[reached.clip(0, within.sum() - 1)]
   return np.where(apex <= 1, apex, blunt) * reach
-
-
-def _greatest(values: np.ndarray, plane: _Plane) -> np.ndarray:
-  """`[parts + 1]` the greatest of `[X, Y]` values in each part of a slice."""
-  index = np.arange(1, len(plane.depths))
-  return np.append(0, ndimage.maximum(values, plane.labels, index))
 
 
 def _layer(
@@ -387,10 +310,3 @@ def _layer(
       cap = facing.cap(u, thickness)
       layer = cap if layer is None else np.maximum(layer, cap)
   return layer
-
-
-def _cover_of(field: np.ndarray) -> np.ndarray:
-  """`[X, Y]` the share of each pixel in which a field is negative."""
-  across, along = np.gradient(field)
-  steepness = np.sqrt(across**2 + along**2)
-  return (0.5 - field / np.maximum(steepness, 1e-6)).clip(0, 1)

@@ -18,8 +18,11 @@ from dvhflax.io.resample import Occupancy
 # the outermost ones for half a slice beyond. `outermost`: the same slabs, cut
 # off at the outermost contours.
 ENDS = ('rounded', 'half_slice', 'outermost')
-# In-plane pixels along the longest side of a structure, and their least size.
+# In-plane pixels along the longest side of a structure: the most, and as many
+# as are enough, unless they could be larger.
 PIXELS = 128
+ENOUGH_PIXELS = 64
+PIXEL_MM = 0.5
 LEAST_PIXEL_MM = 0.25
 # Structures whose pixels are larger, in slice distances, are stacked as slabs.
 _COARSEST = 0.75
@@ -69,7 +72,8 @@ def occupancy(
   places, slices = _slices(heights, 0.1 * spacing_mm)
   points = np.concatenate(contours)
   extent = max(np.ptp(points, axis=0).max(), spacing_mm)
-  pixel = max(extent / PIXELS, LEAST_PIXEL_MM)
+  enough = np.clip(extent / ENOUGH_PIXELS, LEAST_PIXEL_MM, PIXEL_MM)
+  pixel = float(max(extent / PIXELS, enough))
   first = points.min(0)[:2] - pixel
   count = np.ceil(np.ptp(points, axis=0)[:2] / pixel).astype(int) + 2
   covers, remarks = contour_filling.covers(
@@ -114,7 +118,7 @@ def slice_spacing(heights: np.ndarray) -> float | None:
 def regular_spacing(heights: np.ndarray) -> float | None:
   """Distance in mm of slices that are evenly apart, but for some gaps.
 
-  Heights may be rounded, slices in two parts by that.
+  Heights may be rounded, and contours of one slice thus apart.
 
   Args:
     heights: `[N]` z of a structure's contours, in any order.
@@ -126,7 +130,8 @@ def regular_spacing(heights: np.ndarray) -> float | None:
   if len(steps) < 2:
     return None
   usual = steps[steps < 1.75 * np.median(steps)]
-  uneven = usual.std() > 0.25 * usual.mean()
+  # Heights may be whole numbers.
+  uneven = usual.std() > max(0.1 * usual.mean(), 0.5)
   if uneven or len(usual) < 0.6 * len(steps):
     return None
   return float(usual.mean())
