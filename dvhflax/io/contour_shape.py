@@ -223,7 +223,7 @@ def _of_two(one: np.ndarray, other: np.ndarray, reach: float) -> np.ndarray:
   """
   # At 1 a sphere through both closes where the next slice has nothing more.
   bulk = (2 * np.maximum(one, other) - np.minimum(one, other)) / (2 * reach**2)
-  return ((2 - bulk) / 0.8).clip(0, 1)
+  return ((1.5 - bulk) / 0.4).clip(0, 1)
 
 
 def _resolved(depth: np.ndarray, spacing_mm: float) -> np.ndarray:
