@@ -130,7 +130,10 @@ class Newcomers:
 
 def contour_ends(provenance: Mapping[str, Any]) -> str:
   """How contours of DICOM are read, as those of the cohort were."""
-  # Cohorts that do not tell are older than the choice.
+  # A cohort that more plans were computed for tells what it was made from.
+  while 'contour_ends' not in provenance and provenance.get('from'):
+    provenance = provenance['from']
+  # Those that do not tell are older than the choice.
   older = 'half_slice' if provenance.get('source') == 'dicom' else 'rounded'
   return provenance.get('contour_ends', older)
 

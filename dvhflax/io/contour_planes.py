@@ -24,6 +24,7 @@ class Plane:
     labels: `[X, Y]` number of the part that a pixel belongs to, 0 outside.
     nearest: `[X, Y]` number of the nearest part.
     depths: `[parts + 1]` r in mm, that of part 0 unused.
+    pixel_mm: size of a pixel.
   """
 
   cover: np.ndarray
@@ -31,6 +32,7 @@ class Plane:
   labels: np.ndarray
   nearest: np.ndarray
   depths: np.ndarray
+  pixel_mm: float
 
   @functools.cached_property
   def depth(self) -> np.ndarray:
@@ -43,9 +45,22 @@ class Plane:
     return self.distance * (self.distance + 2 * self.depth)
 
   @functools.cached_property
+  def steepness(self) -> np.ndarray:
+    """`[X, Y]` what the field grows by over a pixel, in the plane."""
+    steepness = 2 * (self.distance + self.depth) * np.float32(self.pixel_mm)
+    return np.maximum(steepness, np.float32(1e-3))
+
+  def cover_of(self, field: np.ndarray) -> np.ndarray:
+    """`[X, Y]` the share of each pixel in which another field is negative.
+
+    From here it may have grown or shrunk, which changes its steepness little.
+    """
+    return (np.float32(0.5) - field / self.steepness).clip(0, 1)
+
+  @functools.cached_property
   def edge(self) -> np.ndarray:
     """`[X, Y]` what `cover_of` makes of the field, to compare with."""
-    return cover_of(self.field)
+    return self.cover_of(self.field)
 
   def deepest_at(self, other: 'Plane') -> np.ndarray:
     """`[parts + 1]` the largest depth here above or below parts of another."""
@@ -89,15 +104,14 @@ def plane_of(cover: np.ndarray, pixel_mm: float) -> Plane | None:
   inside = cover >= 0.5
   nearest = _nearest(touched)
   # The outline may be nearer in a pixel whose centre is farther.
-  out_of = np.minimum(
-    _length_to(nearest, offset, normal),
-    _length_to(_nearest(inside | (cover == cover.max())), offset, normal),
+  some = np.where(full, _nearest(~full), nearest)
+  others = np.where(
+    full, _nearest(~inside), _nearest(inside | (cover == cover.max()))
   )
-  into = np.minimum(
-    _length_to(_nearest(~full), offset, normal),
-    _length_to(_nearest(~inside), offset, normal),
+  away = np.minimum(
+    _length_to(some, offset, normal), _length_to(others, offset, normal)
   )
-  distance = np.select([~touched, full], [out_of, -into], offset)
+  distance = np.select([full, ~touched], [-away, away], offset)
   distance = (distance * pixel_mm).astype(np.float32)
   depths = ndimage.maximum(-distance, labels, np.arange(1, count + 1))
   return Plane(
@@ -106,6 +120,7 @@ def plane_of(cover: np.ndarray, pixel_mm: float) -> Plane | None:
     labels=labels,
     nearest=labels[tuple(nearest)],
     depths=np.append(0, np.maximum(depths, 0)).astype(np.float32),
+    pixel_mm=pixel_mm,
   )
 
 
@@ -113,13 +128,6 @@ def greatest(values: np.ndarray, plane: Plane) -> np.ndarray:
   """`[parts + 1]` the greatest of `[X, Y]` values in each part of a slice."""
   index = np.arange(1, len(plane.depths))
   return np.append(0, ndimage.maximum(values, plane.labels, index))
-
-
-def cover_of(field: np.ndarray) -> np.ndarray:
-  """`[X, Y]` the share of each pixel in which a field is negative."""
-  across, along = np.gradient(field)
-  steepness = np.sqrt(across**2 + along**2)
-  return (0.5 - field / np.maximum(steepness, 1e-6)).clip(0, 1)
 
 
 def _outline(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +142,8 @@ def _outline(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """
   normal = -np.array(np.gradient(cover))
   normal /= np.maximum(np.hypot(*normal), 1e-6)
-  small, large = np.sort(np.abs(normal), 0)
+  one, other = np.abs(normal)
+  small, large = np.minimum(one, other), np.maximum(one, other)
   # By symmetry, of the lesser share.
   lesser = np.minimum(cover, 1 - cover)
   corner = (small + large) / 2 - np.sqrt(2 * small * large * lesser)
@@ -158,6 +167,10 @@ def _length_to(
     pixels: `[2, X, Y]` indices.
     offset, normal: see `_outline`.
   """
-  at = tuple(pixels)
-  points = pixels - offset[at] * normal[:, *at]
-  return np.hypot(*(points - np.indices(offset.shape)))
+  rows, columns = pixels
+  off = offset[rows, columns]
+  down, right = np.ogrid[: offset.shape[0], : offset.shape[1]]
+  return np.hypot(
+    rows - off * normal[0][rows, columns] - down,
+    columns - off * normal[1][rows, columns] - right,
+  )

@@ -18,7 +18,7 @@ import itertools
 
 import numpy as np
 
-from dvhflax.io.contour_planes import Plane, Stack, cover_of, greatest, plane_of
+from dvhflax.io.contour_planes import Plane, Stack, greatest, plane_of
 
 # Outlines that shift by less from slice to slice, in slice distances, are one
 # slanted surface; or by less than makes g this many times r^2. Others are
@@ -67,9 +67,12 @@ class _Side:
       thickness: mm, of the layer, which an end may cut.
     """
     # The outline's share of a pixel is known better than by its distance.
-    change = cover_of(self.field(u)) - self.plane.edge
+    change = self.plane.cover_of(self.field(u)) - self.plane.edge
+    cover = (self.plane.cover + change).clip(0, 1)
+    if not self.farthest:
+      return cover
     reached = (self.length - u) / thickness + 0.5
-    return (self.plane.cover + change).clip(0, 1) * reached.clip(0, 1)
+    return cover * reached.clip(0, 1)
 
   def without(self, pixels: np.ndarray) -> '_Side':
     """The same, with some pixels, `[X, Y]` bool, as they are in the slice."""
@@ -151,39 +154,43 @@ def _side(stack: Stack, k: int, way: int) -> _Side | None:
   on = plane.goes_on_in(ahead)[plane.nearest]
   came = plane.goes_on_in(behind)[plane.nearest]
   # Parabolas: through both neighbours, or through two on the one side.
-  curvature = np.select(
-    [on & came, on, came],
-    [
-      (to_ahead + to_behind) / (reach + back),
-      _one_sided(plane, stack, k, way, to_ahead),
-      _one_sided(plane, stack, k, -way, to_behind),
-    ],
-    np.float32(0),
-  ).clip(*_CURVATURES)
+  curvature = np.where(on & came, (to_ahead + to_behind) / (reach + back), 0)
+  for here, there, toward, slope in (
+    (on, came, way, to_ahead),
+    (came, on, -way, to_behind),
+  ):
+    only = here & ~there
+    if only.any():
+      found = _one_sided(plane, stack, k, toward, slope)
+      curvature = np.where(only, found, curvature)
+  curvature = curvature.clip(*_CURVATURES)
   deepest = plane.depth
   for other in (ahead, behind):
     if other is not None:
       deepest = np.maximum(deepest, other.depth)
   curvature = curvature * _resolved(deepest, stack.spacing_mm)
-  # A part that widens towards its end is not taken to widen on without bounds.
-  widens = nothing
-  if behind is not None:
-    widens = (plane.depth**2 - behind.depth**2) / back - back * curvature
-    widens = widens - _MOST_WIDENING * plane.depth**2 / reach
+  slope = to_ahead
+  if not on.all():
+    # A part that widens towards its end is not taken to widen on for ever.
+    widens = nothing
+    if behind is not None:
+      widens = (plane.depth**2 - behind.depth**2) / back - back * curvature
+      widens = widens - _MOST_WIDENING * plane.depth**2 / reach
+    ending = np.where(came, np.maximum(widens, 0) - to_behind, 0)
+    slope = np.where(on, to_ahead, ending)
   side = _Side(
     plane=plane,
-    slope=np.select(
-      [on, came], [to_ahead, np.maximum(widens, 0) - to_behind], nothing
-    ),
-    back=np.where(on, -reach, back).astype(np.float32),
+    slope=slope,
+    back=np.where(on, np.float32(-reach), np.float32(back)),
     curvature=curvature.astype(np.float32),
     length=np.full(g.shape, np.inf, np.float32),
   )
   if ahead is not None:
     # A part that begins in the next slice is that one's to continue.
-    begins = ~ahead.goes_on_in(plane)[ahead.labels] & (ahead.labels > 0)
-    side = side.without(begins & on)
-    half_way = cover_of(side.field(reach / 2)).sum()
+    begins = ~ahead.goes_on_in(plane)
+    if begins[1:].any():
+      side = side.without(begins[ahead.labels] & (ahead.labels > 0) & on)
+    half_way = plane.cover_of(side.field(reach / 2)).sum()
     if half_way < _LEAST_KEPT * (plane.cover.sum() + ahead.cover.sum()) / 2:
       side = side.without(_steps(plane, ahead, reach) & on)
   if on.all():

@@ -242,6 +242,8 @@ def test_structures_end_as_the_cohort_says(tmp_path):
     ({'source': 'dicom', 'contour_ends': 'outermost'}, 'outermost'),
     ({'source': 'dicom'}, 'half_slice'),  # an older cohort
     ({'source': 'simulated'}, 'rounded'),
+    ({'source': 'store', 'from': {'contour_ends': 'outermost'}}, 'outermost'),
+    ({'source': 'store', 'from': {'source': 'dicom'}}, 'half_slice'),
   ],
 )
 def test_external_patients_are_read_as_the_cohort_was(provenance, ends):
