@@ -1,9 +1,12 @@
 """Structure sets as planning systems and scripts really write them."""
 
+import json
+
 import numpy as np
 import pytest
 import synthetic_dicom as synthetic
 
+from dvhflax import config as config_lib
 from dvhflax import errors, newcomers
 from dvhflax.cohort import imported
 from dvhflax.io import dicom, importing
@@ -234,6 +237,28 @@ def test_structures_end_as_the_cohort_says(tmp_path):
   )
   patient, _ = importing.assemble(case, settings, dose_optional=True)
   assert patient.present.all()
+
+
+def test_a_cohort_keeps_how_structures_end(tmp_path):
+  synthetic.write_patient(tmp_path / 'in')
+  config = config_lib.default()
+  config.cohort.update(
+    source='dicom', raw=str(tmp_path / 'in'), path=str(tmp_path / 'cohort'),
+    grid=(32, 32, 16), spacing_mm=(4.0, 4.0, 6.0), contour_ends='outermost',
+  )  # fmt: skip
+  config_lib.validate(config)
+  source = imported.Imported(config.cohort)
+  assert source.provenance['contour_ends'] == 'outermost'
+  (entry,) = json.loads((tmp_path / 'cohort.import.json').read_text())[
+    'patients'
+  ]
+  # 60 mm less half a slice at either end.
+  rectum = 24 * 81 * 57 * np.sin(np.pi / 24) / 1000
+  found = entry['structures']['rectum']['volume_cc']
+  assert found == pytest.approx(rectum, rel=2e-3)
+  config.cohort.contour_ends = 'round'
+  with pytest.raises(errors.ConfigError, match='cohort.contour_ends'):
+    config_lib.validate(config)
 
 
 @pytest.mark.parametrize(
