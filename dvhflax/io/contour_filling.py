@@ -21,8 +21,9 @@ MOST_CROSSINGS = 10_000_000
 _ROUNDING = 0.01
 # No wall is as thin; such a pair of contours is one, drawn twice.
 LEAST_WALL_MM = 0.5
-# Pairs of contours in a slice that are looked at.
-_MOST_PAIRS = 20_000
+# Contours and pairs of them in a slice that are looked at.
+_MOST_CONTOURS = 400
+_MOST_PAIRS = 5_000
 
 
 def covers(
@@ -54,11 +55,11 @@ def covers(
     pairs = _overlapping(boxes[here])
     if not len(pairs):
       continue
-    if len(pairs) > _MOST_PAIRS:
-      many += 1
-      continue
     # Only those that may touch another; the rest is filled as it is.
     used = np.unique(pairs)
+    if len(pairs) > _MOST_PAIRS or len(used) > _MOST_CONTOURS:
+      many += 1
+      continue
     some = [contours[i] for i in here[used]]
     each = _even_odd(some, np.arange(len(some)), (len(some), *shape[1:]))
     within, crossing = _relations(each, np.searchsorted(used, pairs))

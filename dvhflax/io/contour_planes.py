@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 # Of a pixel: less is rounding.
-_LEAST_SHARE = 1e-3
+LEAST_SHARE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Stack:
 
 def plane_of(cover: np.ndarray, pixel_mm: float) -> Plane | None:
   """A slice; None if nothing is inside."""
-  touched, full = cover > _LEAST_SHARE, cover > 1 - _LEAST_SHARE
+  touched, full = cover >= LEAST_SHARE, cover > 1 - LEAST_SHARE
   if not touched.any():
     return None
   labels, count = ndimage.label(touched)

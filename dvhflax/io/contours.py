@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.io import contour_filling, contour_shape
+from dvhflax.io import contour_filling, contour_planes, contour_shape
 from dvhflax.io.resample import Occupancy
 
 # `rounded`: outlines change smoothly from slice to slice, and a structure goes
@@ -82,6 +82,8 @@ def occupancy(
     (len(places), int(count[0]), int(count[1])),
     pixel,
   )
+  if covers.max() < contour_planes.LEAST_SHARE:
+    raise errors.CohortError('has no contour that encloses an area')
   joined, gaps = _joined(places, spacing_mm)
   if ends == 'rounded' and pixel <= _COARSEST * spacing_mm:
     filled, lower, upper = contour_shape.layers(
@@ -219,11 +221,15 @@ def _joined(
   notes = []
   if filled.any():
     notes.append(f'{missing[filled].sum()} missing slices interpolated')
-  notes += [
-    f'no contours between z={places[i]:.1f} and {places[i + 1]:.1f} mm: '
-    'separate parts'
+  empty = [
+    f'{places[i]:.1f} and {places[i + 1]:.1f}'
     for i in np.flatnonzero(~joined & ~filled)
   ]
+  if empty:
+    more = f' and in {len(empty) - 3} more places' if len(empty) > 3 else ''
+    notes.append(
+      f'no contours between z={", ".join(empty[:3])} mm{more}: separate parts'
+    )
   return joined | filled, notes
 
 

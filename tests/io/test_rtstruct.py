@@ -257,7 +257,7 @@ def test_a_cohort_keeps_how_structures_end(tmp_path):
   found = entry['structures']['rectum']['volume_cc']
   assert found == pytest.approx(rectum, rel=2e-3)
   config.cohort.contour_ends = 'round'
-  with pytest.raises(errors.ConfigError, match='cohort.contour_ends'):
+  with pytest.raises(errors.ConfigError, match='contour_ends'):
     config_lib.validate(config)
 
 
