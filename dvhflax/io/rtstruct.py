@@ -106,11 +106,12 @@ def contours(
   """
   polygons, exclusive = [], []
   left_out: dict[str, int] = {}
-  closed = undeclared = 0
+  closed = undeclared = short = 0
   for item in roi.contours:
     kind = files.text(item, 'ContourGeometricType', where)
     plain = _plain(kind)
     points = files.points(item, f'{where}, {roi.name}')
+    short += len(points) < _stated_points(item, where)
     if plain in _XOR and len(points):
       exclusive.append(points)
       continue
@@ -135,7 +136,20 @@ def contours(
     notes.append(
       f'{undeclared} contours without ContourGeometricType taken as closed'
     )
+  if short:
+    notes.append(
+      f'{short} contours have fewer points than NumberOfContourPoints says: '
+      'are they cut off?'
+    )
   return polygons + list(_joined(exclusive)), notes
+
+
+def _stated_points(item: Any, where: pathlib.Path) -> float:
+  """NumberOfContourPoints of a contour, 0 if it does not say."""
+  try:
+    return files.numbers(item, 'NumberOfContourPoints', where, 1)[0]
+  except errors.CohortError:
+    return 0.0
 
 
 def _number(item: Any, keyword: str, where: pathlib.Path) -> int | None:

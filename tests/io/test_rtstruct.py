@@ -152,6 +152,7 @@ def test_open_contours_and_points(tmp_path):
       .ROIContourSequence[0].ContourSequence[0])  # fmt: skip
     contours[-1].ContourGeometricType = kind
     contours[-1].ContourData = contours[-1].ContourData[:count]
+    contours[-1].NumberOfContourPoints = count // 3
   case = read(tmp_path, dataset)
   assert volumes(case) == expected()
   notes = [n for n in case.notes if n.startswith('PTV')]
@@ -194,6 +195,15 @@ def test_faulty_contours_cost_their_structure_only(tmp_path):
   for name in ('bladder', 'rectum'):
     (note,) = (n for n in case.notes if n.startswith(f'{name} left out'))
     assert 'ContourData is no list of points' in note
+
+
+def test_contours_that_are_cut_off_are_told(tmp_path):
+  dataset = synthetic.structure_set(STRUCTURES)
+  contour = roi(dataset, 'PTV')[1].ContourSequence[0]
+  contour.ContourData = contour.ContourData[:90]
+  case = read(tmp_path, dataset)
+  (note,) = (n for n in case.notes if 'NumberOfContourPoints' in n)
+  assert note.startswith('PTV: 1 contours have fewer points')
 
 
 def test_regions_of_another_frame_are_told(tmp_path):
