@@ -289,7 +289,7 @@ def _lengths(plane: Plane, stack: Stack, k: int, way: int) -> np.ndarray:
   here = np.maximum(here, 1e-6)
   volume = (squares[:, within].clip(0) / here).cumsum(1) / within.sum()
   slab = 0.5 + slope[:, 0] * reach / (8 * here[:, 0])
-  closing = (3.5 - 2 * apex).clip(0, 1)
+  closing = ((1.2 - apex) / 0.15).clip(0, 1)
   wanted = slab + np.maximum(volume[:, -1] - slab, 0) * closing
   reached = (volume < wanted[:, None] - 1e-6).sum(1)
   blunt = _APEX[reached.clip(0, within.sum() - 1)]
