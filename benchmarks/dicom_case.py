@@ -6,10 +6,10 @@ Of every structure, ours minus theirs: volume in % of theirs; D95, D50, D2 and
 mean in % of the maximum dose; the volume that receives 5% of the maximum dose,
 in cc. Theirs are
 
+- stored: the DVHs in the RTDOSE; ours in each way of `cohort.contour_ends`.
+  The following are of slabs, as ours with `half_slice`:
 - points: quasi-random points within the contours, each contour a prism half a
-  slice up and down, the dose trilinear: what ours means to be, by other means;
-- stored: the DVHs in the RTDOSE, and `uncapped`, ours that ends at the
-  outermost contours minus these;
+  slice up and down, the dose trilinear: the same by other means;
 - dicompyler: dicompyler-core as it comes; `fine`, with pixels of an eighth of
   the dose grid's; and `at planes`, ours with the dose of the contours' planes
   throughout their slices minus `fine`.
@@ -55,25 +55,13 @@ def ours(dose, occupancy):
   """cc; D95, D50, D2 and mean in Gy; cc that receive 5% of the maximum."""
   curve = source_dvh.dvh(dose, occupancy)
   cc = occupancy.volume_cc
-  low = cc * curve.at_dose(LOW * dose.values.max()) / 100
-  return np.array([cc, *map(curve.at_volume, COVERAGES), curve.mean, low])
-
-
-def uncapped(occupancy, places, _):
-  """A structure that ends at its outermost contours."""
-  lower, upper = (
-    bound[2].clip(places[0], places[-1])
-    for bound in (occupancy.lower, occupancy.upper)
-  )
-  keep = upper > lower
-  return resample.Occupancy(
-    occupancy.fractions[..., keep],
-    (*occupancy.lower[:2], lower[keep]),
-    (*occupancy.upper[:2], upper[keep]),
+  low = cc * curve.volume_percent_at_dose(LOW * dose.values.max()) / 100
+  return np.array(
+    [cc, *map(curve.dose_at_volume_percent, COVERAGES), curve.mean_dose, low]
   )
 
 
-def at_planes(occupancy, places, step):
+def at_planes(occupancy, places):
   """A structure all of whose layers lie in the planes of its contours."""
   lower, upper = occupancy.lower, occupancy.upper
   thick = upper[2] - lower[2]
@@ -161,19 +149,24 @@ def main():
   options = parser.parse_args()
   (found,), _ = dicom.find_patients(options.folder)
   where, ((dose_file,),) = found.structure_set.path, found.plans
-  rois = rtstruct.rois(files.read(where), where, found.structure_set.frames)
-  case = dicom.read_patient(found, [roi.name for roi in rois])
+  rois, _ = rtstruct.rois(files.read(where), where, found.structure_set.frames)
+  cases = {
+    ends: dicom.read_patient(
+      found, [roi.name for roi in rois], contour_ends=ends
+    )
+    for ends in contours.ENDS
+  }
+  case = cases['half_slice']
   dose = rtdose.read_dose(dose_file.path)
   top = float(dose.values.max())
   numbers = {roi.number: roi.name for roi in rois}
-  peers = {'stored': stored(dose_file.path, numbers, top)}
+  peers = {}
+  kept = stored(dose_file.path, numbers, top)
   if options.dicompyler:
     run = (options.dicompyler, where, dose_file.path, top)
     fine = float(dose.axes[0][1] - dose.axes[0][0]) / 8
     peers['dicompyler'] = peer(*run)
     peers['fine'] = peer(*run, interpolation_resolution=fine)
-  # Ours in another's way.
-  after = {'stored': ('uncapped', uncapped), 'fine': ('at planes', at_planes)}
 
   def line(label, first, row):
     print(f'{label:28}{first:>10}' + ''.join(f'{v:>10}' for v in row))
@@ -192,6 +185,9 @@ def main():
     mine = ours(dose, occupancy)
     label = f'{roi.name:17}cc, Gy, cc'
     line(label, f'{mine[0]:.3f}', [f'{v:.3f}' for v in mine[1:]])
+    for ends, one in cases.items() if roi.name in kept else ():
+      those = np.array(kept[roi.name])
+      difference(ends, ours(dose, one.occupancies[roi.name]), those)
     polygons, _ = rtstruct.contours(roi, where)
     difference('points', mine, np.array(by_points(polygons, dose)))
     for name, by_roi in peers.items():
@@ -199,10 +195,9 @@ def main():
         continue
       theirs = np.array(by_roi[roi.name])
       difference(name, mine, theirs)
-      if name in after:
-        again, way = after[name]
-        changed = way(occupancy, *slices(polygons)[1:])
-        difference(again, ours(dose, changed), theirs)
+      if name == 'fine':
+        changed = at_planes(occupancy, slices(polygons)[1])
+        difference('at planes', ours(dose, changed), theirs)
 
 
 if __name__ == '__main__':

@@ -56,6 +56,12 @@ def default() -> ml_collections.ConfigDict:
   cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False
+  # dicom: where structures end, since contours do not tell. `rounded`: where
+  # the outlines close as they go on, half a slice beyond the outermost contour
+  # if they are blunt; `half_slice`: always there, all contours as slabs;
+  # `outermost`: the same, cut off at the outermost contours. Planning systems
+  # differ in this; see docs/import.md.
+  cohort.contour_ends = 'rounded'
   # Pareto-optimal plans that are computed for each patient, after `planning`;
   # 0: the source's own plans only.
   cohort.plans = 10

@@ -160,6 +160,7 @@ RULES: dict[str, Rule] = {
   ),
   'cohort.names': _Or(_Text(_PATH.wanted, 0)),
   'cohort.prescription_gy': _Or(_Real(0, 1000, above=True, unit='in Gy')),
+  'cohort.contour_ends': _OneOf(('rounded', 'half_slice', 'outermost')),
   'cohort.ct': _Switch(),
   'cohort.sum_beams': _Switch(),
   'cohort.plans': _Whole(0, 10**4),

@@ -27,7 +27,10 @@ LATER: tuple[dict[str, Any], ...] = (
   {'cohort.ct': False},
   {'cohort.replace_plans': False, 'planning': PROSTATE.to_dict()},
   # Of simulated patients; `_what_was_before` has the others'.
-  {'cohort.normalisation': 'target_mean'},
+  {
+    'cohort.normalisation': 'target_mean',
+    'cohort.contour_ends': 'half_slice',
+  },
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})

@@ -59,7 +59,12 @@ class Newcomers:
     rows: list[tuple[str, str]] = [*names_lib.read_table(names, wanted)]
     rows += [(name, pattern) for name, pattern in provenance.get('names', [])]
     found, self._read_case, self.skipped = open_folder(
-      source, folder, wanted, rows, dose_optional=True
+      source,
+      folder,
+      wanted,
+      rows,
+      contour_ends=contour_ends(provenance),
+      dose_optional=True,
     )
     if not found:
       reasons = '; '.join(f'{one.what}: {one.why}' for one in self.skipped)
@@ -128,6 +133,14 @@ def _of_import(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
   while isinstance(provenance.get('from'), dict):
     provenance = provenance['from']
   return provenance
+
+
+def contour_ends(provenance: Mapping[str, Any]) -> str:
+  """How contours of DICOM are read, as those of the cohort were."""
+  provenance = _of_import(provenance)
+  # Those that do not tell are older than the choice.
+  older = 'half_slice' if provenance.get('source') == 'dicom' else 'rounded'
+  return provenance.get('contour_ends', older)
 
 
 def _common(values: Sequence[float]) -> float | None:

@@ -16,7 +16,7 @@ import optax
 import pytest
 
 from dvhflax import checkpoint as checkpoint_lib
-from dvhflax import errors, history, locks, networks, parallel
+from dvhflax import config_saved, errors, history, locks, networks, parallel
 from dvhflax import train as train_lib
 from dvhflax.checkpoint import has_checkpoint
 from dvhflax.cohort import feed
@@ -143,13 +143,16 @@ def test_a_run_older_than_a_key_had_its_default(config):
 
     def json(self, step, item):
       values = config.to_dict()
-      del values['cohort']['structures']
+      for key in config_saved.LATER[-1]:
+        group, name = key.split('.')
+        del values[group][name]
       return values
 
+  config.cohort.contour_ends = 'half_slice'
   other = config.copy_and_resolve_references()
-  other.cohort.structures = ('body', 'PTV')
+  other.cohort.normalisation = 'prescription'
   check_same_run(Saved(), config, 'run')
-  with pytest.raises(errors.CheckpointError, match='structures'):
+  with pytest.raises(errors.CheckpointError, match='normalisation'):
     check_same_run(Saved(), other, 'run')
 
 

@@ -69,6 +69,7 @@ class Imported:
       cohort.raw,
       cohort.structures,
       rows,
+      contour_ends=cohort.contour_ends,
       **self._options,
       **(beams if cohort.source == 'dicom' else {}),
     )
@@ -92,6 +93,7 @@ class Imported:
       'spacing_mm': list(cohort.spacing_mm),
       'prescription_gy': cohort.prescription_gy,
       'sum_beams': cohort.sum_beams,
+      'contour_ends': cohort.contour_ends,
       'names': [list(row) for row in rows],
     }
 
@@ -165,6 +167,8 @@ def open_folder(
   folder: str,
   structures: Sequence[str],
   rows: Sequence[tuple[str, str]],
+  *,
+  contour_ends: str = 'rounded',
   **options: bool,
 ) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
   """Finds the patients of a folder.
@@ -174,6 +178,7 @@ def open_folder(
     folder: searched at any depth.
     structures: names of the cohort's structures.
     rows: the user's table of names, see `names.read_table`.
+    contour_ends: one of `io.contours.ENDS`, for DICOM.
     **options: of `io.dicom.find_patients` or `io.nifti.find_patients`.
 
   Returns:
@@ -185,9 +190,12 @@ def open_folder(
     CohortError: if there is no such folder.
   """
   library: Any
+  reading: dict[str, Any] = {'structures': structures, 'rows': rows}
   try:
     if source == 'dicom':
       from dvhflax.io import dicom as library
+
+      reading['contour_ends'] = contour_ends
     else:
       from dvhflax.io import nifti as library
   except ModuleNotFoundError as error:
@@ -195,7 +203,5 @@ def open_folder(
       f"{source} files need {error.name}: pip install -e '.[{source}]'"
     ) from None
   found, skipped = library.find_patients(folder, **options)
-  read = functools.partial(
-    library.read_patient, structures=structures, rows=rows
-  )
+  read = functools.partial(library.read_patient, **reading)
   return {one.id: one for one in found}, read, skipped

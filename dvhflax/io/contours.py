@@ -1,56 +1,68 @@
 """Stacks of planar contours to the volume that they enclose.
 
-A slice's contours are filled by the even-odd rule, whatever their order and
-direction: inner contours are holes, keyholes and self-crossing contours come
-out right, and parts of one slice may be any number. A contour stands for the
-slab up to half-way to its neighbours, the outermost ones for half a slice
-beyond their plane. Slices that are missing in between are interpolated by
-shape: signed distances to the outlines on either side, linearly between them
-(Raya and Udupa 1990, IEEE Trans Med Imaging 9:32).
+What lies between slices and beyond the outermost, no contour tells: see `ENDS`
+for the ways in which it is taken, and `contour_shape` for the first.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from dvhflax import errors
+from dvhflax.io import contour_filling, contour_planes, contour_shape
 from dvhflax.io.resample import Occupancy
 
-# In-plane pixels along the longest side of a structure, and their least size.
+# `rounded`: outlines change smoothly from slice to slice, and a structure goes
+# on as they tell, to where it closes, or half a slice if it is blunt.
+# `half_slice`: every contour stands for the slab half-way to its neighbours,
+# the outermost ones for half a slice beyond. `outermost`: the same slabs, cut
+# off at the outermost contours.
+ENDS = ('rounded', 'half_slice', 'outermost')
+# In-plane pixels along the longest side of a structure: the most, and as many
+# as are enough, unless they could be larger.
 PIXELS = 128
-LEAST_PIXEL_MM = 0.5
-# Lines a pixel that contours are crossed with: exact along x, midpoint along y.
-LINES = 8
+ENOUGH_PIXELS = 64
+PIXEL_MM = 0.5
+LEAST_PIXEL_MM = 0.25
+# Structures whose pixels are larger, in slice distances, are stacked as slabs.
+_COARSEST = 0.75
 # Contours farther apart than this are separate parts of a structure.
 MOST_GAP_MM = 20.0
 # What no patient exceeds; bounds the memory that a faulty file can ask for.
 MOST_EXTENT_MM = 2500.0
-MOST_CROSSINGS = 10_000_000
 LEAST_SPACING_MM = 0.1
 
 
 def occupancy(
-  contours: Sequence[np.ndarray], spacing_mm: float | None = None
+  contours: Sequence[np.ndarray],
+  spacing_mm: float | None = None,
+  ends: str = 'rounded',
 ) -> tuple[Occupancy, list[str]]:
   """The volume that contours enclose.
 
   Args:
     contours: `[N, 3]` points in mm, LPS, each contour closed and axial.
-    spacing_mm: distance of the image's slices; by default that of most of the
-      contours.
+    spacing_mm: distance of slices where the contours themselves do not tell
+      it: there are too few, or they are apart unevenly.
+    ends: one of `ENDS`.
 
   Returns:
-    The structure on a fine grid of its own, and what had to be left out or
-    filled in, a line each.
+    The structure on a fine grid of its own, and what had to be left out,
+    filled in or guessed, a line each.
 
   Raises:
     CohortError: no usable contour, one that is not axial, or one slice only
       and no spacing.
   """
   contours, notes = _usable(contours)
-  heights = np.array([contour[0, 2] for contour in contours])
-  spacing_mm = spacing_mm or slice_spacing(heights)
+  heights = np.array([contour[:, 2].mean() for contour in contours])
+  own_mm = regular_spacing(heights)
+  if own_mm and spacing_mm and abs(own_mm / spacing_mm - 1) > 0.1:
+    notes.append(
+      f'its contours are {own_mm:.1f} mm apart, slices {spacing_mm:.1f} mm: '
+      'each stands for the former'
+    )
+  spacing_mm = own_mm or spacing_mm or slice_spacing(heights)
   if spacing_mm is None:
     raise errors.CohortError(
       'has contours in one slice only, and no CT tells how thick it is: add '
@@ -60,26 +72,38 @@ def occupancy(
   places, slices = _slices(heights, 0.1 * spacing_mm)
   points = np.concatenate(contours)
   extent = max(np.ptp(points, axis=0).max(), spacing_mm)
-  pixel = max(extent / PIXELS, LEAST_PIXEL_MM)
+  enough = np.clip(extent / ENOUGH_PIXELS, LEAST_PIXEL_MM, PIXEL_MM)
+  pixel = float(max(extent / PIXELS, enough))
   first = points.min(0)[:2] - pixel
   count = np.ceil(np.ptp(points, axis=0)[:2] / pixel).astype(int) + 2
-  covers = _covers(
+  covers, remarks = contour_filling.covers(
     [(c[:, :2] - first) / pixel for c in contours],
     slices,
     (len(places), int(count[0]), int(count[1])),
+    pixel,
   )
-  places, covers, filled = _filled_in(places, covers, spacing_mm)
-  lower, upper = _slabs(places, spacing_mm)
-  parts = np.ceil((upper - lower) / pixel - 1e-6).astype(int)
-  edges = [first[i] + pixel * np.arange(count[i] + 1) for i in range(2)]
-  lower, upper = _split(lower, upper, parts)
+  if covers.max() < contour_planes.LEAST_SHARE:
+    raise errors.CohortError('has no contour that encloses an area')
+  joined, gaps = _joined(places, spacing_mm)
+  if ends == 'rounded' and pixel <= _COARSEST * spacing_mm:
+    filled, lower, upper = contour_shape.layers(
+      places, covers, joined, spacing_mm, pixel
+    )
+  else:
+    lower, upper = _slabs(places, joined, spacing_mm)
+    if ends == 'outermost' and len(places) > 1:
+      lower[0], upper[-1] = places[0], places[-1]
+    parts = np.ceil((upper - lower) / pixel - 1e-6).astype(int)
+    filled = np.repeat(covers, parts, 0)
+    lower, upper = _split(lower, upper, parts)
+  x, y = (first[i] + pixel * np.arange(count[i] + 1) for i in range(2))
   return (
     Occupancy(
-      np.repeat(covers, parts, 0).transpose(1, 2, 0),
-      (edges[0][:-1], edges[1][:-1], lower),
-      (edges[0][1:], edges[1][1:], upper),
+      filled.transpose(1, 2, 0),
+      (x[:-1], y[:-1], lower),
+      (x[1:], y[1:], upper),
     ),
-    notes + filled,
+    notes + remarks + gaps,
   )
 
 
@@ -89,9 +113,36 @@ def slice_spacing(heights: np.ndarray) -> float | None:
   Args:
     heights: `[N]` z of any number of contours, in any order.
   """
-  steps = np.diff(np.unique(heights))
-  steps = steps[steps > LEAST_SPACING_MM]
+  steps = _steps(heights)
   return float(np.median(steps)) if len(steps) else None
+
+
+def regular_spacing(heights: np.ndarray) -> float | None:
+  """Distance in mm of slices that are evenly apart, but for some gaps.
+
+  Heights may be rounded, and contours of one slice thus apart.
+
+  Args:
+    heights: `[N]` z of a structure's contours, in any order.
+
+  Returns:
+    None for fewer than three slices, and for uneven ones.
+  """
+  steps = _steps(heights)
+  if len(steps) < 2:
+    return None
+  usual = steps[steps < 1.75 * np.median(steps)]
+  # Heights may be whole numbers.
+  uneven = usual.std() > max(0.1 * usual.mean(), 0.5)
+  if uneven or len(usual) < 0.6 * len(steps):
+    return None
+  return float(usual.mean())
+
+
+def _steps(heights: np.ndarray) -> np.ndarray:
+  """Distances of neighbouring slices in mm."""
+  steps = np.diff(np.unique(heights))
+  return steps[steps > LEAST_SPACING_MM]
 
 
 def _usable(
@@ -113,7 +164,6 @@ def _usable(
       continue
     rounded = np.round(contour, 2) + 0.0
     key = rounded[np.lexsort(rounded.T)].tobytes()
-    # By the even-odd rule a repeated contour would empty itself.
     duplicates += key in kept
     kept.setdefault(key, contour)
   if not kept:
@@ -154,105 +204,41 @@ def _slices(
   return np.bincount(slices, heights) / counts, slices
 
 
-def _covers(
-  contours: Sequence[np.ndarray],
-  slices: np.ndarray,
-  shape: tuple[int, int, int],
-) -> np.ndarray:
-  """Fills the contours of all slices at once, by the even-odd rule.
+def _joined(
+  places: np.ndarray, spacing_mm: float
+) -> tuple[np.ndarray, list[str]]:
+  """`[K - 1]` bool, whether a structure goes on between two slices.
 
-  Every pixel row is crossed by `LINES` lines. Along a line, the inside lies
-  between the first and the second crossing, the third and the fourth, ...;
-  each of these spans counts exactly, to fractions of a pixel.
-
-  Args:
-    contours: `[N, 2]` points in pixels.
-    slices: the slice of each contour.
-    shape: slices, and pixels along x and y.
-
-  Returns:
-    `[K, X, Y]` float32, the share of each pixel that is inside.
+  A single slice without contours has been forgotten. More of them were left
+  empty on purpose, unless the structure is drawn on a slice here and there.
   """
-  k, nx, ny = shape
-  start = np.concatenate(contours)
-  end = np.concatenate([np.roll(c, -1, 0) for c in contours])
-  in_slice = np.repeat(slices, [len(c) for c in contours])
-  # In lines, which lie at whole numbers: line r crosses an edge that begins
-  # at or before it and ends behind it, so corners count once.
-  y0, y1 = start[:, 1] * LINES - 0.5, end[:, 1] * LINES - 0.5
-  first = np.ceil(np.minimum(y0, y1)).astype(int)
-  crossed = np.ceil(np.maximum(y0, y1)).astype(int) - first
-  total = int(crossed.sum())
-  if total > MOST_CROSSINGS:
-    raise errors.CohortError('has contours that run to and fro without end')
-  edge = np.repeat(np.arange(len(start)), crossed)
-  before = np.cumsum(crossed) - crossed
-  line = first[edge] + np.arange(total) - before[edge]
-  part = (line - y0[edge]) / (y1 - y0)[edge]
-  x = start[edge, 0] + part * (end - start)[edge, 0]
-  row = in_slice[edge] * ny + line // LINES
-  # Lines have an even number of crossings: in, out, in, out, ...
-  order = np.lexsort((x, in_slice[edge] * (ny * LINES) + line))
-  x, row = x[order], row[order]
-  sign = 1 - 2 * (np.arange(total) % 2)
-  column = x.astype(int)
-  behind = x - column
-  place = row * (nx + 1) + column
-  length = k * ny * (nx + 1)
-  steps = np.bincount(place, sign * (1 - behind), length)
-  steps += np.bincount(place + 1, sign * behind, length)
-  covers = steps.reshape(k, ny, nx + 1).cumsum(2)[..., :nx] / LINES
-  return covers.transpose(0, 2, 1).clip(0, 1).astype(np.float32)
-
-
-def _filled_in(
-  places: np.ndarray, covers: np.ndarray, spacing_mm: float
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-  """Interpolates the slices that are missing between others."""
   gaps = np.diff(places)
-  missing = np.rint(gaps / spacing_mm).astype(int) - 1
-  missing[(gaps < 1.5 * spacing_mm) | (gaps > MOST_GAP_MM)] = 0
-  new_places, new_covers = [places[:1]], [covers[:1]]
-  for i, number in enumerate(missing):
-    weights = np.arange(1, number + 1) / (number + 1)
-    new_places.append(places[i] + weights * gaps[i])
-    if number:
-      one, other = _signed_distance(covers[i]), _signed_distance(covers[i + 1])
-      distance = one + weights[:, None, None] * (other - one)
-      new_covers.append((0.5 - distance).clip(0, 1).astype(np.float32))
-    new_places.append(places[i + 1 : i + 2])
-    new_covers.append(covers[i + 1 : i + 2])
+  joined = gaps < 1.5 * spacing_mm
+  missing = np.where(joined, 0, np.rint(gaps / spacing_mm).astype(int) - 1)
+  lone = ~np.append(False, joined) & ~np.append(joined, False)
+  sparse = 2 * np.count_nonzero(lone) > len(places)
+  filled = ~joined & (gaps <= MOST_GAP_MM) & ((missing <= 1) | sparse)
   notes = []
-  if missing.sum():
-    notes.append(f'{missing.sum()} missing slices interpolated')
-  parts = np.count_nonzero(gaps > max(MOST_GAP_MM, 1.5 * spacing_mm))
-  if parts:
+  if filled.any():
+    notes.append(f'{missing[filled].sum()} missing slices interpolated')
+  empty = [
+    f'{places[i]:.1f} and {places[i + 1]:.1f}'
+    for i in np.flatnonzero(~joined & ~filled)
+  ]
+  if empty:
+    more = f' and in {len(empty) - 3} more places' if len(empty) > 3 else ''
     notes.append(
-      f'{parts} gaps of more than {MOST_GAP_MM:.0f} mm left: separate parts'
+      f'no contours between z={", ".join(empty[:3])} mm{more}: separate parts'
     )
-  return np.concatenate(new_places), np.concatenate(new_covers), notes
-
-
-def _signed_distance(cover: np.ndarray) -> np.ndarray:
-  """Distance to the outline in pixels, negative inside."""
-  inside = cover >= 0.5
-  if not inside.any():
-    return np.full(cover.shape, float(max(cover.shape)))
-  outside_by = ndimage.distance_transform_edt(~inside) - 0.5
-  inside_by = ndimage.distance_transform_edt(inside) - 0.5
-  distance = np.where(inside, -inside_by, outside_by)
-  # A pixel that the outline crosses tells where, to a fraction of itself.
-  crossed = (cover > 0) & (cover < 1)
-  return np.where(crossed, 0.5 - cover, distance)
+  return joined | filled, notes
 
 
 def _slabs(
-  places: np.ndarray, spacing_mm: float
+  places: np.ndarray, joined: np.ndarray, spacing_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """Bounds of the slab that each slice stands for."""
   half = np.full(len(places) + 1, spacing_mm / 2)
-  gaps = np.diff(places)
-  half[1:-1] = np.where(gaps < 1.5 * spacing_mm, gaps, spacing_mm) / 2
+  half[1:-1] = np.where(joined, np.diff(places), spacing_mm) / 2
   return places - half[:-1], places + half[1:]
 
 

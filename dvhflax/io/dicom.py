@@ -31,6 +31,7 @@ def read_patient(
   found: Found,
   structures: Sequence[str],
   rows: Sequence[tuple[str, str]] = (),
+  contour_ends: str = 'rounded',
 ) -> Case:
   """Reads a patient's structures; its doses are read when asked for.
 
@@ -38,6 +39,7 @@ def read_patient(
     found: see `find_patients`.
     structures: names of the cohort's structures.
     rows: the user's table of names, see `names.read_table`.
+    contour_ends: one of `contours.ENDS`.
 
   Raises:
     CohortError: for a faulty file, which it names.
@@ -45,21 +47,25 @@ def read_patient(
   where = found.structure_set.path
   dataset = files.read(where)
   frame = _frame(found)
-  rois = rtstruct.rois(dataset, where, frozenset({frame}))
+  rois, remarks = rtstruct.rois(dataset, where, frozenset({frame}))
   match = names_lib.match([roi.name for roi in rois], structures, rows)
-  notes = [*found.notes, *names_lib.describe(match)]
+  notes = [*found.notes, *remarks, *names_lib.describe(match)]
   notes += [
     f'{dose.path.name}: the RTPLAN that it refers to is not here'
     for dose in itertools.chain(*found.plans)
     if dose.plans - found.rtplans.keys()
   ]
-  contours = {
-    name: rtstruct.contours(rois[index], where)
-    for name, index in match.chosen.items()
-  }
+  contours = {}
+  for name, index in match.chosen.items():
+    try:
+      contours[name] = rtstruct.contours(rois[index], where)
+    except errors.CohortError as error:
+      notes.append(f'{name} left out: {error}')
   heights = [one.height_mm for one in found.slices]
   occupancies, remarks = _occupancies(
-    contours, contours_lib.slice_spacing(np.array(heights)) if heights else None
+    contours,
+    contours_lib.slice_spacing(np.array(heights)) if heights else None,
+    contour_ends,
   )
   ct = None
   if found.slices:
@@ -149,24 +155,39 @@ def _highest(doses_gy: Iterable[float | None]) -> float | None:
 
 def _occupancies(
   contours: Mapping[str, tuple[list[np.ndarray], list[str]]],
-  slice_mm: float | None,
+  ct_mm: float | None,
+  contour_ends: str,
 ) -> tuple[dict[str, Occupancy], list[str]]:
   """The volumes of structures; notes on what was left out or filled in.
 
-  Without a CT, slices are as far apart as most contours of all structures.
+  Slices are as far apart as the contours tell, since a CT beside them need not
+  be the one that they were drawn on.
   """
-  slice_mm = slice_mm or contours_lib.slice_spacing(
-    np.array([c[0, 2] for polygons, _ in contours.values() for c in polygons])
-  )
-  occupancies: dict[str, Occupancy] = {}
+  heights = [
+    np.array([c[:, 2].mean() for c in polygons])
+    for polygons, _ in contours.values()
+    if polygons
+  ]
+  own_mm = [contours_lib.regular_spacing(each) for each in heights]
+  slice_mm = min(filter(None, own_mm), default=None)
   notes = []
+  if slice_mm and ct_mm and abs(slice_mm / ct_mm - 1) > 0.1:
+    notes.append(
+      f'contours are {slice_mm:.1f} mm apart, slices of the CT {ct_mm:.1f} mm: '
+      'the contours count'
+    )
+  if slice_mm is None and heights:
+    slice_mm = ct_mm or contours_lib.slice_spacing(np.concatenate(heights))
+  occupancies: dict[str, Occupancy] = {}
   for name, (polygons, remarks) in contours.items():
     notes += [f'{name}: {remark}' for remark in remarks]
     if not polygons:
       notes.append(f'{name} left out: it has no contours')
       continue
     try:
-      occupancies[name], remarks = contours_lib.occupancy(polygons, slice_mm)
+      occupancies[name], remarks = contours_lib.occupancy(
+        polygons, slice_mm, contour_ends
+      )
       notes += [f'{name}: {remark}' for remark in remarks]
     except errors.CohortError as error:
       notes.append(f'{name} left out: {error}')

@@ -48,10 +48,12 @@ def test_dvh_of_a_sphere_in_a_linear_dose(axis, spacing):
   occupancy, _ = contours.occupancy(synthetic.sphere(radius, spacing), spacing)
   curve = source_dvh.dvh(ramp(axis), occupancy)
   depths = np.linspace(-0.9, 0.9, 13) * radius
-  measured = [curve.at_dose(60 + depth) / 100 for depth in depths]
+  measured = [
+    curve.volume_percent_at_dose(60 + depth) / 100 for depth in depths
+  ]
   np.testing.assert_allclose(measured, sphere_share(radius, depths), atol=0.004)
-  assert curve.mean == pytest.approx(60, abs=0.05)
-  assert curve.at_volume(50) == pytest.approx(60, abs=0.05)
+  assert curve.mean_dose == pytest.approx(60, abs=0.05)
+  assert curve.dose_at_volume_percent(50) == pytest.approx(60, abs=0.05)
 
 
 def stacked(*polygons):
@@ -68,19 +70,22 @@ KEYHOLE = np.concatenate([OUTER, OUTER[:1], INNER[::-1], INNER[-1:], OUTER[:1]])
 RING_CC = np.pi * (400 - 64) * 9 / 1000
 
 
+HOLES = ['contours lie within others in 3 slices: holes']
+
+
 @pytest.mark.parametrize(
-  'polygons',
+  'polygons, expected',
   [
-    (OUTER, INNER),
-    (INNER, OUTER[::-1]),
-    (KEYHOLE,),
-    (np.concatenate([OUTER, OUTER[:1], INNER, INNER[:1], OUTER[:1]]),),
+    ((OUTER, INNER), HOLES),
+    ((INNER, OUTER[::-1]), HOLES),
+    ((KEYHOLE,), []),
+    ((np.concatenate([OUTER, OUTER[:1], INNER, INNER[:1], OUTER[:1]]),), []),
   ],
   ids=['hole', 'reversed', 'keyhole', 'keyhole of one direction'],
 )
-def test_holes_and_keyholes(polygons):
+def test_holes_and_keyholes(polygons, expected):
   occupancy, notes = contours.occupancy(stacked(*polygons))
-  assert not notes
+  assert notes == expected
   assert occupancy.volume_cc == pytest.approx(RING_CC, rel=1e-3)
 
 
@@ -92,12 +97,66 @@ def test_several_parts_of_a_slice_and_an_island_in_a_hole():
   assert occupancy.volume_cc == pytest.approx(area * 9 / 1000, rel=1e-3)
 
 
-def test_a_missing_slice_is_interpolated_by_shape():
+@pytest.mark.parametrize('ends', contours.ENDS)
+def test_a_missing_slice_is_interpolated(ends):
   whole = synthetic.cone(20, 24, 3.0)
-  expected, _ = contours.occupancy(whole, 3.0)
-  occupancy, notes = contours.occupancy(whole[:5] + whole[7:], 3.0)
-  assert notes == ['2 missing slices interpolated']
+  expected, _ = contours.occupancy(whole, 3.0, ends)
+  occupancy, notes = contours.occupancy(whole[:5] + whole[6:], 3.0, ends)
+  assert notes == ['1 missing slices interpolated']
   assert occupancy.volume_cc == pytest.approx(expected.volume_cc, rel=0.002)
+
+
+def test_several_slices_without_contours_stay_empty():
+  """Two parts of one structure, 12 mm apart."""
+  part = synthetic.cylinder(12, 6, 3.0)
+  parts = [lifted(c, z) for z in (-12.0, 12.0) for c in part]
+  occupancy, notes = contours.occupancy(parts, 3.0)
+  assert notes == ['no contours between z=-7.5 and 7.5 mm: separate parts']
+  assert occupancy.volume_cc == pytest.approx(2 * np.pi * 1.728, rel=1e-3)
+  assert not ((occupancy.lower[2] > -5.9) & (occupancy.upper[2] < 5.9)).any()
+
+
+def test_a_structure_drawn_on_some_slices_is_joined():
+  whole = synthetic.cylinder(12, 24, 3.0)
+  some = [whole[i] for i in (0, 2, 5, 9, 12, 15)]
+  occupancy, notes = contours.occupancy(some, 3.0)
+  assert notes == ['10 missing slices interpolated']
+  assert occupancy.volume_cc == pytest.approx(np.pi * 0.144 * 48, rel=1e-3)
+
+
+@pytest.mark.parametrize('image_mm', [1.0, 5.0, None])
+def test_slabs_are_as_high_as_contours_are_apart(image_mm):
+  occupancy, notes = contours.occupancy(
+    synthetic.cylinder(10, 15, 2.0), image_mm
+  )
+  assert occupancy.volume_cc == pytest.approx(np.pi * 3.0, rel=1e-3)
+  assert bool(notes) == bool(image_mm)
+
+
+@pytest.mark.parametrize(
+  'heights, spacing',
+  [
+    ([0, 3, 6, 9], 3.0),
+    ([9, 0, 3, 6, 3.04, 6], 3.0),  # two of a slice, one rounded
+    ([0, 1.2, 2.5, 3.8, 5.0], 1.25),  # rounded to a tenth
+    ([0, 2, 5, 7, 10], 2.5),  # to whole numbers
+    ([0, 3, 6, 12, 15], 3.0),  # one is missing
+    ([0, 3, 6, 60, 63, 66], 3.0),
+    ([0, 3], None),
+    ([0, 3, 6, 12, 18, 24, 27], None),
+  ],
+)
+def test_regular_spacing(heights, spacing):
+  found = contours.regular_spacing(np.array(heights, float))
+  assert found == (spacing and pytest.approx(spacing, rel=0.02))
+
+
+def test_the_parts_of_a_slice_may_be_rounded_apart():
+  left = synthetic.cylinder(8, 15, 3.0, centre=(-20, 0))
+  right = [lifted(c, 0.04) for c in synthetic.cylinder(8, 15, 3.0)]
+  occupancy, notes = contours.occupancy(left + right[::-1], 3.0)
+  assert not notes
+  assert occupancy.volume_cc == pytest.approx(2 * np.pi * 1.92, rel=2e-3)
 
 
 def test_a_wide_gap_stays_open():
