@@ -54,6 +54,12 @@ def default() -> ml_collections.ConfigDict:
   cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False
+  # dicom: likewise for the doses of fraction groups; that of one fraction
+  # counts for all fractions of its group.
+  cohort.sum_fractions = False
+  # dicom: the plans of a structure set are the phases of one course, not
+  # alternatives; add their doses and prescriptions.
+  cohort.sum_plans = False
   # Pareto-optimal plans that are computed for each patient, after `planning`;
   # 0: the source's own plans only.
   cohort.plans = 10

@@ -61,7 +61,9 @@ class Imported:
     )
     self._options = {'dose_optional': to_plan_gy is not None}
     rows = names.read_table(cohort.names, cohort.structures)
-    beams = {'sum_beams': cohort.sum_beams}
+    sums = {
+      key: cohort[key] for key in ('sum_beams', 'sum_fractions', 'sum_plans')
+    }
     path = os.path.normpath(cohort.path)
     self._kept = _Kept(os.path.dirname(path) or '.')
     self._found, self._read_case, skipped = open_folder(
@@ -70,7 +72,7 @@ class Imported:
       cohort.structures,
       rows,
       **self._options,
-      **(beams if cohort.source == 'dicom' else {}),
+      **(sums if cohort.source == 'dicom' else {}),
     )
     entries = self._survey(cohort.raw, shard, skipped)
     import_report.write_report(path, entries, skipped)
@@ -91,7 +93,7 @@ class Imported:
       'patients': len(entries),
       'spacing_mm': list(cohort.spacing_mm),
       'prescription_gy': cohort.prescription_gy,
-      'sum_beams': cohort.sum_beams,
+      **sums,
       'names': [list(row) for row in rows],
     }
 

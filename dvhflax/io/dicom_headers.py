@@ -5,6 +5,7 @@ reference and the UIDs that it refers to, never by its name, its folder or its
 Modality.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -27,11 +28,15 @@ SHARED = (
   'PositionReferenceIndicator',
 )  # fmt: skip
 _HEADER = (
-  'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID',
-  'PatientID', 'ImagePositionPatient', 'ReferencedStructureSetSequence',
-  'ReferencedRTPlanSequence', 'ReferencedFrameOfReferenceSequence',
+  'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID',
+  'FrameOfReferenceUID', 'PatientID', 'ImageType', 'ImagePositionPatient',
+  'ImageOrientationPatient', 'NumberOfFrames', 'Rows',
+  'ReferencedStructureSetSequence', 'ReferencedRTPlanSequence',
+  'ReferencedFrameOfReferenceSequence', 'StructureSetROISequence',
   'DoseSummationType',
 )  # fmt: skip
+# A direction cosine along z of planes that are axial, but for rounding.
+_AXIAL = 1 - 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,25 +45,38 @@ class Instance:
 
   Attributes:
     path: of the file.
-    sop_class, uid, series, frames, patient_id: its own; a structure set may
-      name several frames of reference.
+    sop_class, uid, series, study, frames, patient_id: its own; a structure set
+      may name several frames of reference.
     structure_sets, plans: UIDs that it refers to.
     images: UIDs of the series that a structure set was contoured on.
     summation: DoseSummationType of an RTDOSE.
-    height_mm: z of a CT slice.
+    groups, beams: numbers of the fraction groups, and pairs of these and of
+      the beams, that an RTDOSE is of; none if it does not tell.
+    planar: whether an RTDOSE has one plane only.
+    planes: of a dose that has a file a plane: all of these, from low to high.
+    height_mm: z of a CT slice, or of the plane of a planar RTDOSE.
+    localizer: whether a CT image is a scout view.
+    axial: whether a CT image is axial; True if it does not tell.
   """
 
   path: pathlib.Path
   sop_class: str
   uid: str
   series: str
+  study: str
   frames: frozenset[str]
   patient_id: str
   structure_sets: frozenset[str]
   plans: frozenset[str]
   images: frozenset[str]
   summation: str
+  groups: frozenset[int]
+  beams: frozenset[tuple[int, int]]
+  planar: bool
+  planes: tuple['Instance', ...]
   height_mm: float | None
+  localizer: bool
+  axial: bool
 
 
 def scan(root: pathlib.Path) -> tuple[list[Instance], list[Skipped]]:
@@ -103,6 +121,10 @@ def _instance(path: pathlib.Path) -> Instance | None:
   """A file's header; None for a SOP class that is not used here."""
   dataset = files.read(path, _HEADER)
   sop_class = files.text(dataset, 'SOPClassUID', path)
+  if not sop_class:
+    # A DICOMDIR has none in its dataset.
+    meta = getattr(dataset, 'file_meta', None) or {}
+    sop_class = files.text(meta, 'MediaStorageSOPClassUID', path)
   if sop_class not in (CT, RTDOSE, RTSTRUCT, *RTPLANS):
     if not sop_class:
       raise errors.CohortError(f'{path} has no SOPClassUID: truncated?')
@@ -110,6 +132,38 @@ def _instance(path: pathlib.Path) -> Instance | None:
   uid = files.text(dataset, 'SOPInstanceUID', path)
   if not uid:
     raise errors.CohortError(f'{path} has no SOPInstanceUID')
+  frames, images = _frames(dataset, path)
+  groups, beams = _delivered(dataset, path)
+  planar = sop_class == RTDOSE and _is_planar(dataset, path)
+  position = None
+  if sop_class == CT or planar:
+    position = files.numbers(dataset, 'ImagePositionPatient', path, 3)[2]
+  return Instance(
+    path=path,
+    sop_class=sop_class,
+    uid=uid,
+    series=files.text(dataset, 'SeriesInstanceUID', path),
+    study=files.text(dataset, 'StudyInstanceUID', path),
+    frames=frames,
+    patient_id=files.text(dataset, 'PatientID', path),
+    structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
+    plans=_references(dataset, 'ReferencedRTPlanSequence', path),
+    images=images,
+    summation=files.code(dataset, 'DoseSummationType', path),
+    groups=groups,
+    beams=beams,
+    planar=planar,
+    planes=(),
+    height_mm=position,
+    localizer=sop_class == CT and _is_localizer(dataset, path),
+    axial=sop_class != CT or _is_axial(dataset, path),
+  )
+
+
+def _frames(
+  dataset: Any, path: pathlib.Path
+) -> tuple[frozenset[str], frozenset[str]]:
+  """Frames of reference, and the series that they were contoured on."""
   frames = {files.text(dataset, 'FrameOfReferenceUID', path)}
   images = set()
   for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path):
@@ -117,22 +171,53 @@ def _instance(path: pathlib.Path) -> Instance | None:
     for study in files.items(item, 'RTReferencedStudySequence', path):
       for series in files.items(study, 'RTReferencedSeriesSequence', path):
         images.add(files.text(series, 'SeriesInstanceUID', path))
-  position = None
-  if sop_class == CT:
-    position = files.numbers(dataset, 'ImagePositionPatient', path, 3)[2]
-  return Instance(
-    path=path,
-    sop_class=sop_class,
-    uid=uid,
-    series=files.text(dataset, 'SeriesInstanceUID', path),
-    frames=frozenset(frames - {''}),
-    patient_id=files.text(dataset, 'PatientID', path),
-    structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
-    plans=_references(dataset, 'ReferencedRTPlanSequence', path),
-    images=frozenset(images - {''}),
-    summation=files.text(dataset, 'DoseSummationType', path),
-    height_mm=position,
-  )
+  # What contours lie in, which is told for sure (PS3.3 C.8.8.5, type 1).
+  frames |= {
+    files.text(item, 'ReferencedFrameOfReferenceUID', path)
+    for item in files.items(dataset, 'StructureSetROISequence', path)
+  }
+  return frozenset(frames - {''}), frozenset(images - {''})
+
+
+def _delivered(
+  dataset: Any, path: pathlib.Path
+) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
+  """Fraction groups and beams that a dose is of, as far as it tells."""
+  groups, beams = set(), set()
+  # Whoever needs them says so.
+  with contextlib.suppress(errors.CohortError):
+    for plan in files.items(dataset, 'ReferencedRTPlanSequence', path):
+      for group in files.items(plan, 'ReferencedFractionGroupSequence', path):
+        number = files.whole(group, 'ReferencedFractionGroupNumber', path)
+        groups.add(number)
+        beams |= {
+          (number, files.whole(beam, 'ReferencedBeamNumber', path))
+          for beam in files.items(group, 'ReferencedBeamSequence', path)
+        }
+  return frozenset(groups), frozenset(beams)
+
+
+def _is_planar(dataset: Any, path: pathlib.Path) -> bool:
+  """Whether a dose has one plane; one of DVHs or points alone has none."""
+  if files.value(dataset, 'Rows', path) is None:
+    return False
+  if files.value(dataset, 'NumberOfFrames', path) is None:
+    return True
+  return files.whole(dataset, 'NumberOfFrames', path) == 1
+
+
+def _is_localizer(dataset: Any, path: pathlib.Path) -> bool:
+  kind = files.value(dataset, 'ImageType', path)
+  terms = [kind] if isinstance(kind, str) else kind or []
+  return 'LOCALIZER' in (str(term).strip().upper() for term in terms)
+
+
+def _is_axial(dataset: Any, path: pathlib.Path) -> bool:
+  try:
+    turn = files.numbers(dataset, 'ImageOrientationPatient', path, 6)
+  except errors.CohortError:
+    return True
+  return bool(abs(turn[0] * turn[4] - turn[1] * turn[3]) > _AXIAL)
 
 
 def _references(

@@ -148,7 +148,10 @@ def change(folder, index, **attributes):
     ({'RescaleType': 'OD'}, "'OD', wanted HU"),
     ({'PixelSpacing': [3, 2.9]}, 'do not lie above each other'),
     ({'ImagePositionPatient': [-59, -60, 0]}, 'do not lie above'),
-    ({'ImagePositionPatient': [-60, -60, 3]}, r'two slices .* z=3\.00'),
+    (
+      {'ImagePositionPatient': [-60, -60, 3], 'RescaleIntercept': -1000},
+      r'two slices .* z=3\.00 mm and differ',
+    ),
     ({'ImagePositionPatient': [-60, -60, 90]}, 'are missing, from z=60'),
     ({'ImageOrientationPatient': [1, 0, 0, 0, 0, 1]}, 'not axial'),
     ({'PixelData': b'\0' * 100}, 'truncated'),
