@@ -10,6 +10,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from dvhflax import errors
 from dvhflax.io import dicom_files as files
 from dvhflax.io.import_report import Skipped
@@ -31,6 +33,7 @@ _HEADER = (
   'SOPClassUID', 'SOPInstanceUID', 'SeriesInstanceUID', 'StudyInstanceUID',
   'FrameOfReferenceUID', 'PatientID', 'ImageType', 'ImagePositionPatient',
   'ImageOrientationPatient', 'NumberOfFrames', 'Rows',
+  'GridFrameOffsetVector',
   'ReferencedStructureSetSequence', 'ReferencedRTPlanSequence',
   'ReferencedFrameOfReferenceSequence', 'StructureSetROISequence',
   'DoseSummationType',
@@ -202,7 +205,9 @@ def _is_planar(dataset: Any, path: pathlib.Path) -> bool:
   if files.value(dataset, 'Rows', path) is None:
     return False
   if files.value(dataset, 'NumberOfFrames', path) is None:
-    return True
+    # One of many planes that lacks their number is faulty.
+    offsets = files.value(dataset, 'GridFrameOffsetVector', path)
+    return offsets is None or np.size(offsets) < 2
   return files.whole(dataset, 'NumberOfFrames', path) == 1
 
 
