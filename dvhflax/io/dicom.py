@@ -22,7 +22,7 @@ from dvhflax.io import names as names_lib
 from dvhflax.io.dicom_headers import SHARED, Instance
 from dvhflax.io.dicom_matching import Found, find_patients
 from dvhflax.io.importing import Case, Plan
-from dvhflax.io.resample import Dose, Occupancy
+from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
 # What `cohort.imported.open_folder` wants of the module of a source.
 __all__ = ('find_patients', 'read_patient')
@@ -302,4 +302,10 @@ def _dose(dose: Instance, factor: float) -> Dose:
     read = rtdose.read_dose(dose.path)
   if factor == 1:
     return read
+  top = float(read.values.max()) * factor
+  if top > MOST_GY:
+    raise errors.CohortError(
+      f'{dose.path}: the maximum dose is {top:.4g} Gy in {factor:g} fractions: '
+      'is it that of all of them already?'
+    )
   return dataclasses.replace(read, values=read.values * np.float32(factor))

@@ -212,9 +212,7 @@ def _is_planar(dataset: Any, path: pathlib.Path) -> bool:
 
 
 def _is_localizer(dataset: Any, path: pathlib.Path) -> bool:
-  kind = files.value(dataset, 'ImageType', path)
-  terms = [kind] if isinstance(kind, str) else kind or []
-  return 'LOCALIZER' in (str(term).strip().upper() for term in terms)
+  return 'LOCALIZER' in files.code(dataset, 'ImageType', path)
 
 
 def _is_axial(dataset: Any, path: pathlib.Path) -> bool:

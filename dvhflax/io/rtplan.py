@@ -80,10 +80,14 @@ def factors(
   groups = _of_groups(doses, dataset, path)
   if kind == 'FRACTION':
     return [1.0] * len(doses)
-  return [
-    float(files.whole(group, 'NumberOfFractionsPlanned', path))
-    for group in groups
+  planned = [
+    files.whole(group, 'NumberOfFractionsPlanned', path) for group in groups
   ]
+  if min(planned) < 1:
+    raise errors.CohortError(
+      f'{path}: NumberOfFractionsPlanned={min(planned)} must be > 0'
+    )
+  return list(map(float, planned))
 
 
 def _of_groups(

@@ -205,6 +205,18 @@ def test_the_dose_of_one_fraction_counts_for_all(tmp_path):
   assert 'without the RTPLAN' in why(folder, sum_fractions=True)
 
 
+@pytest.mark.parametrize(
+  'fractions, match', [(0, 'must be > 0'), (999, 'of all of them already')]
+)
+def test_impossible_numbers_of_fractions(tmp_path, fractions, match):
+  folder = write(
+    tmp_path,
+    {'d1': (linear(40, 0.1), '1.2.7.1', 'FRACTION_SESSION', 1)},
+    {'1': (40.0, {'groups': {1: (fractions, [1])}})},
+  )
+  assert match in why(folder, sum_fractions=True)
+
+
 def test_beams_that_image_have_no_dose(tmp_path):
   doses = {
     'd1': (linear(15, 0.0), '1.2.7.1', 'BEAM', 1, 1),
