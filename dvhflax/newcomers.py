@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.cohort.imported import open_folder
+from dvhflax.cohort.imported import open_folder, sums
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import importing
 from dvhflax.io import names as names_lib
@@ -59,7 +59,12 @@ class Newcomers:
     rows: list[tuple[str, str]] = [*names_lib.read_table(names, wanted)]
     rows += [(name, pattern) for name, pattern in provenance.get('names', [])]
     found, self._read_case, self.skipped = open_folder(
-      source, folder, wanted, rows, dose_optional=True
+      source,
+      folder,
+      wanted,
+      rows,
+      dose_optional=True,
+      **sums(source, provenance),
     )
     if not found:
       reasons = '; '.join(f'{one.what}: {one.why}' for one in self.skipped)

@@ -61,6 +61,10 @@ def read_patient(
     )
   plans, remarks = _plans(found)
   notes += remarks
+  prescription_gy = None
+  if not plans:
+    prescription_gy, remarks = _prescription_of_set(found)
+    notes += remarks
   contours = {
     name: rtstruct.contours(rois[index], where)
     for name, index in match.chosen.items()
@@ -86,7 +90,7 @@ def read_patient(
       'rtplans': {uid: plan.sop_class for uid, plan in _rtplans(found).items()},
       'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
-    prescription_gy=None if plans else _prescription_of_set(found),
+    prescription_gy=prescription_gy,
     ct=ct,
   )
 
@@ -140,11 +144,17 @@ def _rtplans(found: Found) -> dict[str, Instance]:
   }
 
 
-def _prescription_of_set(found: Found) -> float | None:
+def _prescription_of_set(found: Found) -> tuple[float | None, list[str]]:
   """The highest prescription of the RTPLANs that refer to a structure set."""
-  return rtplan.highest(
-    rtplan.prescription(plan.path) for plan in _rtplans(found).values()
-  )
+  each = [rtplan.prescription(plan.path) for plan in _rtplans(found).values()]
+  told = sorted({gy for gy in each if gy})
+  notes = []
+  if len(told) > 1:
+    notes.append(
+      f'its RTPLANs prescribe {" and ".join(f"{gy:g}" for gy in told)} Gy; the '
+      'highest is taken: give the prescription if they are phases of a course'
+    )
+  return rtplan.highest(told), notes
 
 
 def _occupancies(

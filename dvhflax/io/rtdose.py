@@ -9,7 +9,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.io import dicom_files as files
 from dvhflax.io import dicom_planes as planes
-from dvhflax.io.resample import MOST_GY, Dose
+from dvhflax.io.resample import MOST_GY, Axes, Dose
 
 # Tolerance of positions in mm.
 _EXACT = 1e-3
@@ -24,13 +24,10 @@ def read_dose(path: pathlib.Path) -> Dose:
   """
   dataset, scaling = _opened(path)
   stored = files.pixels(dataset, path)
-  _check(stored, scaling, path)
   plane = planes.in_plane(dataset, path, *stored.shape[1:])
   heights = _heights(dataset, path, stored.shape, plane)
   values, axes = planes.upright(stored, plane, heights, path)
-  values = values.astype(np.float32)
-  values *= np.float32(scaling)
-  return Dose(values, axes)
+  return _checked(_scaled(values, scaling, path), axes, path)
 
 
 def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
@@ -49,7 +46,6 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
   for i, path in enumerate(paths):
     dataset, scaling = _opened(path)
     stored = files.pixels(dataset, path, single='dose plane')[0]
-    _check(stored, scaling, path)
     plane = planes.in_plane(dataset, path, *stored.shape)
     if first is None:
       if stored.size * len(paths) > files.MOST_VOXELS:
@@ -64,12 +60,12 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
         f'{path} and {first_path} are planes of one dose, but their pixels do '
         'not lie above each other'
       )
-    values[i] = stored * np.float32(scaling)
+    values[i] = _scaled(stored, scaling, path)
     heights[i] = plane.height_mm
   if first is None or min(values.shape) < 2:
     raise errors.CohortError(f'{first_path}: a dose needs two planes at least')
   values, axes = planes.upright(values, first, heights, first_path)
-  return Dose(values, axes)
+  return _checked(values, axes, first_path)
 
 
 def _opened(path: pathlib.Path) -> tuple[Any, float]:
@@ -95,15 +91,25 @@ def _opened(path: pathlib.Path) -> tuple[Any, float]:
   return dataset, float(scaling)
 
 
-def _check(stored: np.ndarray, scaling: float, path: pathlib.Path) -> None:
-  """Raises a CohortError for doses that no plan gives."""
-  if stored.min() < 0:
-    raise errors.CohortError(f'{path}: a dose is negative')
+def _scaled(
+  stored: np.ndarray, scaling: float, path: pathlib.Path
+) -> np.ndarray:
+  """float32 Gy; raises a CohortError for more than any plan gives."""
   if float(stored.max()) * scaling > MOST_GY:
     raise errors.CohortError(
       f'{path}: the maximum dose is {float(stored.max()) * scaling:.4g} Gy: is '
       'DoseGridScaling that of cGy?'
     )
+  values = stored.astype(np.float32)
+  values *= np.float32(scaling)
+  return values
+
+
+def _checked(values: np.ndarray, axes: Axes, path: pathlib.Path) -> Dose:
+  """A dose in Gy; raises a CohortError for a negative one."""
+  if values.min() < 0:
+    raise errors.CohortError(f'{path}: a dose is negative')
+  return Dose(values, axes)
 
 
 def _heights(

@@ -171,6 +171,15 @@ def test_the_dose_of_a_course_stands_for_its_phases(phases):
   assert text.count('a part of the course that total is the dose of') == 2
 
 
+def test_prescriptions_of_a_patient_without_a_dose(phases):
+  (phases / 'd1').unlink()
+  (phases / 'd2').unlink()
+  (found,), _ = dicom.find_patients(phases, dose_optional=True)
+  case = dicom.read_patient(found, NAMES)
+  assert case.prescription_gy == 25
+  assert any('prescribe 15 and 25 Gy; the highest' in n for n in case.notes)
+
+
 def test_doses_of_fraction_groups_are_added(tmp_path):
   """FRACTION is the whole delivery of a group (PS3.3 C.8.8.3)."""
   folder = write(

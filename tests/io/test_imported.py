@@ -89,7 +89,7 @@ def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
   assert one.patients == shared.patients
 
 
-def test_phases_are_added_where_the_config_says_so(tmp_path):
+def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
   for i in range(3):
     folder = synthetic.write_patient(
       tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
@@ -103,8 +103,11 @@ def test_phases_are_added_where_the_config_says_so(tmp_path):
     reference.ReferencedSOPInstanceUID = f'1.2.{i}.70'
     dose.save_as(folder / 'dose1')
   config = make_config(tmp_path / 'in', tmp_path / 'courses')
+  imported.Imported(config.cohort)
+  assert 'warning: plans of p0, p1, p2 differ' in capsys.readouterr().err
   config.cohort.sum_plans = True
   assert build(config)
+  assert 'warning' not in capsys.readouterr().err
   cohort = Cohort.open(config.cohort.path)
   assert [p.plans for p in cohort.patients] == [1] * 3
   assert [p.prescription_gy for p in cohort.patients] == [93] * 3
@@ -112,6 +115,13 @@ def test_phases_are_added_where_the_config_says_so(tmp_path):
   assert (
     'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
   )
+
+
+def test_only_doses_of_dicom_are_added(tmp_path):
+  config = make_config(tmp_path, tmp_path / 'cohort')
+  config.cohort.source, config.cohort.sum_plans = 'nifti', True
+  with pytest.raises(errors.ConfigError, match=r'sum_plans.*source is nifti'):
+    build(config)
 
 
 def test_a_folder_without_a_usable_patient(tmp_path):
