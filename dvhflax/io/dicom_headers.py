@@ -17,6 +17,8 @@ from dvhflax.io import dicom_files as files
 from dvhflax.io.import_report import Skipped
 
 CT = '1.2.840.10008.5.1.4.1.1.2'
+# All slices in one file, and what was made from such.
+_ENHANCED_CT = ('1.2.840.10008.5.1.4.1.1.2.1', '1.2.840.10008.5.1.4.1.1.2.2')
 RTDOSE = '1.2.840.10008.5.1.4.1.1.481.2'
 RTSTRUCT = '1.2.840.10008.5.1.4.1.1.481.3'
 # RT Plan and RT Ion Plan.
@@ -131,6 +133,10 @@ def _instance(path: pathlib.Path) -> Instance | None:
   if sop_class not in (CT, RTDOSE, RTSTRUCT, *RTPLANS):
     if not sop_class:
       raise errors.CohortError(f'{path} has no SOPClassUID: truncated?')
+    if sop_class in _ENHANCED_CT:
+      raise errors.CohortError(
+        f'{path} is an Enhanced CT: export it as CT Image Storage, a file a slice'
+      )
     return None
   uid = files.text(dataset, 'SOPInstanceUID', path)
   if not uid:

@@ -122,6 +122,13 @@ def test_a_dicomdir_is_no_truncated_file(folder):
   assert skipped.what == '1 files' and 'neither CT' in skipped.why
 
 
+def test_an_enhanced_ct_is_told_of(with_ct):
+  path = with_ct / 'ct' / '0'
+  change(path, SOPClassUID='1.2.840.10008.5.1.4.1.1.2.1')
+  _, (skipped,) = dicom.find_patients(with_ct)
+  assert skipped.what == str(path) and 'is an Enhanced CT' in skipped.why
+
+
 def test_numbers_are_no_dicom(tmp_path):
   path = tmp_path / 'x'
   for content, wanted in {

@@ -111,7 +111,10 @@ def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
   cohort = Cohort.open(config.cohort.path)
   assert [p.plans for p in cohort.patients] == [1] * 3
   assert [p.prescription_gy for p in cohort.patients] == [93] * 3
-  assert cohort.metadata.provenance['sum_plans']
+  # New patients are read likewise.
+  assert imported.sums('dicom', cohort.metadata.provenance) == {
+    'sum_beams': False, 'sum_fractions': False, 'sum_plans': True,
+  }  # fmt: skip
   assert (
     'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
   )
