@@ -135,7 +135,8 @@ def _instance(path: pathlib.Path) -> Instance | None:
       raise errors.CohortError(f'{path} has no SOPClassUID: truncated?')
     if sop_class in _ENHANCED_CT:
       raise errors.CohortError(
-        f'{path} is an Enhanced CT: export it as CT Image Storage, a file a slice'
+        f'{path} is an Enhanced CT: export it as CT Image Storage, a file a '
+        'slice'
       )
     return None
   uid = files.text(dataset, 'SOPInstanceUID', path)
