@@ -45,7 +45,7 @@ def read_patient(
   """
   where = found.structure_set.path
   dataset = files.read(where)
-  frame = _frame(found, dataset)
+  frame = _frame(found)
   rois = rtstruct.rois(dataset, where, frozenset({frame}))
   match = names_lib.match([roi.name for roi in rois], structures, rows)
   notes = [*found.notes, *names_lib.describe(match)]
@@ -104,28 +104,18 @@ def _shared(dataset: Any, where: pathlib.Path) -> dict[str, str]:
   return shared
 
 
-def _frame(found: Found, dataset: Any) -> str:
+def _frame(found: Found) -> str:
   """The one frame of reference that structures, doses and CT share.
 
   Structures that no dose belongs to need not have one: ''.
   """
   where = found.structure_set.path
-  frames = found.structure_set.frames
-  for plan in found.plans:
-    for dose in plan:
-      frames &= dose.frames
+  frames = found.frames
   if not frames and not found.plans:
     return ''
-  # A set may name more frames than its contours lie in.
-  for others in (
-    {
-      files.text(item, 'ReferencedFrameOfReferenceUID', where)
-      for item in files.items(dataset, 'StructureSetROISequence', where)
-    },
-    frozenset().union(*(one.frames for one in found.slices)),
-  ):
-    if len(frames) > 1 and frames & others:
-      frames &= others
+  of_ct = frozenset().union(*(one.frames for one in found.slices))
+  if len(frames) > 1 and frames & of_ct:
+    frames &= of_ct
   if len(frames) != 1:
     what = 'and its doses share' if found.plans else 'has'
     raise errors.CohortError(

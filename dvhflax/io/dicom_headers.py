@@ -142,7 +142,6 @@ def _instance(path: pathlib.Path) -> Instance | None:
   uid = files.text(dataset, 'SOPInstanceUID', path)
   if not uid:
     raise errors.CohortError(f'{path} has no SOPInstanceUID')
-  frames, images = _frames(dataset, path)
   groups, beams = _delivered(dataset, path)
   planar = sop_class == RTDOSE and _is_planar(dataset, path)
   position = None
@@ -154,11 +153,11 @@ def _instance(path: pathlib.Path) -> Instance | None:
     uid=uid,
     series=files.text(dataset, 'SeriesInstanceUID', path),
     study=files.text(dataset, 'StudyInstanceUID', path),
-    frames=frames,
+    frames=_frames(dataset, path),
     patient_id=files.text(dataset, 'PatientID', path),
     structure_sets=_references(dataset, 'ReferencedStructureSetSequence', path),
     plans=_references(dataset, 'ReferencedRTPlanSequence', path),
-    images=images,
+    images=_images(dataset, path),
     summation=files.code(dataset, 'DoseSummationType', path),
     groups=groups,
     beams=beams,
@@ -170,23 +169,33 @@ def _instance(path: pathlib.Path) -> Instance | None:
   )
 
 
-def _frames(
-  dataset: Any, path: pathlib.Path
-) -> tuple[frozenset[str], frozenset[str]]:
-  """Frames of reference, and the series that they were contoured on."""
-  frames = {files.text(dataset, 'FrameOfReferenceUID', path)}
-  images = set()
-  for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path):
-    frames.add(files.text(item, 'FrameOfReferenceUID', path))
-    for study in files.items(item, 'RTReferencedStudySequence', path):
-      for series in files.items(study, 'RTReferencedSeriesSequence', path):
-        images.add(files.text(series, 'SeriesInstanceUID', path))
-  # What contours lie in, which is told for sure (PS3.3 C.8.8.5, type 1).
-  frames |= {
+def _frames(dataset: Any, path: pathlib.Path) -> frozenset[str]:
+  """Frames of reference of a file; of structures, those that contours lie in.
+
+  What a set was contoured in need not be told, and may be more than contours
+  lie in; where each region lies is told for sure (PS3.3 C.8.8.5).
+  """
+  images = [
+    dataset,
+    *files.items(dataset, 'ReferencedFrameOfReferenceSequence', path),
+  ]
+  told = {files.text(one, 'FrameOfReferenceUID', path) for one in images} - {''}
+  contours = {
     files.text(item, 'ReferencedFrameOfReferenceUID', path)
     for item in files.items(dataset, 'StructureSetROISequence', path)
+  } - {''}
+  return frozenset(told & contours or told or contours)
+
+
+def _images(dataset: Any, path: pathlib.Path) -> frozenset[str]:
+  """Series that structures were contoured on."""
+  images = {
+    files.text(series, 'SeriesInstanceUID', path)
+    for item in files.items(dataset, 'ReferencedFrameOfReferenceSequence', path)
+    for study in files.items(item, 'RTReferencedStudySequence', path)
+    for series in files.items(study, 'RTReferencedSeriesSequence', path)
   }
-  return frozenset(frames - {''}), frozenset(images - {''})
+  return frozenset(images - {''})
 
 
 def _delivered(

@@ -47,6 +47,11 @@ class Found:
   slices: Sequence[Instance]
   notes: tuple[str, ...]
 
+  @property
+  def frames(self) -> frozenset[str]:
+    """Frames of reference that structures and doses share."""
+    return _shared_frames(self.structure_set, self.plans)
+
 
 def find_patients(
   root: str | pathlib.Path,
@@ -95,7 +100,9 @@ def find_patients(
         Skipped(str(structure_set.path), 'no usable RTDOSE belongs to it')
       )
       continue
-    slices, remarks = _slices(structure_set, of_class[CT])
+    slices, remarks = _slices(
+      structure_set, _shared_frames(structure_set, plans), of_class[CT]
+    )
     found.append(
       Found(
         id=structure_set.patient_id or 'unnamed',
@@ -177,8 +184,20 @@ def _owner(
   return owner.uid, notes
 
 
+def _shared_frames(
+  structure_set: Instance, plans: Iterable[Iterable[Instance]]
+) -> frozenset[str]:
+  frames = structure_set.frames
+  for plan in plans:
+    for dose in plan:
+      frames &= dose.frames
+  return frames
+
+
 def _slices(
-  structure_set: Instance, slices: Iterable[Instance]
+  structure_set: Instance,
+  frames: frozenset[str],
+  slices: Iterable[Instance],
 ) -> tuple[list[Instance], list[str]]:
   """The slices of the CT that structures were contoured on.
 
@@ -193,7 +212,7 @@ def _slices(
     if one.height_mm is None or one.localizer:
       continue
     named = one.series in structure_set.images
-    if not _shares_frame(structure_set, one, named):
+    if not _shares_frame(structure_set, frames, one, named):
       continue
     if named or one.patient_id == structure_set.patient_id:
       series[one.series].append(one)
@@ -228,7 +247,7 @@ def _slices(
       f'the CT has PatientID {", ".join(map(repr, sorted(ids)))}, the '
       f'structures {structure_set.patient_id!r}: are they of one patient?'
     )
-  if not own[0].frames & structure_set.frames:
+  if not own[0].frames & frames:
     notes.append(
       'the CT is taken by series and study: no FrameOfReferenceUID tells that '
       'the structures lie in its coordinates'
@@ -236,14 +255,16 @@ def _slices(
   return sorted(own, key=lambda one: one.height_mm or 0.0), notes + remarks
 
 
-def _shares_frame(structure_set: Instance, one: Instance, named: bool) -> bool:
+def _shares_frame(
+  structure_set: Instance, frames: frozenset[str], one: Instance, named: bool
+) -> bool:
   """Whether structures lie in the coordinates of a CT slice.
 
   Where a FrameOfReferenceUID is missing, the reference to the slice's series
   tells, or that both lack it in one study.
   """
-  if structure_set.frames and one.frames:
-    return bool(structure_set.frames & one.frames)
+  if frames and one.frames:
+    return bool(frames & one.frames)
   return named or (
     not structure_set.frames
     and not one.frames

@@ -206,6 +206,29 @@ def test_a_frame_that_no_contour_lies_in_does_not_matter(folder):
   assert patient.provenance['dicom']['FrameOfReferenceUID'] == synthetic.FRAME
 
 
+def test_a_region_of_another_frame_does_not_matter(folder):
+  dataset = pydicom.dcmread(folder / 'a')
+  dataset.StructureSetROISequence[-1].ReferencedFrameOfReferenceUID = '7.7'
+  dataset.save_as(folder / 'a')
+  assert len(import_one(folder)[0].dose) == 1
+  (folder / 'dose0').unlink()
+  patient, _ = import_one(folder, dose_optional=True)
+  assert patient.provenance['dicom']['FrameOfReferenceUID'] == synthetic.FRAME
+
+
+def test_the_ct_lies_in_the_frame_of_the_dose(with_ct):
+  """Although the set has regions in that of another CT too."""
+  save_ct(with_ct / 'other', 20, frame='7.7', prefix='1.2.5')
+  dataset = pydicom.dcmread(with_ct / 'a')
+  other = pydicom.Dataset()
+  other.FrameOfReferenceUID = '7.7'
+  dataset.ReferencedFrameOfReferenceSequence.append(other)
+  dataset.StructureSetROISequence[-1].ReferencedFrameOfReferenceUID = '7.7'
+  dataset.save_as(with_ct / 'a')
+  chosen, notes = slices_of(with_ct)
+  assert {one.series for one in chosen} == {'1.2.3.4.9'} and not notes
+
+
 # --- Which CT --------------------------------------------------------------
 
 
