@@ -167,38 +167,6 @@ class _Kept:
     return pickle.load(self._file)
 
 
-def sums(source: str, told: Mapping[str, Any]) -> dict[str, bool]:
-  """Which doses are added up: options of `open_folder`.
-
-  Args:
-    source: `dicom`; of another there is nothing to add.
-    told: `config.cohort`, or the provenance of a cohort.
-  """
-  keys = ('sum_beams', 'sum_fractions', 'sum_plans')
-  return {k: bool(told.get(k)) for k in keys} if source == 'dicom' else {}
-
-
-def _warn_of_phases(entries: Sequence[dict[str, Any]], path: str) -> None:
-  """Names patients whose plans differ in prescription, as phases do."""
-  suspects = []
-  for entry in entries:
-    told = [
-      plan['reference_gy']
-      for plan in entry['plans']
-      if plan['prescription_from'] == 'plan'
-    ]
-    if told and max(told) > 1.001 * min(told):
-      suspects.append(entry['id'])
-  if suspects:
-    more = f' and {len(suspects) - 3} more' if len(suspects) > 3 else ''
-    print(
-      f'warning: plans of {", ".join(suspects[:3])}{more} differ in '
-      'prescription: the phases of a course are no Pareto set, see '
-      f'{path}.import.txt',
-      file=sys.stderr,
-    )
-
-
 def open_folder(
   source: str,
   folder: str,
@@ -238,3 +206,35 @@ def open_folder(
     library.read_patient, structures=structures, rows=rows
   )
   return {one.id: one for one in found}, read, skipped
+
+
+def sums(source: str, told: Mapping[str, Any]) -> dict[str, bool]:
+  """Which doses are added up: options of `open_folder`.
+
+  Args:
+    source: `dicom`; of another there is nothing to add.
+    told: `config.cohort`, or the provenance of a cohort.
+  """
+  keys = ('sum_beams', 'sum_fractions', 'sum_plans')
+  return {k: bool(told.get(k)) for k in keys} if source == 'dicom' else {}
+
+
+def _warn_of_phases(entries: Sequence[dict[str, Any]], path: str) -> None:
+  """Names patients whose plans differ in prescription, as phases do."""
+  suspects = []
+  for entry in entries:
+    told = [
+      plan['reference_gy']
+      for plan in entry['plans']
+      if plan['prescription_from'] == 'plan'
+    ]
+    if told and max(told) > 1.001 * min(told):
+      suspects.append(entry['id'])
+  if suspects:
+    more = f' and {len(suspects) - 3} more' if len(suspects) > 3 else ''
+    print(
+      f'warning: plans of {", ".join(suspects[:3])}{more} differ in '
+      'prescription: the phases of a course are no Pareto set, see '
+      f'{path}.import.txt',
+      file=sys.stderr,
+    )
