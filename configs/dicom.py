@@ -7,7 +7,8 @@ The folder may hold any mix of series of any number of patients; beside the
 cohort, `cohorts/dicom.import.txt` says what was imported, what was not and
 why, and what the cohort's grid costs in accuracy. For masks and doses in NIfTI
 add `--config.cohort.source=nifti`. Several plans a patient are its Pareto set;
-with one plan each, see `configs/openkbp.py`.
+with one plan each, see `configs/openkbp.py`. If they are the phases of one
+course, add `--config.cohort.sum_plans`.
 """
 
 from dvhflax import config as config_lib

@@ -56,6 +56,12 @@ def default() -> ml_collections.ConfigDict:
   cohort.ct = False
   # dicom: add the doses of single beams where a plan's total is not there.
   cohort.sum_beams = False
+  # dicom: likewise for the doses of fraction groups; that of one fraction
+  # counts for all fractions of its group.
+  cohort.sum_fractions = False
+  # dicom: the plans of a structure set are the phases of one course, not
+  # alternatives; add their doses and prescriptions.
+  cohort.sum_plans = False
   # dicom: where structures end, since contours do not tell. `rounded`: where
   # the outlines close as they go on, half a slice beyond the outermost contour
   # if they are blunt; `half_slice`: always there, all contours as slabs;

@@ -163,6 +163,8 @@ RULES: dict[str, Rule] = {
   'cohort.contour_ends': _OneOf(('rounded', 'half_slice', 'outermost')),
   'cohort.ct': _Switch(),
   'cohort.sum_beams': _Switch(),
+  'cohort.sum_fractions': _Switch(),
+  'cohort.sum_plans': _Switch(),
   'cohort.plans': _Whole(0, 10**4),
   'cohort.replace_plans': _Switch(),
   'cohort.patients': _Whole(3, 10**6),

@@ -30,6 +30,8 @@ LATER: tuple[dict[str, Any], ...] = (
   {
     'cohort.normalisation': 'target_mean',
     'cohort.contour_ends': 'half_slice',
+    'cohort.sum_fractions': False,
+    'cohort.sum_plans': False,
   },
 )
 # Keys that are no more and that changed no number.

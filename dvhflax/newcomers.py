@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.cohort.imported import open_folder
+from dvhflax.cohort.imported import open_folder, sums
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import importing
 from dvhflax.io import names as names_lib
@@ -65,6 +65,7 @@ class Newcomers:
       rows,
       contour_ends=contour_ends(provenance),
       dose_optional=True,
+      **sums(source, provenance),
     )
     if not found:
       reasons = '; '.join(f'{one.what}: {one.why}' for one in self.skipped)

@@ -1,6 +1,6 @@
 """A cohort's patients from DICOM-RT or NIfTI files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import functools
 import os
@@ -61,7 +61,13 @@ class Imported:
     )
     self._options = {'dose_optional': to_plan_gy is not None}
     rows = names.read_table(cohort.names, cohort.structures)
-    beams = {'sum_beams': cohort.sum_beams}
+    added = sums('dicom', cohort)
+    if cohort.source != 'dicom' and any(added.values()):
+      key = next(key for key, on in added.items() if on)
+      raise errors.ConfigError(
+        f'cohort.{key}=True adds doses of DICOM files; cohort.source is '
+        f'{cohort.source}'
+      )
     path = os.path.normpath(cohort.path)
     self._kept = _Kept(os.path.dirname(path) or '.')
     self._found, self._read_case, skipped = open_folder(
@@ -71,7 +77,7 @@ class Imported:
       rows,
       contour_ends=cohort.contour_ends,
       **self._options,
-      **(beams if cohort.source == 'dicom' else {}),
+      **sums(cohort.source, cohort),
     )
     entries = self._survey(cohort.raw, shard, skipped)
     import_report.write_report(path, entries, skipped)
@@ -80,6 +86,7 @@ class Imported:
         f'{cohort.raw} has no patient that can be imported; '
         f'{path}.import.txt says why'
       )
+    _warn_of_phases(entries, path)
     print(
       f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
       f'{path}.import.txt',
@@ -92,8 +99,8 @@ class Imported:
       'patients': len(entries),
       'spacing_mm': list(cohort.spacing_mm),
       'prescription_gy': cohort.prescription_gy,
-      'sum_beams': cohort.sum_beams,
       'contour_ends': cohort.contour_ends,
+      **added,
       'names': [list(row) for row in rows],
     }
 
@@ -205,3 +212,35 @@ def open_folder(
   found, skipped = library.find_patients(folder, **options)
   read = functools.partial(library.read_patient, **reading)
   return {one.id: one for one in found}, read, skipped
+
+
+def sums(source: str, told: Mapping[str, Any]) -> dict[str, bool]:
+  """Which doses are added up: options of `open_folder`.
+
+  Args:
+    source: `dicom`; of another there is nothing to add.
+    told: `config.cohort`, or the provenance of a cohort.
+  """
+  keys = ('sum_beams', 'sum_fractions', 'sum_plans')
+  return {k: bool(told.get(k)) for k in keys} if source == 'dicom' else {}
+
+
+def _warn_of_phases(entries: Sequence[dict[str, Any]], path: str) -> None:
+  """Names patients whose plans differ in prescription, as phases do."""
+  suspects = []
+  for entry in entries:
+    told = [
+      plan['reference_gy']
+      for plan in entry['plans']
+      if plan['prescription_from'] == 'plan'
+    ]
+    if told and max(told) > 1.001 * min(told):
+      suspects.append(entry['id'])
+  if suspects:
+    more = f' and {len(suspects) - 3} more' if len(suspects) > 3 else ''
+    print(
+      f'warning: plans of {", ".join(suspects[:3])}{more} differ in '
+      'prescription: the phases of a course are no Pareto set, see '
+      f'{path}.import.txt',
+      file=sys.stderr,
+    )

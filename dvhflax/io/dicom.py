@@ -4,8 +4,9 @@ Which files make a patient is told by `dicom_matching`. Coordinates are DICOM's
 own: mm, LPS.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -15,13 +16,13 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import contours as contours_lib
-from dvhflax.io import dicom_ct, rtdose, rtstruct
+from dvhflax.io import dicom_ct, rtdose, rtplan, rtstruct
 from dvhflax.io import dicom_files as files
 from dvhflax.io import names as names_lib
 from dvhflax.io.dicom_headers import SHARED, Instance
 from dvhflax.io.dicom_matching import Found, find_patients
 from dvhflax.io.importing import Case, Plan
-from dvhflax.io.resample import Occupancy
+from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
 # What `cohort.imported.open_folder` wants of the module of a source.
 __all__ = ('find_patients', 'read_patient')
@@ -55,6 +56,17 @@ def read_patient(
     for dose in itertools.chain(*found.plans)
     if dose.plans - found.rtplans.keys()
   ]
+  if not frame:
+    notes.append(
+      f'{where.name} has no FrameOfReferenceUID: a dose that is written for it '
+      'gets one of its own'
+    )
+  plans, remarks = _plans(found)
+  notes += remarks
+  prescription_gy = None
+  if not plans:
+    prescription_gy, remarks = _prescription_of_set(found)
+    notes += remarks
   contours = {}
   for name, index in match.chosen.items():
     try:
@@ -74,7 +86,7 @@ def read_patient(
   return Case(
     id=found.id,
     occupancies=occupancies,
-    plans=[_plan(doses, found.rtplans) for doses in found.plans],
+    plans=plans,
     notes=notes + remarks,
     provenance={
       'source': 'dicom',
@@ -84,7 +96,7 @@ def read_patient(
       'rtplans': {uid: plan.sop_class for uid, plan in _rtplans(found).items()},
       'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
-    prescription_gy=None if found.plans else _prescription_of_set(found),
+    prescription_gy=prescription_gy,
     ct=ct,
   )
 
@@ -99,16 +111,22 @@ def _shared(dataset: Any, where: pathlib.Path) -> dict[str, str]:
 
 
 def _frame(found: Found) -> str:
-  """The one frame of reference that structures and doses share."""
-  frames = found.structure_set.frames
-  for plan in found.plans:
-    for dose in plan:
-      frames &= dose.frames
+  """The one frame of reference that structures, doses and CT share.
+
+  Structures that no dose belongs to need not have one: ''.
+  """
+  where = found.structure_set.path
+  frames = found.frames
+  if not frames and not found.plans:
+    return ''
+  of_ct = frozenset().union(*(one.frames for one in found.slices))
+  if len(frames) > 1 and frames & of_ct:
+    frames &= of_ct
   if len(frames) != 1:
+    what = 'and its doses share' if found.plans else 'has'
     raise errors.CohortError(
-      f'{found.structure_set.path} and its doses share '
-      f'{len(frames) or "no"} frames of reference: export the structures and '
-      'the doses of one image'
+      f'{where} {what} {len(frames) or "no"} frames of reference: export the '
+      'structures and the doses of one image'
     )
   return next(iter(frames))
 
@@ -122,35 +140,17 @@ def _rtplans(found: Found) -> dict[str, Instance]:
   }
 
 
-def _prescription_of_set(found: Found) -> float | None:
+def _prescription_of_set(found: Found) -> tuple[float | None, list[str]]:
   """The highest prescription of the RTPLANs that refer to a structure set."""
-  return _highest(_prescription(p.path) for p in _rtplans(found).values())
-
-
-def _prescription(path: pathlib.Path) -> float | None:
-  """The highest TargetPrescriptionDose of an RTPLAN; None if it has none."""
-  dataset = files.read(path)
-  return _highest(
-    float(files.numbers(item, 'TargetPrescriptionDose', path, 1)[0])
-    for item in files.items(dataset, 'DoseReferenceSequence', path)
-    if files.text(item, 'DoseReferenceType', path) == 'TARGET'
-    and files.value(item, 'TargetPrescriptionDose', path) is not None
-  )
-
-
-def _outlined_prescription(path: pathlib.Path) -> float | None:
-  """The highest prescription of a PlanOverviewSequence; None if it has none."""
-  dataset = files.read(path, ('PlanOverviewSequence',))
-  return _highest(
-    float(files.numbers(item, 'TotalPrescriptionDose', path, 1)[0])
-    for overview in files.items(dataset, 'PlanOverviewSequence', path)
-    for item in files.items(overview, 'PrescriptionOverviewSequence', path)
-  )
-
-
-def _highest(doses_gy: Iterable[float | None]) -> float | None:
-  """The highest of the doses that are told; one of 0 tells nothing."""
-  return max((dose for dose in doses_gy if dose and dose > 0), default=None)
+  each = [rtplan.prescription(plan.path) for plan in _rtplans(found).values()]
+  told = sorted({gy for gy in each if gy})
+  notes = []
+  if len(told) > 1:
+    notes.append(
+      f'its RTPLANs prescribe {" and ".join(f"{gy:g}" for gy in told)} Gy; the '
+      'highest is taken: give the prescription if they are phases of a course'
+    )
+  return rtplan.highest(told), notes
 
 
 def _occupancies(
@@ -194,37 +194,139 @@ def _occupancies(
   return occupancies, notes
 
 
-def _plan(doses: Sequence[Instance], rtplans: Mapping[str, Instance]) -> Plan:
-  known = sorted(frozenset.union(*(d.plans for d in doses)) & rtplans.keys())
-  if doses[0].summation == 'BEAM':
-    _require_all_beams(doses, [rtplans[uid] for uid in known])
-  prescribed = [_prescription(rtplans[uid].path) for uid in known]
-  if doses[0].summation == 'PLAN_OVERVIEW':
-    prescribed.append(_outlined_prescription(doses[0].path))
-  return Plan(
-    label=doses[0].path.name,
-    parts=[functools.partial(rtdose.read_dose, dose.path) for dose in doses],
-    prescription_gy=_highest(prescribed),
-    uids=[dose.uid for dose in doses],
-    rtplans={uid: rtplans[uid].sop_class for uid in known},
-  )
+def _plans(found: Found) -> tuple[list[Plan], list[str]]:
+  """A patient's plans; what is doubtful of them or left out, a line each."""
+  plans, notes, phases = [], [], []
+  for doses in found.plans:
+    try:
+      plan, remarks = _plan(doses, found.rtplans)
+    except errors.CohortError as error:
+      notes.append(f'plan {_label(doses)} left out: {error}')
+      continue
+    plans.append(plan)
+    notes += remarks
+    phases.append((plan.prescription_gy, _fractions(doses, found.rtplans)))
+  # Phases of a course are the usual reason.
+  if any(len({one for one in each if one}) > 1 for each in zip(*phases)):
+    each = ', '.join(
+      f'{plan.label}: {_described(*phase)}'
+      for plan, phase in zip(plans, phases)
+    )
+    notes.append(
+      f'the prescriptions of the plans differ ({each}), but they are taken for '
+      'alternatives, a Pareto set: if they are the phases of one course, set '
+      'cohort.sum_plans'
+    )
+  in_doses = frozenset().union(*(d.plans for p in found.plans for d in p))
+  if any(len(_by_rtplan(doses)) > 1 for doses in found.plans):
+    notes += [
+      f'{plan.path.name}: no dose of this RTPLAN is here: the course lacks it'
+      for uid, plan in _rtplans(found).items()
+      if uid not in in_doses
+    ]
+  return plans, notes
 
 
-def _require_all_beams(
-  doses: Sequence[Instance], rtplans: Sequence[Instance]
-) -> None:
-  """Raises a CohortError unless there is a dose of every beam of a plan."""
-  where = doses[0].path
-  if not rtplans:
-    raise errors.CohortError(
-      f'{where}: without the RTPLAN nobody knows whether all beams are there'
+def _plan(
+  doses: Sequence[Instance], rtplans: Mapping[str, Instance]
+) -> tuple[Plan, list[str]]:
+  """The plan that doses add up to, and notes on it."""
+  label = _label(doses)
+  parts: list[Callable[[], Dose]] = []
+  prescribed: list[float | None] = []
+  notes = [
+    f'{dose.path.name}: {len(dose.planes)} files of a plane each are one dose'
+    for dose in doses
+    if dose.planes
+  ]
+  known = {
+    uid: rtplans[uid]
+    for uid in sorted(frozenset().union(*(dose.plans for dose in doses)))
+    if uid in rtplans
+  }
+  for uids, own in _by_rtplan(doses).items():
+    its = [known[uid] for uid in sorted(uids & known.keys())]
+    for dose, factor in zip(own, rtplan.factors(own, its)):
+      parts.append(functools.partial(_dose, dose, factor))
+      if factor != 1:
+        notes.append(
+          f'{dose.path.name}: the dose of one fraction, times {factor:g}'
+        )
+    told = [rtplan.prescription(one.path) for one in its]
+    told += [None] * len(uids - known.keys())
+    if own[0].summation == 'PLAN_OVERVIEW':
+      outlined = rtplan.outlined_prescription(own[0].path)
+      told = [rtplan.highest([*told, outlined])]
+    prescribed += told
+  if len(prescribed) < 2:
+    total = rtplan.highest(prescribed)
+  elif None in prescribed:
+    total = None
+    notes.append(f'{label}: not all of its RTPLANs tell their prescription')
+  else:
+    total = sum(gy for gy in prescribed if gy)
+    each = ' + '.join(f'{gy:g}' for gy in prescribed)
+    notes.append(
+      f'{label}: the prescriptions of its RTPLANs are added, {each} Gy'
     )
-  path = rtplans[0].path
-  groups = files.items(files.read(path), 'FractionGroupSequence', path)
-  beams = sum(
-    int(files.numbers(group, 'NumberOfBeams', path, 1)[0]) for group in groups
+  plan = Plan(
+    label=label,
+    parts=parts,
+    prescription_gy=total,
+    uids=[one.uid for dose in doses for one in dose.planes or (dose,)],
+    rtplans={uid: one.sop_class for uid, one in known.items()},
   )
-  if beams != len(doses):
+  return plan, notes
+
+
+def _by_rtplan(
+  doses: Sequence[Instance],
+) -> dict[frozenset[str], list[Instance]]:
+  """Doses by the RTPLANs that they refer to."""
+  groups: dict[frozenset[str], list[Instance]] = {}
+  for dose in doses:
+    groups.setdefault(dose.plans, []).append(dose)
+  return groups
+
+
+def _fractions(
+  doses: Sequence[Instance], rtplans: Mapping[str, Instance]
+) -> int | None:
+  """Planned fractions of the RTPLANs of doses; None if one does not tell."""
+  uids = frozenset().union(*(dose.plans for dose in doses))
+  each: list[int | None] = [None] * len(uids - rtplans.keys())
+  for uid in uids & rtplans.keys():
+    try:
+      each.append(rtplan.fractions(rtplans[uid].path))
+    except errors.CohortError:
+      each.append(None)
+  return None if None in each else sum(filter(None, each)) or None
+
+
+def _described(prescription_gy: float | None, fractions: int | None) -> str:
+  """A phase, for people."""
+  told = [f'{prescription_gy:g} Gy'] if prescription_gy else []
+  told += [f'{fractions} fractions'] * bool(fractions)
+  return ' in '.join(told) or 'not told'
+
+
+def _label(doses: Sequence[Instance]) -> str:
+  """Names a plan: after its dose, or the first dose of each phase."""
+  return ' + '.join(own[0].path.name for own in _by_rtplan(doses).values())
+
+
+def _dose(dose: Instance, factor: float) -> Dose:
+  """Reads a dose, times a factor."""
+  if dose.planes:
+    read = rtdose.read_planes([plane.path for plane in dose.planes])
+  else:
+    read = rtdose.read_dose(dose.path)
+  if factor == 1:
+    return read
+  top = float(read.values.max()) * factor
+  if top > MOST_GY:
     raise errors.CohortError(
-      f'{where}: {len(doses)} doses of beams, but {path} has {beams} beams'
+      f'{dose.path}: the maximum dose is {top:.4g} Gy in {factor:g} fractions: '
+      'is it that of all of them already?'
     )
+  return dataclasses.replace(read, values=read.values * np.float32(factor))

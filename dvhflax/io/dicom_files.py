@@ -27,13 +27,25 @@ _UNDEFINED = 0xFFFFFFFF
 
 
 def looks_like_dicom(path: pathlib.Path) -> bool:
-  """Whether a file begins as DICOM does, with its preamble or without."""
+  """Whether a file begins as DICOM does, with its preamble or without.
+
+  Without, elements of the file meta information or of group 8 come first,
+  whichever of them there are.
+  """
   with path.open('rb') as file:
     start = file.read(132)
-  return start[128:] == b'DICM' or start[:4] in (
-    b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x16\x00',
-    b'\x02\x00\x00\x00',
-  )  # fmt: skip
+  if start[128:] == b'DICM':
+    return True
+  if len(start) < 8 or start[:2] not in (b'\x08\x00', b'\x02\x00'):
+    return False
+  representation, length = start[4:6], int.from_bytes(start[4:8], 'little')
+  if representation.isalpha() and representation.isupper():
+    return True
+  # The length of a group is a number of four bytes; 8 as a number of 4 or 8
+  # bytes, which other files begin with, is none.
+  if start[2:4] == b'\0\0':
+    return length == 4
+  return length <= path.stat().st_size
 
 
 def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
@@ -105,6 +117,11 @@ def text(dataset: Any, keyword: str, where: Any) -> str:
   return '' if found is None else str(found).strip(' \0')
 
 
+def code(dataset: Any, keyword: str, where: Any) -> str:
+  """A code string in capitals, as it should be written; '' if it is absent."""
+  return text(dataset, keyword, where).upper()
+
+
 def items(dataset: Any, keyword: str, where: Any) -> list[Any]:
   """Items of a sequence; none if it is absent or empty."""
   found = value(dataset, keyword, where)
@@ -137,6 +154,18 @@ def numbers(
       f'{where}: {keyword} has {len(result)} values, wanted {count}'
     )
   return result
+
+
+def whole(dataset: Any, keyword: str, where: Any) -> int:
+  """The whole number of an attribute.
+
+  Raises:
+    CohortError: if it is absent or no whole number.
+  """
+  number = numbers(dataset, keyword, where, 1)[0]
+  if number != int(number):
+    raise errors.CohortError(f'{where}: {keyword}={number} is no whole number')
+  return int(number)
 
 
 def points(contour: Any, where: Any) -> np.ndarray:
@@ -173,9 +202,9 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
   Raises:
     CohortError: for a compressed, unknown or inconsistent pixel format.
   """
-  frames = 1 if single else _whole(dataset, 'NumberOfFrames', where)
+  frames = 1 if single else whole(dataset, 'NumberOfFrames', where)
   rows, columns = (
-    _whole(dataset, keyword, where) for keyword in ('Rows', 'Columns')
+    whole(dataset, keyword, where) for keyword in ('Rows', 'Columns')
   )
   sizes = (frames, rows, columns)
   what = single or 'dose grid'
@@ -183,8 +212,8 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
     raise errors.CohortError(
       f'{where}: {frames} frames of {rows} x {columns} are no {what}'
     )
-  bits = _whole(dataset, 'BitsAllocated', where)
-  if bits not in (16, 32) or _whole(dataset, 'SamplesPerPixel', where) != 1:
+  bits = whole(dataset, 'BitsAllocated', where)
+  if bits not in (16, 32) or whole(dataset, 'SamplesPerPixel', where) != 1:
     raise errors.CohortError(
       f'{where}: a {what} has one sample of 16 or 32 bits a voxel, not {bits}'
     )
@@ -242,13 +271,6 @@ def _check_whole(dataset: Any, path: pathlib.Path) -> None:
 def _is_deflated(path: pathlib.Path) -> bool:
   meta = pydicom.filereader.read_file_meta_info(path)
   return str(meta.get('TransferSyntaxUID', '')) == _DEFLATED
-
-
-def _whole(dataset: Any, keyword: str, where: Any) -> int:
-  number = numbers(dataset, keyword, where, 1)[0]
-  if number != int(number):
-    raise errors.CohortError(f'{where}: {keyword}={number} is no whole number')
-  return int(number)
 
 
 def _reason(error: Exception) -> str:

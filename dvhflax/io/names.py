@@ -2,43 +2,62 @@
 
 An ordered table of regular expressions decides: the names of TG-263 (Mayo et
 al. 2018, IJROBP 100:1057) come first, then usual aliases. A pattern must
-match a whole name, in any case, with `_` for blanks and hyphens. What
-no row matches is unmapped, and two names that match one row alike are
-ambiguous; neither is guessed at.
+match a whole name, in any case, with `_` for blanks and hyphens; signs such as
+those of `Lt. Parotid`, `Eye (left)` or `Lens, L` may be left out. What no row
+matches is unmapped, and two names that match one row alike are ambiguous;
+neither is guessed at.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
+import unicodedata
 
 from dvhflax import errors
 
-_LEFT, _RIGHT = '(l|lt|left|li|links)', '(r|rt|right|re|rechts)'
+_LEFT = '(l|lt|left|li|lks|links|gauche|sx|sin|sinistra|izq|izda|izquierd[oa])'
+_RIGHT = '(r|rt|right|re|rechts|droite?|dx|dex|destra|dcha|der|derech[oa])'
 
 
-def _paired(left: str, right: str, *organs: str) -> tuple[tuple[str, str], ...]:
-  """Rows of an organ that there is on either side."""
-  return tuple(
+def _paired(
+  left: str, right: str, *organs: str, french: str = ''
+) -> tuple[tuple[str, str], ...]:
+  """Rows of an organ that there is on either side.
+
+  Args:
+    left, right: structures of a cohort.
+    *organs: patterns, best first.
+    french: pattern of names that `G` or `D` may follow.
+  """
+  rows = [
     (structure, pattern)
     for organ in organs
     for structure, side in ((left, _LEFT), (right, _RIGHT))
-    for pattern in (f'{organ}_?{side}', f'{side}_?{organ}')
-  )
+    for pattern in (f'({organ})_?{side}', f'{side}_?({organ})')
+  ]
+  if french:
+    rows += [(left, f'({french})_?g'), (right, f'({french})_?d')]
+  return tuple(rows)
 
 
 # (structure of a cohort, pattern), best first.
 TABLE: tuple[tuple[str, str], ...] = (
   ('body', 'body|external'),
   ('body', '(body|external|patient)_?(contour|outline)|outline|patient'),
-  ('body', 'ext|aussenkontur|k(oe|ö)rper|contour_?externe'),
+  (
+    'body',
+    'ext|au(ss|ß)enkontur|k(oe|ö)rper(kontur)?|contour_?externe|'
+    'contorno_?(externo|esterno)',
+  ),
   ('bladder', 'bladder'),
   ('bladder', 'bladder_?(o|oar|whole)|urinary_?bladder|blad'),
-  ('bladder', '(harn)?blase|vessie|vejiga|vescica'),
+  ('bladder', '(harn)?blase|vessie|vejiga|vescica|blaas|bexiga'),
   ('rectum', 'rectum'),
   ('rectum', 'rectum_?(o|oar|whole)|rect'),
-  ('rectum', 'rektum|enddarm|recto|retto'),
+  ('rectum', 'rektum|enddarm|mastdarm|recto|retto'),
   ('PTV', 'ptv'),
   ('PTV', 'ptv_?high'),
   ('PTV', r'ptv_?\d\d(\.\d+)?(_?gy)?|ptv_?\d{4}(_?cgy)?'),
@@ -51,42 +70,112 @@ TABLE: tuple[tuple[str, str], ...] = (
   *_paired(
     'femoral_head_left',
     'femoral_head_right',
-    'femur_?head',
-    'femoral_?head',
-    '(femur|fem_?head|hip|h(ue|ü)ftkopf)',
+    'femur_?head|head_?femur',
+    'femoral_?head|head_?femoral',
+    'femur|fem(ur)?_?hd|fem_?head|fem_?kopf|hip|h(ue|ü)ftkopf|'
+    'oberschenkelkopf|femurkopf|caput_?femoris|t(e|ê)te_?f(e|é)morale|'
+    'testa_?femore',
+    french='t(e|ê)te_?f(e|é)morale',
   ),
   ('Brainstem', 'brainstem'),
-  ('Brainstem', 'brain_?stem|stammhirn|hirnstamm|tronc'),
+  ('Brainstem', 'brain_?stem'),
+  (
+    'Brainstem',
+    'b(rain|rn?|rai)?_?ste?m|brain_?st|stammhirn|hirnstamm|'
+    'tronc(_?c(e|é)r(e|é)bral)?|tronco(_?(encef(a|á)lico|encefalico|'
+    'cerebral))?|hersenstam',
+  ),
   ('SpinalCord', 'spinalcord'),
-  ('SpinalCord', 'spinal_?cord|cord|myelon|r(ue|ü)ckenmark|moelle'),
+  ('SpinalCord', 'spinal_?cord'),
+  (
+    'SpinalCord',
+    'cord|sp(in(al?)?)?_?(cord|crd)|myelon|r(ue|ü)ckenmark|'
+    'moelle(_?(e|é)pini(e|è)re)?|medulla_?spinalis|'
+    'm(e|é)dula(_?espinal)?|midollo(_?spinale)?|ruggenmerg',
+  ),
   *_paired(
-    'LeftParotid', 'RightParotid', 'parotid', 'parotis|(parotid_?gland)'
+    'LeftParotid',
+    'RightParotid',
+    'parotid',
+    'parotis|parot|parotid_?(gland|gl|gld)|gla?nd_?parot(id|is)?|'
+    'ohrspeicheldr(ue|ü)se|parotide|par(o|ó)tida',
+    french='parotide',
   ),
   ('Esophagus', 'esophagus'),
   ('Esophagus', 'o?esophagus(_?[su])?|speiser(oe|ö)hre'),
+  (
+    'Esophagus',
+    'o?esoph(ag)?|(ö|oe)sophagus|(o|œ)?esophage|œsophage|'
+    '(o|œ)?(e|é)sophage|es(o|ó)fago|slokdarm',
+  ),
   ('Larynx', 'larynx'),
-  ('Larynx', 'larynx_?(sg|gl|oar)|kehlkopf|glottis'),
+  ('Larynx', 'larynx_?(sg|gl|oar)|kehlkopf|glottis|laringe'),
   ('Mandible', 'bone_?mandible'),
-  ('Mandible', 'mandible|mandibula|unterkiefer'),
-  ('OralCavity', 'cavity_?oral|oral_?cavity|mundh(oe|ö)hle'),
-  ('OpticChiasm', 'optic_?chiasm|chiasma?'),
-  ('Brain', 'brain|gehirn|hirn'),
+  ('Mandible', 'mandible|mandibula|unterkiefer|mandib|mandibule|mandibola'),
+  ('OralCavity', 'cavity_?oral|oral_?cavity|mundh(oe|ö)hle|oral_?cav'),
+  (
+    'OpticChiasm',
+    'optic_?chiasma?|opt_?chiasma?|chiasma?|chiasma_?opticum',
+  ),
+  ('Brain', 'brain|gehirn|hirn|whole_?brain|brain_?whole|cerveau'),
   *_paired(
     'LeftSubmandibular',
     'RightSubmandibular',
-    'glnd_?submand',
-    'submand(ibular)?(_?gland)?',
+    'gla?nd_?submand(ib(ular)?)?',
+    'submand(ib(ular(is)?)?)?(_?(gland|gl|gld))?|subm|smg',
   ),
-  *_paired('LeftLens', 'RightLens', 'lens', 'linse'),
-  *_paired('LeftEye', 'RightEye', 'eye', '(globe|auge)'),
-  *_paired('LeftCochlea', 'RightCochlea', 'cochlea'),
-  *_paired('LeftOpticNerve', 'RightOpticNerve', 'opticnrv', 'optic_?nerve'),
+  *_paired(
+    'LeftLens',
+    'RightLens',
+    'lens',
+    'linse|lense|(eye|orbit)_?lens|cristallin',
+    french='cristallin',
+  ),
+  *_paired(
+    'LeftEye',
+    'RightEye',
+    'eye',
+    'globe|auge|eye_?(ball|globe)|augapfel|bulbus(_?oculi)?',
+    'orbita?',
+    french='oeil|œil|orbite',
+  ),
+  *_paired('LeftCochlea', 'RightCochlea', 'cochlea', 'cochl?e?|cochl(e|é)e'),
+  *_paired(
+    'LeftOpticNerve',
+    'RightOpticNerve',
+    'opticnrv',
+    'optic_?nerve|opt(ic)?_?n(erve?|rv)?|n(ervus)?_?opticus|sehnerv|'
+    'nerf_?optique',
+    french='nerf_?optique',
+  ),
+  ('LeftOpticNerve', 'on_(l|lt|left)|(l|lt|left)_on'),
+  ('RightOpticNerve', 'on_(r|rt|right)|(r|rt|right)_on'),
   *(
     (f'PTV{gy}', pattern)
     for gy in (50, 54, 56, 60, 63, 66, 70, 78)
     for pattern in (f'ptv_?{gy}', f'ptv_?({gy}_?gy|{gy}00(_?cgy)?)')
   ),
 )
+
+
+# Names of TG-263 that a cohort may have in place of those of `TABLE`.
+_SAME = {
+  'bone_mandible': 'Mandible',
+  'cavity_oral': 'OralCavity',
+  **{
+    f'{organ}_{side}': name
+    for organ, names in {
+      'femur_head': ('femoral_head_left', 'femoral_head_right'),
+      'parotid': ('LeftParotid', 'RightParotid'),
+      'glnd_submand': ('LeftSubmandibular', 'RightSubmandibular'),
+      'lens': ('LeftLens', 'RightLens'),
+      'eye': ('LeftEye', 'RightEye'),
+      'cochlea': ('LeftCochlea', 'RightCochlea'),
+      'opticnrv': ('LeftOpticNerve', 'RightOpticNerve'),
+    }.items()
+    for side, name in zip('lr', names)
+  },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +257,7 @@ def match(
       any row of the tables.
     rows: the user's, see `read_table`.
   """
-  keys = [_key(name) for name in names]
+  keys = [_spellings(name) for name in names]
   chosen, ambiguous, passed_over = {}, {}, {}
   mapped: set[int] = set()
   for wanted in structures:
@@ -208,24 +297,42 @@ def describe(match: Match) -> list[str]:
 
 
 def _ranked(
-  keys: Sequence[str], wanted: str, rows: Sequence[tuple[str, str]]
+  keys: Sequence[frozenset[str]],
+  wanted: str,
+  rows: Sequence[tuple[str, str]],
 ) -> list[list[int]]:
   """Indices that match a structure, grouped by row, the first row first."""
+  in_table = _plain(_SAME.get(_plain(wanted), wanted))
   patterns = [pattern for name, pattern in rows if name == wanted]
-  patterns.append(re.escape(_key(wanted)))
-  patterns += [p for name, p in TABLE if _key(name) == _key(wanted)]
+  patterns.append(re.escape(_plain(wanted)))
+  patterns += [p for name, p in TABLE if _plain(name) == in_table]
   groups: list[list[int]] = []
   seen: set[int] = set()
   for pattern in patterns:
+    composed = re.compile(unicodedata.normalize('NFC', pattern), re.IGNORECASE)
     group = [
       i
-      for i, key in enumerate(keys)
-      if i not in seen and re.fullmatch(pattern, key, re.IGNORECASE)
+      for i, spellings in enumerate(keys)
+      if i not in seen and any(map(composed.fullmatch, spellings))
     ]
     seen.update(group)
     groups += [group] if group else []
   return groups
 
 
-def _key(name: str) -> str:
-  return re.sub(r'[\s\-_]+', '_', name.strip()).lower()
+def _spellings(name: str) -> frozenset[str]:
+  """What patterns are compared with: the name, and the name without signs.
+
+  A leading underscore is kept: TG-263 has it for what is not to be evaluated.
+  """
+  # Bytes of UTF-8 in a file that does not tell its character set.
+  with contextlib.suppress(UnicodeError):
+    name = name.encode('latin-1').decode('utf-8')
+  bare = re.sub(r'[,;:()\[\]]|\.(?!\d)', ' ', name)
+  return frozenset({_plain(name), _plain(bare).rstrip('_')})
+
+
+def _plain(name: str) -> str:
+  """In small letters, composed, with `_` for blanks, hyphens and dashes."""
+  composed = unicodedata.normalize('NFKC', name.strip(' \0')).strip()
+  return re.sub(r'[\s\-\u2010-\u2015\u2212_]+', '_', composed).lower()

@@ -169,16 +169,66 @@ def plan(
   patient='anna',
   beams=2,
   refers_to=STRUCTURE_SET,
+  groups=None,
+  imaging=(),
 ):
-  """An RTPLAN with a target's prescription and a lesser point's."""
+  """An RTPLAN with a target's prescription and a lesser point's.
+
+  Args:
+    groups: `{fraction group: (fractions, numbers of beams)}`; by default one of
+      `beams` beams that are not listed.
+    imaging: numbers of beams that image only.
+  """
   dataset = _base(dicom_headers.RTPLANS[0], uid, patient, FRAME)
   dataset.DoseReferenceSequence = [
     _item(DoseReferenceType='TARGET', TargetPrescriptionDose=value)
     for value in (prescription_gy / 2, prescription_gy)
   ] + [_item(DoseReferenceType='ORGAN_AT_RISK')]
   dataset.FractionGroupSequence = [_item(NumberOfBeams=beams)]
+  if groups:
+    dataset.FractionGroupSequence = [
+      _item(
+        FractionGroupNumber=number,
+        NumberOfFractionsPlanned=fractions,
+        NumberOfBeams=len(listed),
+        ReferencedBeamSequence=[
+          _item(ReferencedBeamNumber=beam) for beam in listed
+        ],
+      )
+      for number, (fractions, listed) in groups.items()
+    ]
+    dataset.BeamSequence = [
+      _item(
+        BeamNumber=beam,
+        TreatmentDeliveryType='SETUP' if beam in imaging else 'TREATMENT',
+      )
+      for _, listed in groups.values()
+      for beam in listed
+    ]
   dataset.ReferencedStructureSetSequence = [
     _item(ReferencedSOPInstanceUID=refers_to)
+  ]
+  return dataset
+
+
+def refer_to_part(dataset, group, *beams):
+  """Lets a dose refer to a fraction group, or to beams, of its plan."""
+  dataset.ReferencedRTPlanSequence[0].ReferencedFractionGroupSequence = [
+    _item(
+      ReferencedFractionGroupNumber=group,
+      ReferencedBeamSequence=[
+        _item(ReferencedBeamNumber=beam) for beam in beams
+      ],
+    )
+  ]
+  return dataset
+
+
+def refer_to_series(dataset, series):
+  """Lets a structure set refer to the CT that it was contoured on."""
+  frame = dataset.ReferencedFrameOfReferenceSequence[0]
+  frame.RTReferencedStudySequence = [
+    _item(RTReferencedSeriesSequence=[_item(SeriesInstanceUID=series)])
   ]
   return dataset
 

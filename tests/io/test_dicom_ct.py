@@ -148,7 +148,10 @@ def change(folder, index, **attributes):
     ({'RescaleType': 'OD'}, "'OD', wanted HU"),
     ({'PixelSpacing': [3, 2.9]}, 'do not lie above each other'),
     ({'ImagePositionPatient': [-59, -60, 0]}, 'do not lie above'),
-    ({'ImagePositionPatient': [-60, -60, 3]}, r'two slices .* z=3\.00'),
+    (
+      {'ImagePositionPatient': [-60, -60, 3], 'RescaleIntercept': -1000},
+      r'two slices .* z=3\.00 mm and differ',
+    ),
     ({'ImagePositionPatient': [-60, -60, 90]}, 'are missing, from z=60'),
     ({'ImageOrientationPatient': [1, 0, 0, 0, 0, 1]}, 'not axial'),
     ({'PixelData': b'\0' * 100}, 'truncated'),
@@ -275,3 +278,72 @@ def test_no_body_and_no_usable_ct_is_an_error(folder):
     path.unlink()
   with pytest.raises(errors.CohortError, match='has no body: unmapped'):
     import_one(folder)
+
+
+def copied(folder, count):
+  """Copies of slices under UIDs of their own."""
+  for i, path in enumerate(sorted((folder / 'ct').iterdir())[:count]):
+    dataset = pydicom.dcmread(path)
+    dataset.SOPInstanceUID += '.7'
+    yield synthetic.save(dataset, folder / 'ct' / f'copy{i}')
+
+
+def test_identical_copies_of_slices_are_left_out(folder):
+  """icometrix/dicom2nifti issue 21."""
+  paths = list((folder / 'ct').iterdir())
+  wanted, _ = dicom_ct.read_scan(paths)
+  scan, notes = dicom_ct.read_scan([*copied(folder, 7), *paths])
+  np.testing.assert_array_equal(scan.values, wanted.values)
+  np.testing.assert_array_equal(scan.axes[2], wanted.axes[2])
+  assert notes == ['7 identical copies of CT slices left out']
+
+
+def test_copies_that_differ_in_one_pixel_are_refused(folder):
+  (path,) = copied(folder, 1)
+  dataset = pydicom.dcmread(path)
+  pixels = bytearray(dataset.PixelData)
+  pixels[1000] ^= 1
+  dataset.PixelData = bytes(pixels)
+  synthetic.save(dataset, path)
+  patient, entry = import_one(folder)
+  assert patient.ct_hu is None
+  assert any('mm and differ' in note for note in entry['notes'])
+
+
+def test_a_ct_of_too_many_voxels_is_kept_in_larger_pixels(
+  tmp_path, monkeypatch
+):
+  """SlicerRt/SlicerRT issue 272: 545 slices of 524 x 524."""
+  x, y = 1.5 * np.arange(21) - 15, 2.0 * np.arange(14) - 13
+  values = np.broadcast_to(
+    (20 * x[:, None] + 10 * y)[..., None], (21, 14, 9)
+  ) + 5 * np.arange(9)
+  paths = write(
+    tmp_path,
+    synthetic.ct(values, origin=(-15, -13, 0), spacing=(1.5, 2.0, 3.0)),
+  )
+  monkeypatch.setattr(dicom_ct, 'MOST_VOXELS', 9 * 21 * 14 // 3)
+  scan, notes = dicom_ct.read_scan(paths)
+  assert notes == ['14 x 21 CT pixels a slice taken together by 2 x 2']
+  # Means of 2 x 2 pixels; the last column is left over.
+  assert scan.values.shape == (10, 7, 9)
+  np.testing.assert_allclose(scan.axes[0], -14.25 + 3 * np.arange(10))
+  np.testing.assert_allclose(scan.axes[1], -12 + 4 * np.arange(7))
+  gx, gy = np.meshgrid(*scan.axes[:2], indexing='ij')
+  wanted = (20 * gx + 10 * gy)[..., None] + 5 * np.arange(9)
+  np.testing.assert_allclose(scan.values, wanted, atol=0.5)
+
+
+def test_the_body_of_a_ct_of_too_many_voxels(tmp_path, monkeypatch):
+  folder = synthetic.write_patient(tmp_path / 'in')
+  without_body(folder)
+  shape = (81, 81, 21)
+  phantom = synthetic.phantom(shape, spacing=1.5)
+  write(folder / 'ct', synthetic.ct(phantom, spacing=(1.5, 1.5, 6.0)))
+  monkeypatch.setattr(dicom_ct, 'MOST_VOXELS', 81 * 81 * 21 // 2)
+  _, entry = import_one(folder)
+  assert any('taken together' in note for note in entry['notes'])
+  # The lung is filled, the couch left out.
+  assert entry['structures']['body']['volume_cc'] == pytest.approx(
+    np.pi * 55**2 * 21 * 6 / 1000, rel=0.03
+  )

@@ -31,6 +31,7 @@ KEYWORDS = (
   'ReferencedStructureSetSequence', 'ROIContourSequence', 'ROINumber',
   'StructureSetROISequence', 'ReferencedFrameOfReferenceSequence',
   'DoseReferenceSequence', 'SamplesPerPixel', 'PixelRepresentation',
+  'ReferencedRTPlanSequence', 'FractionGroupSequence', 'ImageType',
 )  # fmt: skip
 VALUES = (None, '', 'x', 'nan', b'\xff\xff', 0, -1, 65535, [], [1, 2], 1e30)
 

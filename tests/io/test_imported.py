@@ -5,6 +5,7 @@ import json
 import sys
 from unittest import mock
 
+import pydicom
 import pytest
 import synthetic_dicom as synthetic
 
@@ -86,6 +87,44 @@ def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
     Cohort.open(str(tmp_path / name)) for name in ('cohorts/one', 'shared')
   )
   assert one.patients == shared.patients
+
+
+def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
+  for i in range(3):
+    folder = synthetic.write_patient(
+      tmp_path / 'in' / f'{i}', patient=f'p{i}', prefix=f'1.2.{i}', plans=2
+    )
+    boost = synthetic.plan(
+      15.0, uid=f'1.2.{i}.70', patient=f'p{i}', refers_to=f'1.2.{i}.6'
+    )
+    synthetic.save(boost, folder / 'boost')
+    dose = pydicom.dcmread(folder / 'dose1')
+    reference = dose.ReferencedRTPlanSequence[0]
+    reference.ReferencedSOPInstanceUID = f'1.2.{i}.70'
+    dose.save_as(folder / 'dose1')
+  config = make_config(tmp_path / 'in', tmp_path / 'courses')
+  imported.Imported(config.cohort)
+  assert 'warning: plans of p0, p1, p2 differ' in capsys.readouterr().err
+  config.cohort.sum_plans = True
+  assert build(config)
+  assert 'warning' not in capsys.readouterr().err
+  cohort = Cohort.open(config.cohort.path)
+  assert [p.plans for p in cohort.patients] == [1] * 3
+  assert [p.prescription_gy for p in cohort.patients] == [93] * 3
+  # New patients are read likewise.
+  assert imported.sums('dicom', cohort.metadata.provenance) == {
+    'sum_beams': False, 'sum_fractions': False, 'sum_plans': True,
+  }  # fmt: skip
+  assert (
+    'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
+  )
+
+
+def test_only_doses_of_dicom_are_added(tmp_path):
+  config = make_config(tmp_path, tmp_path / 'cohort')
+  config.cohort.source, config.cohort.sum_plans = 'nifti', True
+  with pytest.raises(errors.ConfigError, match=r'sum_plans.*source is nifti'):
+    build(config)
 
 
 def test_a_folder_without_a_usable_patient(tmp_path):

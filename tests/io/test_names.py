@@ -13,6 +13,11 @@ HEAD_AND_NECK = (
   'body', 'Brainstem', 'SpinalCord', 'RightParotid', 'LeftParotid',
   'Esophagus', 'Larynx', 'Mandible', 'PTV56', 'PTV63', 'PTV70',
 )  # fmt: skip
+PAIRED = (
+  'LeftParotid', 'RightParotid', 'LeftEye', 'RightEye', 'LeftLens',
+  'RightLens', 'LeftOpticNerve', 'RightOpticNerve', 'LeftSubmandibular',
+  'RightSubmandibular', 'femoral_head_left', 'femoral_head_right',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,88 @@ def test_known_names(name, structure):
   match = names.match(['Couch', name], structures)
   assert match.chosen == {structure: 1}
   assert match.unmapped == ['Couch']
+
+
+@pytest.mark.parametrize(
+  'name, structure',
+  [
+    ('BRSTEM', 'Brainstem'),
+    ('BrStem', 'Brainstem'),
+    ('Brain Stem', 'Brainstem'),
+    ('brainstem ', 'Brainstem'),
+    ('Tronc cérébral', 'Brainstem'),
+    ('Rückenmark', 'SpinalCord'),
+    ('Ru\u0308ckenmark', 'SpinalCord'),  # decomposed
+    ('RÃ¼ckenmark', 'SpinalCord'),  # UTF-8 of an undeclared character set
+    ('SPCORD', 'SpinalCord'),
+    ('Œsophage', 'Esophagus'),
+    ('Cavum Oris Mundhöhle', None),
+    ('Mundho\u0308hle', 'OralCavity'),
+    ('Außenkontur', 'body'),
+    ('Ko\u0308rper', 'body'),
+    ('Orbit - left', 'LeftEye'),
+    ('Orbit – right', 'RightEye'),
+    ('Eye_L', 'LeftEye'),
+    ('Bulbus oculi re', 'RightEye'),
+    ('lt parotid', 'LeftParotid'),
+    ('Lt. Parotid', 'LeftParotid'),
+    ('Parotid (right)', 'RightParotid'),
+    ('Parotis links', 'LeftParotid'),
+    ('PAROTID GLAND, RT', 'RightParotid'),
+    ('Parotide G', 'LeftParotid'),
+    ('Parotid\u00a0L', 'LeftParotid'),  # a blank that does not break
+    ('FemoralHead_L', 'femoral_head_left'),
+    ('Femoral Head Rt', 'femoral_head_right'),
+    ('Hüftkopf li.', 'femoral_head_left'),
+    ('ON_L', 'LeftOpticNerve'),
+    ('Optic Nerve - Right', 'RightOpticNerve'),
+    ('SMG_R', 'RightSubmandibular'),
+    ('Linse_re', 'RightLens'),
+    # Margins, parts and both sides together are something else.
+    ('Brainstem_PRV', None),
+    ('PRV BRSTEM', None),
+    ('Brainstem_Core', None),
+    ('SpinalCord_PRV05', None),
+    ('Spinal Canal', None),
+    ('_Parotid_L', None),
+    ('Parotid', None),
+    ('Parotis', None),
+    ('submand', None),
+    ('Eyes', None),
+    ('Auge', None),
+    ('Hip', None),
+    ('Parotid_L-PTV', None),
+    ('Optic_L', None),
+    ('Lens_LR', None),
+    ('PTV (78)-Eye_L', None),
+  ],
+)
+def test_real_spellings(name, structure):
+  """Each stands for one structure, or for none."""
+  wanted = ('body', 'Brainstem', 'SpinalCord', 'Esophagus', 'OralCavity')
+  match = names.match([name], (*wanted, *PAIRED, 'PTV'))
+  assert match.chosen == ({structure: 0} if structure else {})
+  assert match.unmapped == ([] if structure else [name])
+
+
+def test_no_name_without_a_side_stands_for_both_sides():
+  """Whole rows, as of an organ of which one alternative has no side."""
+  for organ in ('parotis', 'parotid gland', 'submand', 'eye', 'globe', 'linse'):
+    match = names.match([organ, f'{organ} l', f'r {organ}'], PAIRED)
+    assert sorted(match.chosen.values()) == [1, 2], match
+    assert match.unmapped == [organ]
+
+
+def test_a_cohort_may_use_names_of_tg_263():
+  wanted = ('Parotid_L', 'Femur_Head_R', 'Bone_Mandible')
+  found = ['LT PAROTID', 'Right femoral head', 'mandible']
+  assert names.match(found, wanted).chosen == dict(zip(wanted, range(3)))
+
+
+def test_rows_of_the_user_see_signs_and_decomposed_letters():
+  rows = [('rectum', r'rectum_\(v2\)'), ('bladder', 'Bla\u0308schen')]
+  match = names.match(['Rectum (v2)', 'Bläschen'], PROSTATE, rows)
+  assert match.chosen == {'rectum': 0, 'bladder': 1}
 
 
 @pytest.mark.parametrize(
