@@ -9,6 +9,7 @@ from dvhflax import errors
 from dvhflax.io import dicom_files as files
 from dvhflax.io import dicom_planes as planes
 from dvhflax.io.resample import MOST_GY, Axes, Dose
+from dvhflax.io.undershoot import without_undershoot
 
 # Tolerance of positions in mm.
 _EXACT = 1e-3
@@ -36,8 +37,6 @@ def read_dose(path: pathlib.Path) -> Dose:
   if scaling <= 0:
     raise errors.CohortError(f'{path}: DoseGridScaling={scaling} must be > 0')
   stored = files.pixels(dataset, path)
-  if stored.min() < 0:
-    raise errors.CohortError(f'{path}: a dose is negative')
   if float(stored.max()) * scaling > MOST_GY:
     raise errors.CohortError(
       f'{path}: the maximum dose is {float(stored.max()) * scaling:.4g} Gy: is '
@@ -48,7 +47,8 @@ def read_dose(path: pathlib.Path) -> Dose:
   )
   values = values.astype(np.float32)
   values *= np.float32(scaling)
-  return Dose(values, axes)
+  values, notes = without_undershoot(values, path)
+  return Dose(values, axes, notes)
 
 
 def _plane_axes(
