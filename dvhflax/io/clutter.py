@@ -9,13 +9,20 @@ files, and nothing of these in them.
 import pathlib
 
 # In small letters.
+_BEGINNINGS = ('._', '.trash')
 _NAMES = frozenset(
   (
     '__macosx',
+    '.appledouble',
+    '.ds_store',
+    '.fseventsd',
+    '.spotlight-v100',
+    '.temporaryitems',
     'thumbs.db',
     'ehthumbs.db',
     'desktop.ini',
     '@eadir',
+    '#recycle',
     '$recycle.bin',
     'system volume information',
     'lost+found',
@@ -26,15 +33,14 @@ _NAMES = frozenset(
 def is_clutter(path: pathlib.Path, root: pathlib.Path) -> bool:
   """Whether a path, or a folder that it lies in, is none of the user's.
 
+  Other hidden names are not: a patient must not be passed over in silence.
+
   Args:
     path: below `root`.
     root: what the user named; its own name does not matter.
 
   Returns:
-    True for hidden names, those that begin with a point, and for what Windows,
-    macOS and network drives make.
+    True for what Windows, macOS and network drives make.
   """
-  return any(
-    part.startswith('.') or part.lower() in _NAMES
-    for part in path.relative_to(root).parts
-  )
+  names = [part.lower() for part in path.relative_to(root).parts]
+  return any(name in _NAMES or name.startswith(_BEGINNINGS) for name in names)
