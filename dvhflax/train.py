@@ -238,7 +238,10 @@ def train(
   if config.max_steps:
     total = min(total, config.max_steps)
 
-  data = data_item(cohort)
+  before = None
+  if checkpoints.latest is not None:
+    before = checkpoints.json(checkpoints.latest, 'data')
+  data = data_item(cohort, before)
   model = build_unet(config, data, parallel.AXIS)
   schedule = inverse_time_decay(
     config.optimizer.learning_rate, config.optimizer.decay

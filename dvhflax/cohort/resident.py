@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dvhflax.cohort.sampler import Draw, wishes_and_labels
+from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 
 
@@ -24,6 +25,7 @@ class ResidentCohort:
     dvh: `[P, N, S, K]`, as `valid` and `present` those of `Cohort`.
     valid: `[P, N]`.
     present: `[P, S]`.
+    spacing_mm: `[P, 3]`; None where all patients have the same.
   """
 
   masks: Any
@@ -33,6 +35,7 @@ class ResidentCohort:
   dvh: Any
   valid: Any
   present: Any
+  spacing_mm: Any = None
 
 
 def size(cohort: Cohort, patients: np.ndarray) -> int:
@@ -59,8 +62,9 @@ def read(cohort: Cohort, patients: np.ndarray) -> ResidentCohort:
     )
     masks[row[p]] = masks_of_plans[0]
   return ResidentCohort(
-    masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present
-  )
+    masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present,
+    own_spacings(cohort),
+  )  # fmt: skip
 
 
 def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
@@ -73,7 +77,8 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
   Returns:
     `masks [B, X, Y, Z, S]`, `desired_dvh [B, S, K]`, `dose [B, X, Y, Z]`; a
     dose is NaN where a patient is not among the R, or has no plan for the wish:
-    -1 would be the plan of another.
+    -1 would be the plan of another. `spacing_mm [B, 3]` where patients have
+    their own.
   """
   desired, labels = wishes_and_labels(
     draw, cohort.dvh, cohort.valid, cohort.present
@@ -83,11 +88,14 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
   dose = cohort.doses[cohort.first[draw.patients] + labels]
   exists = jnp.logical_and(row >= 0, labels >= 0)
   dose = jnp.where(exists[:, None, None, None], dose, jnp.nan)
-  return {
+  found = {
     'masks': _mirror(masks, draw.mirrored),
     'desired_dvh': desired,
     'dose': _mirror(dose, draw.mirrored),
   }
+  if cohort.spacing_mm is not None:
+    found['spacing_mm'] = cohort.spacing_mm[draw.patients]
+  return found
 
 
 def _mirror(x: jax.Array, mirrored: jax.Array) -> jax.Array:
