@@ -33,7 +33,7 @@ def value(dose, mask, kind):
 def main(path: str, raw: str) -> None:
   """Prints the table."""
   cohort = Cohort.open(path)
-  folders = {f.name: f for f in openkbp.find_patients(raw)}
+  folders = {f.name: f for f in openkbp.find_patients(raw)[0]}
   print('| patient | ' + ' | '.join(f'{s} {k}' for s, k in COLUMNS) + ' |')
   print('| --- |' + ' --- |' * len(COLUMNS), flush=True)
   rows = []

@@ -6,6 +6,7 @@ shuffled: that baseline stands in every table.
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -38,34 +39,61 @@ _FIGURE_ROWS = 3
 Predict = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 
 
-def make_predict(model: UNet, variables: Any, batch_size: int) -> Predict:
+@dataclasses.dataclass(frozen=True)
+class NetworkPredict:
   """Predicts many wishes for one patient; the anatomy is encoded once.
 
-  Args:
+  Attributes:
     model: the network.
     variables: its variables.
     batch_size: wishes decoded at once.
-
-  Returns:
-    `predict(masks [X, Y, Z, S], desired_dvh [M, S, K])`, a generator of
-    `[X, Y, Z]` float32 doses.
+    encode, decode: see `build.halves`.
   """
-  encode, decode = build.halves(model)
 
-  def predict(masks, desired_dvh):
-    features = encode(variables, jnp.asarray(masks))
+  model: UNet
+  variables: Any
+  batch_size: int
+  encode: Callable[..., Any]
+  decode: Callable[..., Any]
+
+  def __call__(
+    self,
+    masks: np.ndarray,
+    desired_dvh: np.ndarray,
+    spacing_mm: Sequence[float] | None = None,
+  ) -> Iterator[np.ndarray]:
+    """Generates `[X, Y, Z]` float32 doses.
+
+    Args:
+      masks: `[X, Y, Z, S]`.
+      desired_dvh: `[M, S, K]`.
+      spacing_mm: voxel size, for a network with `own_spacing`.
+    """
+    masks, decode = jnp.asarray(masks), self.decode
+    features = self.encode(self.variables, masks, spacing_mm)
     number = len(desired_dvh)
     # The anatomy-only network gives every wish the same dose.
-    if model.conditioning == 'none':
-      dose = np.asarray(decode(variables, features, desired_dvh[:1]))[0]
+    if self.model.conditioning == 'none':
+      dose = np.asarray(decode(self.variables, features, desired_dvh[:1]))[0]
       yield from (dose for _ in range(number))
       return
-    for start in range(0, number, batch_size):
-      index = np.arange(start, start + batch_size)
+    for start in range(0, number, self.batch_size):
+      index = np.arange(start, start + self.batch_size)
       batch = desired_dvh[np.minimum(index, number - 1)]
-      doses = np.asarray(decode(variables, features, batch))
+      doses = np.asarray(decode(self.variables, features, batch))
       yield from doses[: number - start]
 
+
+def make_predict(model: UNet, variables: Any, batch_size: int) -> Predict:
+  """A network's predictions, see `NetworkPredict`."""
+  return NetworkPredict(model, variables, batch_size, *build.halves(model))
+
+
+def for_patient(predict: Predict, cohort: Cohort, patient: int) -> Predict:
+  """A prediction that knows the voxel size of the patient of an index."""
+  if isinstance(predict, NetworkPredict):
+    spacing_mm = cohort.patients[patient].spacing_mm
+    return functools.partial(predict, spacing_mm=spacing_mm)
   return predict
 
 
@@ -162,6 +190,7 @@ def measure(
     rows = np.flatnonzero(samples.patients == p)
     of_plans = [metrics.means_and_maxima(plan, masks, present) for plan in true]
     for name, (predict, wishes) in predicts.items():
+      predict = for_patient(predict, cohort, p)
       for row, dose in zip(rows, predict(masks, wishes[rows])):
         label = samples.labels[row]
         plan_reference = cohort.reference(p, label)
@@ -366,7 +395,8 @@ def _openkbp(
     for p in dict.fromkeys(samples.patients.tolist()):
       row = int(np.flatnonzero(samples.patients == p)[0])
       masks, label = cohort.masks(p), int(samples.labels[row])
-      dose = next(network(masks, samples.desired_dvh[[row]]))
+      predict = for_patient(network, cohort, p)
+      dose = next(predict(masks, samples.desired_dvh[[row]]))
       reference = _predicted_reference(cohort, p, dose, masks)
       yield openkbp_scores.Case(
         reference=cohort.reference(p, label).to_gy(cohort.dose(p, label)),

@@ -7,6 +7,7 @@ Inputs `masks [N, X, Y, Z, S]` float32 and, but for an anatomy-only network,
 has them. Structures, DVH elements and the like are in the file's metadata.
 """
 
+from collections.abc import Sequence
 import json
 import os
 from typing import Any
@@ -225,6 +226,8 @@ def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
     raise errors.UserError(
       "exporting needs the onnx package: pip install -e '.[onnx]'"
     ) from None
+  if model.own_spacing:
+    raise ValueError('a model for one voxel size is wanted: see `export`')
   exporter = _Exporter(model, jax.tree.map(np.asarray, variables))
   result = exporter.run()
   structures, points = model.dvh_shape
@@ -252,19 +255,29 @@ def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
   return proto
 
 
-def export(workdir: str, output: str, which: str = 'best') -> None:
+def export(
+  workdir: str,
+  output: str,
+  which: str = 'best',
+  spacing_mm: Sequence[float] | None = None,
+) -> None:
   """Writes the network of a training run.
 
   Args:
     workdir: absolute path of the run.
     output: file to write.
     which: `best`, `latest`, or a saved step's number.
+    spacing_mm: voxel size of the patients that the file is for, if the network
+      has open fields and was trained on patients of several.
 
   Raises:
     CheckpointError: if there is no such checkpoint.
+    UserError: if a voxel size is wanted and not given, or the reverse.
   """
   model, variables, config, data, step = restore(workdir, which)
+  model = _on_voxels(model, spacing_mm)
   metadata = {
+    'spacing_mm': json.dumps(list(model.spacing_mm)),
     'data': json.dumps(data),
     'config': json.dumps(config.to_dict()),
     'step': str(step),
@@ -275,11 +288,48 @@ def export(workdir: str, output: str, which: str = 'best') -> None:
     aside.write_bytes(proto.SerializeToString())
 
 
+def _on_voxels(model: UNet, spacing_mm: Sequence[float] | None) -> UNet:
+  """The network for one voxel size."""
+  usual = ','.join(f'{size:g}' for size in model.spacing_mm)
+  if not model.own_spacing:
+    if spacing_mm is None:
+      return model
+    raise errors.UserError(
+      f'--spacing_mm: this network is for voxels of {usual} mm, as all of its '
+      'training patients: leave it out'
+    )
+  if spacing_mm is None:
+    raise errors.UserError(
+      'the open fields of this network are on the voxel size of each patient, '
+      'and a file has those of one: say which, '
+      f'--spacing_mm={usual} for the median of the training patients'
+    )
+  if len(spacing_mm) != 3 or not all(0 < x < np.inf for x in spacing_mm):
+    raise errors.UserError('--spacing_mm must be three positive lengths in mm')
+  x, y, z = map(float, spacing_mm)
+  return model.clone(spacing_mm=(x, y, z), own_spacing=False)
+
+
+def _lengths(texts: Sequence[str] | None) -> list[float] | None:
+  """Numbers of `--spacing_mm`; one that is none comes out as NaN."""
+  if not texts:
+    return None
+  try:
+    return [float(text) for text in texts]
+  except ValueError:
+    return [float('nan')] * 3
+
+
 def main(_):
   workdir, output = flags.FLAGS.workdir, flags.FLAGS.output
   if not workdir or not output:
     raise errors.UserError('say which run and which file: --workdir, --output')
-  export(os.path.abspath(workdir), output, flags.FLAGS.checkpoint)
+  export(
+    os.path.abspath(workdir),
+    output,
+    flags.FLAGS.checkpoint,
+    _lengths(flags.FLAGS.spacing_mm),
+  )
   print(f'written to {output}')
 
 
@@ -287,4 +337,7 @@ if __name__ == '__main__':
   flags.DEFINE_string('workdir', None, 'A training run.')
   flags.DEFINE_string('output', None, 'ONNX file to write.')
   flags.DEFINE_string('checkpoint', 'best', '`best`, `latest` or a saved step.')
+  flags.DEFINE_list(
+    'spacing_mm', None, 'Voxel size, where open fields are on several.'
+  )
   cli.run(main)

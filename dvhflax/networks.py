@@ -22,16 +22,27 @@ class Network:
   """A checkpoint, in two jitted halves.
 
   Attributes:
-    encode: masks `[X, Y, Z, S]` -> features.
+    encode: masks `[X, Y, Z, S]` -> features; with `own_spacing` their voxel
+      size `[3]` in mm comes after the masks.
     decode: features, desired DVH `[S, K]` -> dose `[X, Y, Z]`.
     mean_dvh: `[S, K]` mean of its training plans; None of an anatomy-only one.
     identity: workdir's name, step, SHA-256 of the weights.
+    own_spacing: see `UNet`.
   """
 
-  encode: Callable[[np.ndarray], Any]
+  encode: Callable[..., Any]
   decode: Callable[[Any, np.ndarray], np.ndarray]
   mean_dvh: np.ndarray | None
   identity: dict[str, Any]
+  own_spacing: bool = False
+
+  def features(
+    self, masks: np.ndarray, spacing_mm: tuple[float, float, float]
+  ) -> Any:
+    """Of a patient's `[X, Y, Z, S]` masks on voxels of a size."""
+    if self.own_spacing:
+      return self.encode(masks, spacing_mm)
+    return self.encode(masks)
 
 
 def load_model(
@@ -95,7 +106,9 @@ def load_network(
   encode, decode = halves(model)
   hears = model.conditioning != 'none'
   network = Network(
-    encode=lambda masks: encode(variables, jnp.asarray(masks)),
+    encode=lambda masks, *spacing_mm: encode(
+      variables, jnp.asarray(masks), *spacing_mm
+    ),
     decode=lambda features, desired: np.asarray(
       decode(variables, features, jnp.asarray(desired)[None])
     )[0],
@@ -105,6 +118,7 @@ def load_network(
       'step': int(step),
       'weights_sha256': checksum(variables),
     },
+    own_spacing=model.own_spacing,
   )
   return network, cohort
 

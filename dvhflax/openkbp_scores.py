@@ -2,6 +2,11 @@
 
 Babier et al. 2021, Med Phys 48:5549, with the percentiles of the organisers'
 evaluation code. Doses are in Gy; lower scores are better.
+
+On the challenge's own grid the reference has dose only where dose is possible.
+On a coarser one, voxels that are partly there have some of it too, while the
+mask holds those that are filled by half: what is predicted in the others counts
+as well, so that the reference itself scores 0 on every grid.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +29,8 @@ class Case:
   Attributes:
     reference: `[X, Y, Z]` in Gy.
     predicted: `[X, Y, Z]` in Gy.
-    possible_dose: `[X, Y, Z]`, 1 where dose can be received.
+    possible_dose: `[X, Y, Z]`, 1 where dose can be received, in most of a
+      voxel at least.
     masks: `[X, Y, Z, S]`, 0 or 1; all 0 where a structure is absent.
     spacing_mm: voxel size along each axis.
   """
@@ -143,5 +149,6 @@ def dvh_metrics(
 
 
 def _masked(case: Case) -> np.ndarray:
-  """Predicted dose, 0 where no dose can be received."""
-  return np.where(case.possible_dose > 0, case.predicted, 0)
+  """Predicted dose, 0 where no dose can be received in any part of a voxel."""
+  possible = (case.possible_dose > 0) | (case.reference != 0)
+  return np.where(possible, case.predicted, 0)

@@ -8,16 +8,16 @@ Without `--wish` and `--points` it is the first dose, see `session`. For
 research, not for clinical use.
 """
 
+from collections.abc import Sequence
 import csv
 import importlib.util
 import os
-import re
 from typing import Any
 
 from absl import flags
 import numpy as np
 
-from dvhflax import cli, errors, files, wish
+from dvhflax import cli, errors, files, folder_names, wish
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import import_report, placement
 from dvhflax.networks import Network, load_networks
@@ -239,7 +239,7 @@ def run(values: flags.FlagValues) -> None:
   for name in names:
     output = values.output or os.path.join(values.workdir, 'predictions')
     if len(names) > 1 or not values.output:
-      output = os.path.join(output, _folder_name(name))
+      output = os.path.join(output, _folder_name(name, names, output))
     try:
       patient, entry = newcomers.read(name) if newcomers else (name, None)
       session = Session(network, cohort, patient, anatomy, values.who)
@@ -290,9 +290,9 @@ def _load(
   return newcomers, *loaded
 
 
-def _folder_name(patient: str) -> str:
-  """A patient's id without what a path must not have."""
-  return re.sub(r'[^\w.-]|^\.+', '_', patient)
+def _folder_name(patient: str, others: Sequence[str], output: str) -> str:
+  """Of a patient, beside those of others; see `folder_names`."""
+  return folder_names.folder_name(patient, others, output)
 
 
 def main(_):

@@ -173,7 +173,9 @@ class Session:
     if self._anatomy:
       shape = len(self.present), self.cohort.dvh_spec.points
       nothing = np.zeros(shape, np.float32)
-      dose = self._anatomy.decode(self._anatomy.encode(self.masks), nothing)
+      spacing_mm = self.record.spacing_mm
+      features = self._anatomy.features(self.masks, spacing_mm)
+      dose = self._anatomy.decode(features, nothing)
       desired = None
     else:
       desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
@@ -327,7 +329,9 @@ class Session:
 
   def _decode(self, desired_dvh: np.ndarray) -> np.ndarray:
     if self._features is None:
-      self._features = self._network.encode(self.masks)
+      self._features = self._network.features(
+        self.masks, self.record.spacing_mm
+      )
     return self._network.decode(self._features, desired_dvh)
 
   def _add(

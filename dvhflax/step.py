@@ -96,6 +96,7 @@ def make_train_step(
         {**variables, 'params': params},
         batch['masks'],
         batch['desired_dvh'],
+        batch.get('spacing_mm'),
         rngs={'dropout': rng},
       )
       losses = loss(predicted, batch['dose'], batch['masks'])
@@ -169,7 +170,11 @@ def make_eval_step(
   def eval_step(variables, cohort, batch, weight):
     batch = feed.unpack(cohort, batch)
     predicted = model.apply(
-      variables, batch['masks'], batch['desired_dvh'], train=False
+      variables,
+      batch['masks'],
+      batch['desired_dvh'],
+      batch.get('spacing_mm'),
+      train=False,
     )
     losses = loss(predicted, batch['dose'], batch['masks'])
     return parallel.psum(jnp.sum(losses * weight))

@@ -237,7 +237,10 @@ def _train(
   if config.max_steps:
     total = min(total, config.max_steps)
 
-  data = data_item(cohort) | identity.item(cohort)
+  before = None
+  if checkpoints.latest is not None:
+    before = checkpoints.json(checkpoints.latest, 'data')
+  data = data_item(cohort, before) | identity.item(cohort)
   model = build_unet(config, data, parallel.AXIS)
   schedule = inverse_time_decay(
     config.optimizer.learning_rate, config.optimizer.decay

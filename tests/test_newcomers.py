@@ -1,6 +1,8 @@
 """Predictions for patients from outside of the cohort, and where they lie."""
 
 import dataclasses
+import hashlib
+import json
 import types
 
 from conftest import GRID, STRUCTURES, make_patient
@@ -98,11 +100,15 @@ def test_a_plan_of_its_own_is_no_hindrance(network, trained_run, tmp_path):
   assert not image.get_fdata()[0].any() and image.get_fdata()[12, 12, 8]
 
 
+def sha256(patient):
+  return hashlib.sha256(patient.encode()).hexdigest()[:10]
+
+
 def test_one_who_cannot_be_predicted_for_does_not_stop_the_others(
   network, trained_run, tmp_path
 ):
   masks = network[1].masks(6)
-  for name in ('a', 'b', '..c'):
+  for name in ('a', 'b c', 'b_c', '..c'):
     write_masks(tmp_path / 'in' / name, masks)
   (tmp_path / 'in' / 'a' / 'PTV.nii.gz').unlink()
   out = tmp_path / 'out'
@@ -110,8 +116,16 @@ def test_one_who_cannot_be_predicted_for_does_not_stop_the_others(
     predict.run(
       options(workdir=trained_run, nifti=str(tmp_path / 'in'), output=str(out))
     )
-  assert sorted(path.name for path in out.iterdir()) == ['_c', 'b']
-  assert (out / 'b' / 'dose.dcm').exists()
+  # Of `b c`, a folder beside that of `b_c`; none is hidden.
+  owners = {
+    path.name: json.loads((path / 'metrics.json').read_text())['patient']
+    for path in out.iterdir()
+  }
+  decorated = {f'b_c~{sha256("b c")}', f'_c~{sha256("..c")}'}
+  assert owners.keys() == {'b_c', *decorated}
+  assert sorted(owners.values()) == ['..c', 'b c', 'b_c']
+  assert owners['b_c'] == 'b_c'
+  assert all((out / name / 'dose.dcm').exists() for name in owners)
   (tmp_path / 'in' / 'a' / 'PTV.nii.gz').touch()
   with pytest.raises(errors.UserError, match=r'a.PTV\.nii\.gz cannot be read'):
     predict.run(

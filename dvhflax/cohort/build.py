@@ -17,16 +17,16 @@ from typing import Any
 
 from absl import flags
 import ml_collections
-import numpy as np
 import tqdm
 
 from dvhflax import cli, errors, locks
 from dvhflax import config as config_lib
+from dvhflax.cohort.challenge import OpenKBP
 from dvhflax.cohort.imported import Imported
 from dvhflax.cohort.planned import Planned, Stored
+from dvhflax.cohort.splits import split_patients
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
-from dvhflax.io import openkbp
 from dvhflax.models.unet import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
 from dvhflax.patient import Structure
@@ -41,17 +41,6 @@ PROSTATE_STRUCTURES = (
   Structure('rectum', 'oar'),
   Structure('PTV', 'target'),
 )
-
-
-def split_patients(
-  patients: int, validation: int, test: int, seed: int
-) -> list[str]:
-  """A random split: `train`, `validation` or `test` for every patient."""
-  splits = np.array(['train'] * patients, dtype='<U10')
-  order = np.random.default_rng([seed, 3]).permutation(patients)
-  splits[order[:test]] = 'test'
-  splits[order[test : test + validation]] = 'validation'
-  return splits.tolist()
 
 
 class _Simulated:
@@ -84,28 +73,6 @@ class _Simulated:
     )
 
 
-class _OpenKBP:
-  """Clinical plans of the OpenKBP challenge."""
-
-  structures = openkbp.STRUCTURES
-  max_plans = 1
-
-  def __init__(self, config: ml_collections.ConfigDict):
-    cohort = config.cohort
-    if not cohort.raw:
-      raise errors.ConfigError(
-        'cohort.raw is not set: give the folder of the OpenKBP CSV files, '
-        '--config.cohort.raw=.../provided-data'
-      )
-    self._folders = openkbp.find_patients(cohort.raw)
-    self._options = {'grid': tuple(cohort.grid), 'ct': cohort.ct}
-    self.ids = [folder.name for folder in self._folders]
-    self.provenance = {'source': 'openkbp', 'patients': len(self.ids)}
-
-  def read(self, index: int):
-    return openkbp.read_patient(self._folders[index], **self._options)
-
-
 def _imported(
   config: ml_collections.ConfigDict, shard: tuple[int, int]
 ) -> Imported:
@@ -117,7 +84,7 @@ _SOURCES: dict[
   str, Callable[[ml_collections.ConfigDict, tuple[int, int]], Any]
 ] = {
   'simulated': lambda config, _: _Simulated(config),
-  'openkbp': lambda config, _: _OpenKBP(config),
+  'openkbp': lambda config, shard: OpenKBP(config.cohort, shard),
   'dicom': _imported,
   'nifti': _imported,
   'store': lambda config, _: Stored(config.cohort),

@@ -12,6 +12,7 @@ import numpy as np
 from dvhflax import parallel
 from dvhflax.cohort import memory, resident
 from dvhflax.cohort.sampler import Draw, Sampler, Samples
+from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 
 Placement = Literal['auto', 'device', 'memory', 'store']
@@ -60,6 +61,7 @@ class Source:
   ):
     self.placement = resolve(placement, cohort, patients)
     self._store = cohort
+    self._spacings = own_spacings(cohort)
     self._masks: dict[int, np.ndarray] = {}
     self._doses: dict[tuple[int, int], np.ndarray] = {}
     self.cohort = None
@@ -88,13 +90,17 @@ class Source:
       masks, dose = self._store.read(p, n)
     for i in np.flatnonzero(samples.mirrored):
       masks[i], dose[i] = masks[i, ::-1].copy(), dose[i, ::-1].copy()
-    return {'masks': masks, 'desired_dvh': samples.desired_dvh, 'dose': dose}
+    read = {'masks': masks, 'desired_dvh': samples.desired_dvh, 'dose': dose}
+    if self._spacings is not None:
+      read['spacing_mm'] = self._spacings[p]
+    return read
 
 
 def unpack(
   cohort: resident.ResidentCohort | None, batch: Batch
 ) -> dict[str, jax.Array]:
-  """Inside a step: `masks [B, ...]`, `desired_dvh`, `dose` of a batch.
+  """Inside a step: `masks [B, ...]`, `desired_dvh`, `dose` of a batch, and
+  `spacing_mm` where the patients' differ.
 
   Args:
     cohort: of a `Source`.

@@ -1,19 +1,16 @@
 """A cohort's patients from DICOM-RT or NIfTI files."""
 
 from collections.abc import Callable, Mapping, Sequence
-import contextlib
 import functools
 import os
-import pickle
 import sys
-import tempfile
-from typing import Any, BinaryIO
-import weakref
+from typing import Any
 
 import ml_collections
 import tqdm
 
 from dvhflax import errors
+from dvhflax.cohort.kept import Kept
 from dvhflax.io import import_report, importing, names
 from dvhflax.patient import Patient, Structure
 
@@ -69,7 +66,7 @@ class Imported:
         f'{cohort.source}'
       )
     path = os.path.normpath(cohort.path)
-    self._kept = _Kept(os.path.dirname(path) or '.')
+    self._kept = Kept(os.path.dirname(path) or '.')
     self._found, self._read_case, skipped = open_folder(
       cohort.source,
       cohort.raw,
@@ -134,39 +131,6 @@ class Imported:
       except errors.UserError as error:
         skipped.append(import_report.Skipped(f'patient {name}', str(error)))
     return entries
-
-
-class _Kept:
-  """Patients on disk, in a file without a name: it goes with its process."""
-
-  def __init__(self, folder: str):
-    os.makedirs(folder, exist_ok=True)
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-    weakref.finalize(self, file.close)
-    self._file: BinaryIO | None = file
-    self._places: dict[str, int] = {}
-
-  def keep(self, patient: Patient) -> None:
-    """Keeps a patient; none at all, if the disk is too small for them."""
-    if self._file is None:
-      return
-    try:
-      place = self._file.seek(0, os.SEEK_END)
-      pickle.dump(patient, self._file, pickle.HIGHEST_PROTOCOL)
-      self._file.flush()
-      self._places[patient.id] = place
-    except OSError:
-      self._places.clear()
-      with contextlib.suppress(OSError):
-        self._file.close()
-      self._file = None
-
-  def take(self, patient: str) -> Patient | None:
-    """The patient of an id, if it is kept."""
-    if self._file is None or patient not in self._places:
-      return None
-    self._file.seek(self._places[patient])
-    return pickle.load(self._file)
 
 
 def open_folder(

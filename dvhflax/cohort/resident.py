@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dvhflax.cohort.sampler import Draw, wishes_and_labels
+from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 
 
@@ -19,11 +20,12 @@ class ResidentCohort:
   Attributes:
     masks: `[R, X, Y, Z, S]` uint8, of R patients.
     doses: `[M, X, Y, Z]` as stored, all their plans.
-    row: `[P]` where a patient of the cohort is among the R.
-    first: `[P]` where the first of its plans is among the M.
+    row: `[P]` where a patient of the cohort is among the R; -1 if it is not.
+    first: `[P]` where the first of its plans is among the M, as `row`.
     dvh: `[P, N, S, K]`, as `valid` and `present` those of `Cohort`.
     valid: `[P, N]`.
     present: `[P, S]`.
+    spacing_mm: `[P, 3]`; None where all patients have the same.
   """
 
   masks: Any
@@ -33,6 +35,7 @@ class ResidentCohort:
   dvh: Any
   valid: Any
   present: Any
+  spacing_mm: Any = None
 
 
 def size(cohort: Cohort, patients: np.ndarray) -> int:
@@ -50,7 +53,7 @@ def read(cohort: Cohort, patients: np.ndarray) -> ResidentCohort:
     (len(patients), *cohort.grid, len(cohort.structures)), np.uint8
   )
   doses = np.empty((sum(plans), *cohort.grid), cohort.metadata.dose_dtype)
-  row, first = np.zeros((2, len(cohort.patients)), np.int32)
+  row, first = np.full((2, len(cohort.patients)), -1, np.int32)
   row[patients] = np.arange(len(patients))
   first[patients] = np.cumsum([0, *plans[:-1]])
   for p, n in zip(patients, plans):
@@ -59,8 +62,9 @@ def read(cohort: Cohort, patients: np.ndarray) -> ResidentCohort:
     )
     masks[row[p]] = masks_of_plans[0]
   return ResidentCohort(
-    masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present
-  )
+    masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present,
+    own_spacings(cohort),
+  )  # fmt: skip
 
 
 def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
@@ -71,18 +75,27 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
     draw: of B samples, of the cohort's R patients.
 
   Returns:
-    `masks [B, X, Y, Z, S]`, `desired_dvh [B, S, K]`, `dose [B, X, Y, Z]`.
+    `masks [B, X, Y, Z, S]`, `desired_dvh [B, S, K]`, `dose [B, X, Y, Z]`; a
+    dose is NaN where a patient is not among the R, or has no plan for the wish:
+    -1 would be the plan of another. `spacing_mm [B, 3]` where patients have
+    their own.
   """
   desired, labels = wishes_and_labels(
     draw, cohort.dvh, cohort.valid, cohort.present
   )
-  masks = cohort.masks[cohort.row[draw.patients]]
+  row = cohort.row[draw.patients]
+  masks = cohort.masks[row]
   dose = cohort.doses[cohort.first[draw.patients] + labels]
-  return {
+  exists = jnp.logical_and(row >= 0, labels >= 0)
+  dose = jnp.where(exists[:, None, None, None], dose, jnp.nan)
+  found = {
     'masks': _mirror(masks, draw.mirrored),
     'desired_dvh': desired,
     'dose': _mirror(dose, draw.mirrored),
   }
+  if cohort.spacing_mm is not None:
+    found['spacing_mm'] = cohort.spacing_mm[draw.patients]
+  return found
 
 
 def _mirror(x: jax.Array, mirrored: jax.Array) -> jax.Array:

@@ -95,6 +95,8 @@ class Sampler:
 
     Raises:
       ConfigError: if mirrored patients would have their left for their right.
+      CohortError: if a patient of the split has no plan, or a plan whose DVH is
+        not finite: no wish has a label then.
     """
     sides = [s.name for s in cohort.structures if _SIDE.search(s.name)]
     if mirrored_share and sides:
@@ -109,6 +111,13 @@ class Sampler:
     # One row (patient, plan) for every plan of the split.
     self._plans = np.argwhere(cohort.valid)
     self._plans = self._plans[np.isin(self._plans[:, 0], self.patients)]
+    for p in self.patients:
+      curves = cohort.dvh[p][cohort.valid[p]]
+      if not len(curves) or not np.isfinite(curves).all():
+        raise errors.CohortError(
+          f'{cohort.path}: patient {cohort.patients[p].id} has no plan, or a '
+          'DVH that is not finite: build the cohort again'
+        )
 
   @property
   def samples_per_epoch(self) -> int:
@@ -147,11 +156,21 @@ class Sampler:
     return self._draw(np.repeat(self.patients, wishes), rng)
 
   def samples(self, draw: Draw) -> Samples:
-    """The draw with its wishes and labels."""
+    """The draw with its wishes and labels.
+
+    Raises:
+      CohortError: if a patient has no plan that a wish can be compared with.
+    """
     cohort = self._cohort
     desired, labels = jax.device_get(
       wishes_and_labels(draw, cohort.dvh, cohort.valid, cohort.present)
     )
+    if (labels < 0).any():
+      patient = cohort.patients[draw.patients[labels.argmin()]]
+      raise errors.CohortError(
+        f'{cohort.path}: patient {patient.id} has no plan for a wish: one of '
+        'their DVHs is not finite'
+      )
     return Samples(**vars(draw), desired_dvh=desired, labels=labels)
 
   def _draw(self, patients: np.ndarray, rng: np.random.Generator) -> Draw:

@@ -34,18 +34,22 @@ def write_report(
   files.write_text(f'{path}.import.txt', report_text(entries, skipped))
 
 
+_HEADING = (
+  '',
+  'What the grid costs: volume and doses on the cohort grid minus those on',
+  'the source grids, of the plan where it is most. Doses in % of the',
+  'reference dose, V in % of the structure.',
+)
+
+
 def report_text(
   entries: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
 ) -> str:
   """The report for people: what was skipped first, then every patient."""
   lines = [f'{len(entries)} patients imported; skipped: {len(skipped)}.']
   lines += [f'  skipped {one.what}: {one.why}' for one in skipped]
-  lines += [
-    '',
-    'What the grid costs: volume and doses on the cohort grid minus those on',
-    'the source grids, of the plan where it is most. Doses in % of the',
-    'reference dose, V in % of the structure.',
-  ]
+  if any(entry['structures'] for entry in entries):
+    lines += _HEADING
   for entry in entries:
     lines += ['', f'{entry["id"]}']
     lines += [
@@ -54,7 +58,8 @@ def report_text(
       for plan in entry['plans']
     ]
     lines += [f'  note: {note}' for note in entry['notes']]
-    lines += _cost_table(entry['structures'])
+    if entry['structures']:
+      lines += _cost_table(entry['structures'])
   return '\n'.join(lines) + '\n'
 
 

@@ -100,10 +100,12 @@ def numbered(found: Sequence[Any]) -> list[Any]:
   Args:
     found: dataclasses with a field `id`.
   """
+  # Whose id is `ID-2` from the start keeps it.
+  taken = {one.id for one in found}
   unique: dict[str, Any] = {}
   for one in found:
     name, count = one.id, 1
-    while name in unique:
+    while name in unique or (count > 1 and name in taken):
       count += 1
       name = f'{one.id}-{count}'
     unique[name] = dataclasses.replace(one, id=name)
@@ -144,8 +146,8 @@ def assemble(
     raise errors.CohortError(
       f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
     )
-  doses, plans, lost = _plans(case, settings, grid, inside, found)
-  notes = [*case.notes, *lost]
+  doses, plans, remarks = _plans(case, settings, grid, inside, found)
+  notes = [*case.notes, *remarks]
   if not doses and not dose_optional:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
   # One prescription a patient: that of his plan with the highest.
@@ -295,8 +297,8 @@ def _plans(
     found: the report on each structure; what each plan costs is added.
 
   Returns:
-    Doses in Gy, what is to be told of each, and the plans that are left out,
-    a line each.
+    Doses in Gy, what is to be told of each, and notes on their doses and on the
+    plans that are left out, a line each.
   """
   targets = [
     s.name
@@ -305,16 +307,19 @@ def _plans(
   ]
   doses: list[np.ndarray] = []
   plans: list[dict[str, Any]] = []
-  lost = []
+  remarks: list[str] = []
   for plan in case.plans:
     try:
-      dose_gy, axes, curves, outside = _plan_dose(case, plan, grid, targets)
+      dose_gy, axes, curves, outside, notes = _plan_dose(
+        case, plan, grid, targets
+      )
       reference, source = _reference(
         plan, settings, dose_gy, inside[targets[-1]]
       )
     except errors.CohortError as error:
-      lost.append(f'plan {plan.label} left out: {error}')
+      remarks.append(f'plan {plan.label} left out: {error}')
       continue
+    remarks += notes
     for name, entry in found.items():
       entry['outside_dose'] = max(entry['outside_dose'], outside[name])
       if inside[name].any():
@@ -331,14 +336,14 @@ def _plans(
         'grid': placement.described(axes),
       }
     )
-  return doses, plans, lost
+  return doses, plans, remarks
 
 
 def _plan_dose(
   case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
-) -> tuple[np.ndarray, Axes, dict[str, Curve], dict[str, float]]:
+) -> tuple[np.ndarray, Axes, dict[str, Curve], dict[str, float], list[str]]:
   """A plan's dose in Gy on the grid; the source grid; DVHs, and shares outside
-  of the dose, on it.
+  of the dose, on it; notes on the dose.
 
   Parts are added up one by one, so that one is in memory at a time.
   """
@@ -348,9 +353,11 @@ def _plan_dose(
   samples = {name: np.float32(0) for name in volumes}
   outside = dict.fromkeys(volumes, 0.0)
   axes = grid.axes
+  notes: list[str] = []
   for part in plan.parts:
     dose = part()
     axes = dose.axes
+    notes += dose.notes
     on_grid += resample.trilinear(dose, grid.axes)
     for name, occupancy in case.occupancies.items():
       sampled = resample.trilinear(dose, occupancy.centres)
@@ -366,7 +373,7 @@ def _plan_dose(
   curves = {
     name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
   }
-  return on_grid, axes, curves, outside
+  return on_grid, axes, curves, outside, notes
 
 
 def _reference(

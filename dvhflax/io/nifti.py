@@ -5,32 +5,36 @@ plan. Beside them lie a mask a structure, named as the structure, or a label
 map `labels.nii[.gz]` with `labels.json`, `{"rectum": 1, ...}`. Masks may be on
 another grid than the doses and may hold volume fractions. A CT in HU may be
 there, `ct.nii[.gz]`. NIfTI's axes point to right, anterior, superior; here they
-are turned to DICOM's LPS.
+are turned to DICOM's LPS. File names may be in decomposed Unicode, as macOS has
+them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 import dataclasses
 import functools
-import json
 import pathlib
 import re
 from typing import Any
+import unicodedata
 
 import nibabel
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.io import mask_values
 from dvhflax.io import names as names_lib
+from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
 from dvhflax.io.importing import Case, Plan, numbered
 from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy, Scan, clip_hu
+from dvhflax.io.undershoot import without_undershoot
 
 # 512 x 512 x 256; read and resampled it stays below 2 GB.
 MOST_VOXELS = 2**26
 _SUFFIX = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 # Off-axis parts of a direction, relative to the voxel size.
 _STRAIGHT = 1e-3
-_LEAST_GY = -0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +75,13 @@ def find_patients(
   root = pathlib.Path(root)
   if not root.is_dir():
     raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
-  files = sorted(path for path in root.rglob('*') if path.is_file())
-  images = [path for path in files if _SUFFIX.search(path.name)]
+  images = sorted(
+    path
+    for path in root.rglob('*')
+    if _SUFFIX.search(path.name)
+    and not is_clutter(path, root)
+    and path.is_file()
+  )
   found, skipped = [], []
   for folder in sorted({path.parent for path in images}):
     inside = [path for path in images if path.parent == folder]
@@ -80,6 +89,7 @@ def find_patients(
     labels = [path for path in inside if _stem(path) == 'labels']
     cts = [path for path in inside if _stem(path) == 'ct']
     masks = [path for path in inside if path not in doses + labels + cts]
+    twice = _twice(doses + labels)
     if not doses and not dose_optional:
       skipped.append(Skipped(str(folder), 'has no dose*.nii or dose*.nii.gz'))
     elif bool(masks) == bool(labels):
@@ -90,18 +100,38 @@ def find_patients(
       skipped.append(
         Skipped(str(folder), 'has more than one CT, ct.nii and ct.nii.gz')
       )
+    elif twice:
+      skipped.append(
+        Skipped(str(folder), f'has {" and ".join(twice)}: keep one of them')
+      )
     else:
-      name = '-'.join(folder.relative_to(root).parts) or root.resolve().name
       found.append(
         Found(
-          name,
+          '/'.join(folder.relative_to(root).parts) or root.resolve().name,
           doses,
           masks,
           labels[0] if labels else None,
           cts[0] if cts else None,
         )
       )
-  return numbered(found), skipped
+  return numbered(_short_ids(found)), skipped
+
+
+def _twice(paths: Sequence[pathlib.Path]) -> list[str]:
+  """Names of files that are there twice, compressed and not."""
+  counts = Counter(map(_stem, paths))
+  return [path.name for path in paths if counts[_stem(path)] > 1]
+
+
+def _short_ids(found: Sequence[Found]) -> list[Found]:
+  """Ids with hyphens for slashes, where that makes no two the same."""
+  whole = [unicodedata.normalize('NFC', one.id) for one in found]
+  short = [one.replace('/', '-') for one in whole]
+  counts = Counter(short)
+  return [
+    dataclasses.replace(one, id=b if counts[b] == 1 else a)
+    for one, a, b in zip(found, whole, short)
+  ]
 
 
 def read_patient(
@@ -120,16 +150,18 @@ def read_patient(
     CohortError: for a faulty file, which it names.
   """
   if found.labels:
-    values, axes = read_image(found.labels)
-    numbers = _read_labels(found.labels.with_name('labels.json'))
+    values, axes, step = _read(found.labels)
+    values = mask_values.whole_labels(values, step, found.labels)
+    numbers = mask_values.read_names(found.labels.with_name('labels.json'))
     sources: list[Any] = [
       functools.partial(_of_label, values, number, axes)
       for number in numbers.values()
     ]
-    names = list(numbers)
+    names = [unicodedata.normalize('NFC', name) for name in numbers]
   else:
     sources = [functools.partial(_read_mask, path) for path in found.masks]
-    names = [_SUFFIX.sub('', path.name) for path in found.masks]
+    names = [_SUFFIX.sub('', _name(path)) for path in found.masks]
+  rows = [(name, unicodedata.normalize('NFC', row)) for name, row in rows]
   match = names_lib.match(names, structures, rows)
   notes = names_lib.describe(match)
   occupancies = {}
@@ -159,16 +191,16 @@ def read_dose(path: pathlib.Path) -> Dose:
   """Reads a dose in Gy.
 
   Raises:
-    CohortError: for a faulty file, or a dose that is negative.
+    CohortError: for a faulty file, or a dose that is negative by more than
+      interpolation makes, see `without_undershoot`.
   """
   values, axes = read_image(path)
-  if values.min() < _LEAST_GY:
-    raise errors.CohortError(f'{path}: a dose is negative')
+  values, notes = without_undershoot(values, path)
   if values.max() > MOST_GY:
     raise errors.CohortError(
       f'{path}: the maximum dose is {values.max():.4g} Gy: is it in cGy?'
     )
-  return Dose(values.clip(0), axes)
+  return Dose(values, axes, notes)
 
 
 def read_scan(path: pathlib.Path) -> Scan:
@@ -201,8 +233,15 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
       large, oblique, of unknown orientation, not in mm, or holds values that
       are no number.
   """
+  values, axes, _ = _read(path)
+  return values, axes
+
+
+def _read(path: pathlib.Path) -> tuple[np.ndarray, Axes, float]:
+  """As `read_image`, and the step of its scaling, 0 for a file without."""
   try:
     image: Any = nibabel.load(path)
+    step = _step(image)
     shape = tuple(image.shape)
     unit = image.header.get_xyzt_units()[0]
     oriented = image.header['sform_code'] or image.header['qform_code']
@@ -237,7 +276,15 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
     for start, step, n in zip(origin, steps, values.shape)
   )
   axes = (-right[::-1], -anterior[::-1], superior)
-  return values[::-1, ::-1], axes
+  return values[::-1, ::-1], axes, step
+
+
+def _step(image: Any) -> float:
+  """Between two values that a file of scaled whole numbers can hold."""
+  slope = getattr(image.dataobj, 'slope', 1)
+  scaled = slope != 1 or getattr(image.dataobj, 'inter', 0) != 0
+  whole = image.get_data_dtype().kind in 'iu'
+  return abs(float(slope)) if scaled and whole else 0.0
 
 
 def _check_straight(affine: np.ndarray, path: pathlib.Path) -> None:
@@ -256,33 +303,9 @@ def _check_straight(affine: np.ndarray, path: pathlib.Path) -> None:
     )
 
 
-def _read_labels(path: pathlib.Path) -> dict[str, int]:
-  try:
-    labels = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise errors.CohortError(
-      f'{path}: {error}; give {{"structure": number, ...}}'
-    ) from None
-  if not isinstance(labels, dict) or not all(
-    isinstance(number, int) and number > 0 for number in labels.values()
-  ):
-    raise errors.CohortError(
-      f'{path} must hold {{"structure": number, ...}}, numbers from 1'
-    )
-  return labels
-
-
 def _read_mask(path: pathlib.Path) -> Occupancy | None:
-  values, axes = read_image(path)
-  most = values.max()
-  if most > 1 and np.isin(values, (0, most)).all():
-    values = values / most
-  if values.min() < 0 or values.max() > 1:
-    raise errors.CohortError(
-      f'{path} holds values other than 0 and 1: name a label map '
-      'labels.nii.gz and describe it in labels.json'
-    )
-  return _occupancy(values, axes)
+  values, axes, step = _read(path)
+  return _occupancy(mask_values.mask_fractions(values, step, path), axes)
 
 
 def _of_label(values: np.ndarray, number: int, axes: Axes) -> Occupancy | None:
@@ -312,8 +335,13 @@ def _edges(centres: np.ndarray) -> np.ndarray:
   return centres[0] + step * (np.arange(len(centres) + 1) - 0.5)
 
 
+def _name(path: pathlib.Path) -> str:
+  """A file's name, composed, whichever way the file system has it."""
+  return unicodedata.normalize('NFC', path.name)
+
+
 def _stem(path: pathlib.Path) -> str:
-  return _SUFFIX.sub('', path.name).lower()
+  return _SUFFIX.sub('', _name(path)).lower()
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> errors.CohortError:

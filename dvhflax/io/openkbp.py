@@ -17,7 +17,10 @@ import re
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.io.resample import clip_hu
+from dvhflax.io.clutter import is_clutter
+from dvhflax.io.import_report import Skipped
+from dvhflax.io.resample import MOST_GY, clip_hu
+from dvhflax.io.undershoot import without_undershoot
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
 
@@ -44,27 +47,46 @@ STRUCTURES = (
 )
 
 
-def find_patients(root: str | pathlib.Path) -> list[pathlib.Path]:
+def find_patients(
+  root: str | pathlib.Path,
+) -> tuple[list[pathlib.Path], list[Skipped]]:
   """Folders `pt_N` at any depth below `root`, in the order of N.
 
+  Returns:
+    The folders, and those left out as there is more than one of their name:
+    nobody knows which one is right.
+
   Raises:
-    CohortError: if there is none, or two of one name.
+    CohortError: if there is no such folder.
   """
-  folders = [
-    folder
-    for folder in pathlib.Path(root).rglob('pt_*')
-    if folder.is_dir() and re.fullmatch(r'pt_\d+', folder.name)
-  ]
+  root = pathlib.Path(root)
+  folders: dict[str, list[pathlib.Path]] = {}
+  for folder in sorted(root.rglob('pt_*')):
+    if (
+      re.fullmatch(r'pt_[0-9]+', folder.name)
+      and not is_clutter(folder, root)
+      and folder.is_dir()
+    ):
+      folders.setdefault(folder.name, []).append(folder)
   if not folders:
     raise errors.CohortError(
       f"{root} holds no folder pt_N: give the folder that the challenge's "
       'archive unpacks to'
     )
-  names = [folder.name for folder in folders]
-  for name in names:
-    if names.count(name) > 1:
-      raise errors.CohortError(f'{root} holds more than one folder {name}')
-  return sorted(folders, key=lambda folder: int(folder.name[3:]))
+  found, skipped = [], []
+  for name in sorted(folders, key=lambda name: (int(name[3:]), name)):
+    if len(folders[name]) == 1:
+      found += folders[name]
+      continue
+    places = ', '.join(str(folder) for folder in folders[name][:3])
+    skipped.append(
+      Skipped(
+        f'patient {name}',
+        f'there are {len(folders[name])} folders of that name: keep one of '
+        f'{places}',
+      )
+    )
+  return found, skipped
 
 
 def read_patient(
@@ -95,9 +117,7 @@ def read_patient(
       f'cohort.grid={grid}: OpenKBP has 128^3 voxels, each axis must divide it'
     )
   factors = tuple(128 // n for n in grid)
-  dose = _turned(_read_values(folder / 'dose.csv'))
-  if dose.min() < 0:
-    raise errors.CohortError(f'{folder / "dose.csv"}: a dose is negative')
+  dose, notes = _read_dose(folder / 'dose.csv')
   fractions = []
   for structure in STRUCTURES:
     if structure is POSSIBLE_DOSE:
@@ -125,7 +145,11 @@ def read_patient(
     reference_gy=np.array([PRESCRIPTION_GY]),
     prescription_gy=PRESCRIPTION_GY,
     plan_weights=np.zeros((1, 0)),
-    provenance={'source': 'openkbp', 'folder': folder.parent.name},
+    provenance={
+      'source': 'openkbp',
+      'folder': folder.parent.name,
+      **({'notes': list(notes)} if notes else {}),
+    },
     ct_hu=_read_ct(folder / 'ct.csv', factors) if ct else None,
   )
 
@@ -134,8 +158,8 @@ def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, list[bytes]]:
   """Indices of the first column, and the second column as text."""
   try:
     lines = path.read_bytes().split()
-  except FileNotFoundError:
-    raise errors.CohortError(f'{path} is missing') from None
+  except OSError as error:
+    raise _unreadable(path, error) from None
   cells = b','.join(lines[1:]).split(b',') if len(lines) > 1 else []
   try:
     # The index may be written as a float, as pandas does.
@@ -150,6 +174,22 @@ def _read_columns(path: pathlib.Path) -> tuple[np.ndarray, list[bytes]]:
   if not ((index >= 0) & (index < voxels) & (index == np.rint(index))).all():
     raise errors.CohortError(f'{path}: an index lies outside of 128^3 voxels')
   return index.astype(np.int64), cells[1::2]
+
+
+def _unreadable(path: pathlib.Path, error: OSError) -> errors.CohortError:
+  if isinstance(error, FileNotFoundError):
+    return errors.CohortError(f'{path} is missing')
+  return errors.CohortError(f'{path} cannot be read: {error.strerror}')
+
+
+def _read_dose(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
+  """`[X, Y, Z]` Gy, and notes on it."""
+  dose, notes = without_undershoot(_turned(_read_values(path)), path)
+  if dose.max() > MOST_GY:
+    raise errors.CohortError(
+      f'{path}: the maximum dose is {dose.max():.4g} Gy: is it in cGy?'
+    )
+  return dose, notes
 
 
 def _read_mask(path: pathlib.Path) -> np.ndarray:
@@ -169,6 +209,10 @@ def _read_values(path: pathlib.Path) -> np.ndarray:
     ) from None
   if not len(values) or not np.isfinite(values).all():
     raise errors.CohortError(f'{path}: a value is missing or no number')
+  once = np.zeros(np.prod(SOURCE_GRID), bool)
+  once[index] = True
+  if np.count_nonzero(once) != len(index):
+    raise errors.CohortError(f'{path}: a voxel has more than one value')
   dense = np.zeros(np.prod(SOURCE_GRID), np.float32)
   dense[index] = values
   return dense.reshape(SOURCE_GRID)
@@ -197,8 +241,8 @@ def _spacing(
 ) -> tuple[float, float, float]:
   try:
     values = [float(word) for word in path.read_text().split()]
-  except FileNotFoundError:
-    raise errors.CohortError(f'{path} is missing') from None
+  except OSError as error:
+    raise _unreadable(path, error) from None
   except ValueError:
     values = []
   if len(values) != 3 or not all(0 < v < np.inf for v in values):

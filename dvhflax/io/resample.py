@@ -29,10 +29,12 @@ class Dose:
     values: `[X, Y, Z]` float32, Gy.
     axes: ascending voxel centres in mm, at least two an axis; spacings may
       differ along an axis.
+    notes: what the user should know of the values, a line each.
   """
 
   values: np.ndarray
   axes: Axes
+  notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dvhflax import errors
 from dvhflax.io import dicom_files as files
 from dvhflax.io import dicom_planes as planes
 from dvhflax.io.resample import MOST_GY, Axes, Dose
+from dvhflax.io.undershoot import without_undershoot
 
 # Tolerance of positions in mm.
 _EXACT = 1e-3
@@ -106,10 +107,9 @@ def _scaled(
 
 
 def _checked(values: np.ndarray, axes: Axes, path: pathlib.Path) -> Dose:
-  """A dose in Gy; raises a CohortError for a negative one."""
-  if values.min() < 0:
-    raise errors.CohortError(f'{path}: a dose is negative')
-  return Dose(values, axes)
+  """A dose in Gy; raises a CohortError for one that is negative."""
+  values, notes = without_undershoot(values, path)
+  return Dose(values, axes, notes)
 
 
 def _heights(

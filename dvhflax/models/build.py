@@ -12,6 +12,7 @@ import numpy as np
 
 from dvhflax import config_saved, errors
 from dvhflax.checkpoint import Checkpoints
+from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 from dvhflax.dvh import DVHSpec
 from dvhflax.models.unet import UNet
@@ -22,10 +23,22 @@ from dvhflax.patient import Role, Structure
 SPREAD_FLOOR = 0.02
 
 
-def data_item(cohort: Cohort) -> dict[str, Any]:
-  """What a network must know of its data; JSON, kept in the checkpoint."""
+def data_item(
+  cohort: Cohort, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+  """What a network must know of its data; JSON, kept in the checkpoint.
+
+  Args:
+    cohort: of the training.
+    before: the item of the run that goes on; None at its start. One that began
+      with open fields on the median voxel size keeps to them.
+  """
   spacing = np.median([p.spacing_mm for p in cohort.patients], axis=0)
+  own_spacing = own_spacings(cohort) is not None
+  if before is not None:
+    own_spacing = before.get('own_spacing', False)
   return {
+    **({'own_spacing': True} if own_spacing else {}),
     'structures': [dataclasses.asdict(s) for s in cohort.structures],
     'spacing_mm': spacing.tolist(),
     'dvh': dataclasses.asdict(cohort.dvh_spec),
@@ -61,6 +74,7 @@ def build_unet(
     beams=model.beams,
     targets=tuple(i for i, s in enumerate(structures) if s['role'] == 'target'),
     spacing_mm=tuple(data['spacing_mm']),
+    own_spacing=model.beams > 0 and data.get('own_spacing', False),
     convolution=model.convolution,
     axis_name=axis_name,
     dtype=jnp.dtype(model.dtype),
@@ -71,7 +85,8 @@ def initial_variables(model: UNet, rng: jax.Array) -> Any:
   """`{'params': ..., 'batch_stats': ..., 'dvh_statistics': ...}`."""
   masks = jnp.zeros((1, *model.grid, model.dvh_shape[0]), jnp.uint8)
   desired_dvh = jnp.zeros((1, *model.dvh_shape))
-  variables = model.init(rng, masks, desired_dvh, train=False)
+  spacing_mm = jnp.ones((1, 3)) if model.own_spacing else None
+  variables = model.init(rng, masks, desired_dvh, spacing_mm, train=False)
   return {'batch_stats': {}, 'dvh_statistics': {}, **variables}
 
 
@@ -79,13 +94,18 @@ def halves(model: UNet) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
   """A network's jitted halves: a patient is encoded once for all wishes.
 
   Returns:
-    `encode(variables, masks [X, Y, Z, S])` -> features, and
+    `encode(variables, masks [X, Y, Z, S], spacing_mm [3])` -> features, of
+    which the last matters to a model with `own_spacing` only, and
     `decode(variables, features, desired_dvh [M, S, K])` -> `[M, X, Y, Z]`.
   """
 
   @jax.jit
-  def encode(variables, masks):
-    return model.apply(variables, masks[None], train=False, method=UNet.encode)
+  def encode(variables, masks, spacing_mm=None):
+    if spacing_mm is not None:
+      spacing_mm = jnp.asarray(spacing_mm, jnp.float32)[None]
+    return model.apply(
+      variables, masks[None], spacing_mm, train=False, method=UNet.encode
+    )
 
   @jax.jit
   def decode(variables, features, desired_dvh):

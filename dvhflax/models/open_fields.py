@@ -9,6 +9,9 @@ told: beams as wide as the target, not modulated, without scatter.
 
 from collections.abc import Sequence
 import dataclasses
+import math
+from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,9 @@ import numpy as np
 SAD_MM = 1000.0
 # Attenuation of broad 6 MV beams in water, at a TPR20,10 of 0.67.
 ATTENUATION_PER_MM = 0.004
+# By so much are columns farther apart in an aperture than in the grid, at most:
+# voxels are longer one way than the other, and beams diverge.
+_SPREAD = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +38,10 @@ class Beam:
   """
 
   bins: int
-  bin: np.ndarray
-  low: np.ndarray
-  share: np.ndarray
-  weight: np.ndarray
+  bin: Any
+  low: Any
+  share: Any
+  weight: Any
 
 
 def beams_of(
@@ -48,30 +54,50 @@ def beams_of(
     spacing_mm: voxel size.
     beams: how many, the first at gantry angle 0.
   """
-  x, y = (
-    (np.arange(n) - (n - 1) / 2) * step for n, step in zip(grid[:2], spacing_mm)
-  )
-  x, y = (u.ravel() for u in np.meshgrid(x, y, indexing='ij'))
+  x, y = _columns(grid, spacing_mm, np)
   found = []
-  for angle in 2 * np.pi * np.arange(beams) / beams:
-    across = x * np.cos(angle) + y * np.sin(angle)
-    along = y * np.cos(angle) - x * np.sin(angle)
-    magnification = SAD_MM / (SAD_MM + along)
-    place = across * magnification / min(spacing_mm[:2])
+  for angle in _angles(beams):
+    across, weight = _rays(x, y, angle, np)
+    place = across / min(spacing_mm[:2])
     half = int(np.ceil(np.abs(place).max())) + 1
     place = place + half
     low = place.astype(int)
-    weight = np.exp(-ATTENUATION_PER_MM * along) * magnification**2 / beams
     found.append(
       Beam(
         bins=2 * half + 1,
         bin=np.rint(place).astype(int),
         low=low,
         share=(place - low).astype(np.float32),
-        weight=weight.astype(np.float32),
+        weight=(weight / beams).astype(np.float32),
       )
     )
   return found
+
+
+def _angles(beams: int) -> np.ndarray:
+  """`[beams]` gantry angles in radians."""
+  return 2 * np.pi * np.arange(beams) / beams
+
+
+def _columns(
+  grid: Sequence[int], spacing_mm: Any, xp: ModuleType
+) -> tuple[Any, Any]:
+  """`[C]` places of a grid's columns in mm from its middle, x and y."""
+  x, y = (
+    (np.arange(n) - (n - 1) / 2) * step for n, step in zip(grid[:2], spacing_mm)
+  )
+  x, y = (u.ravel() for u in xp.meshgrid(x, y, indexing='ij'))
+  return x, y
+
+
+def _rays(x: Any, y: Any, angle: float, xp: ModuleType) -> tuple[Any, Any]:
+  """`[C]` where the rays of columns cross the isocentre's plane, in mm from the
+  middle, and the dose of an open one."""
+  across = x * np.cos(angle) + y * np.sin(angle)
+  along = y * np.cos(angle) - x * np.sin(angle)
+  magnification = SAD_MM / (SAD_MM + along)
+  weight = xp.exp(-ATTENUATION_PER_MM * along) * magnification**2
+  return across * magnification, weight
 
 
 def open_field_dose(
@@ -92,10 +118,49 @@ def open_field_dose(
   Returns:
     `[B, X, Y, Z]` float32, 1 in the middle of the grid if the target is there.
   """
+  return _dose(target, beams_of(target.shape[1:], spacing_mm, beams))
+
+
+def open_field_dose_each(
+  target: jax.Array, spacing_mm: jax.Array, beams: int
+) -> jax.Array:
+  """As `open_field_dose`, of patients whose voxels are of several sizes.
+
+  Args:
+    target: `[B, X, Y, Z]`.
+    spacing_mm: `[B, 3]` voxel size of each.
+    beams: number of beams.
+
+  Returns:
+    `[B, X, Y, Z]` float32.
+  """
+  nx, ny = target.shape[1:3]
+  half = math.ceil(_SPREAD * math.hypot(nx, ny) / 2) + 1
+
+  def one(target, spacing):
+    x, y = _columns((nx, ny), spacing[:2], jnp)
+    found = []
+    for angle in _angles(beams):
+      across, weight = _rays(x, y, angle, jnp)
+      # Wider bins, should it be more than `_SPREAD`: nothing falls outside.
+      step = jnp.maximum(spacing[:2].min(), jnp.abs(across).max() / (half - 1))
+      place = across / step + half
+      low = place.astype(jnp.int32)
+      nearest = jnp.rint(place).astype(jnp.int32)
+      found.append(
+        Beam(2 * half + 1, nearest, low, place - low, weight / beams)
+      )
+    return _dose(target[None], found)[0]
+
+  return jax.vmap(one)(target, spacing_mm.astype(jnp.float32))
+
+
+def _dose(target: jax.Array, beams: Sequence[Beam]) -> jax.Array:
+  """`[B, X, Y, Z]` float32 of a target on one grid."""
   batch, nx, ny, nz = target.shape
   columns = (target != 0).astype(jnp.float32).reshape(batch, nx * ny, nz)
   total = jnp.zeros_like(columns)
-  for beam in beams_of((nx, ny, nz), spacing_mm, beams):
+  for beam in beams:
     aperture = jnp.zeros((batch, beam.bins, nz))
     aperture = aperture.at[:, beam.bin].max(columns)
     # A margin of a voxel, which also closes what falls between two columns.

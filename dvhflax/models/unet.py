@@ -22,7 +22,7 @@ from dvhflax.models.convolution import (
   convolve_upsampled,
 )
 from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of, rectify
-from dvhflax.models.open_fields import open_field_dose
+from dvhflax.models.open_fields import open_field_dose, open_field_dose_each
 
 Conditioning = Literal['bottleneck', 'film', 'none']
 # What is kept of a layer if its activations are not.
@@ -198,6 +198,8 @@ class UNet(nn.Module):
       see `open_fields`.
     targets: mask channels of targets, for the open fields.
     spacing_mm: voxel size, for the open fields.
+    own_spacing: whether the open fields are on every patient's own voxel size,
+      which then comes with the masks.
     convolution: form of the convolution.
     axis_name: mapped axis that batch statistics are averaged over.
     dtype: of the computation; parameters are float32.
@@ -214,6 +216,7 @@ class UNet(nn.Module):
   beams: int = 0
   targets: tuple[int, ...] = ()
   spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+  own_spacing: bool = False
   convolution: Convolution = 'auto'
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -279,11 +282,18 @@ class UNet(nn.Module):
     if film:
       self.wish_layers = [nn.Dense(self.max_channels) for _ in range(2)]
 
-  def encode(self, masks: jax.Array, *, train: bool) -> Features:
+  def encode(
+    self,
+    masks: jax.Array,
+    spacing_mm: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> Features:
     """Anatomy features of every level.
 
     Args:
       masks: `[B, X, Y, Z, S]`, 0 or 1, of any type.
+      spacing_mm: `[B, 3]` voxel size of each, where `own_spacing` asks for it.
       train: whether dropout acts and batch statistics are of this batch.
 
     Returns:
@@ -293,7 +303,12 @@ class UNet(nn.Module):
     x = masks.astype(self.dtype)
     if self.beams:
       target = masks[..., list(self.targets)].any(-1)
-      fields = open_field_dose(target, self.spacing_mm, self.beams)
+      if not self.own_spacing:
+        fields = open_field_dose(target, self.spacing_mm, self.beams)
+      elif spacing_mm is None:
+        raise ValueError('the open fields need the voxel size of each patient')
+      else:
+        fields = open_field_dose_each(target, spacing_mm, self.beams)
       x = jnp.concatenate([x, fields[..., None].astype(self.dtype)], axis=-1)
     skips = []
     for window, layers, (merging, _) in zip(
@@ -355,11 +370,16 @@ class UNet(nn.Module):
     return desired_dvh.reshape(desired_dvh.shape[0], -1)
 
   def __call__(
-    self, masks: jax.Array, desired_dvh: jax.Array, *, train: bool
+    self,
+    masks: jax.Array,
+    desired_dvh: jax.Array,
+    spacing_mm: jax.Array | None = None,
+    *,
+    train: bool,
   ) -> jax.Array:
     """`[B, X, Y, Z]` dose for `[B, X, Y, Z, S]` masks and `[B, S, K]`."""
     if masks.shape[1:4] != tuple(self.grid):
       raise ValueError(f'masks {masks.shape} are not on grid {self.grid}')
     return self.decode(
-      self.encode(masks, train=train), desired_dvh, train=train
+      self.encode(masks, spacing_mm, train=train), desired_dvh, train=train
     )

@@ -4,8 +4,10 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
-from dvhflax.cohort import feed
+from dvhflax import errors
+from dvhflax.cohort import feed, resident
 from dvhflax.cohort.sampler import Sampler
 
 
@@ -112,3 +114,31 @@ def test_auto_takes_the_first_that_is_large_enough(cohort, monkeypatch):
   assert feed.resolve('auto', cohort, patients) == 'memory'
   free['_free_on_host'] = 10
   assert feed.resolve('auto', cohort, patients) == 'store'
+
+
+def test_a_wish_without_a_label_never_gets_the_plan_of_another(cohort):
+  """-1 would be the last plan of the patient before."""
+  sampler = make(cohort)
+  places = resident.read(cohort, sampler.patients)
+  draw = sampler.draw(0, 3)
+  assert np.isfinite(resident.look_up(places, draw)['dose']).all()
+  dvh = cohort.dvh.copy()
+  dvh[draw.wish_patients[1], draw.wish_plans[1]] = np.nan
+  looked_up = resident.look_up(dataclasses.replace(places, dvh=dvh), draw)
+  lost = np.isnan(looked_up['dose']).all((1, 2, 3))
+  wishes = list(zip(draw.wish_patients, draw.wish_plans))
+  assert lost.tolist() == [wish == wishes[1] for wish in wishes]
+  # Nor does one who is not there.
+  draw = dataclasses.replace(draw, patients=cohort.split('test')[[0, 1, 1]])
+  assert np.isnan(resident.look_up(places, draw)['dose']).all()
+
+
+def test_wishes_without_a_label_are_refused(cohort):
+  sampler = make(cohort)
+  draw = sampler.draw(0, 3)
+  cohort.dvh = cohort.dvh.copy()
+  cohort.dvh[draw.wish_patients[1], draw.wish_plans[1]] = np.nan
+  with pytest.raises(errors.CohortError, match='no plan for a wish'):
+    sampler.samples(draw)
+  with pytest.raises(errors.CohortError, match='DVH that is not finite'):
+    make(cohort)

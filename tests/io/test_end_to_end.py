@@ -73,7 +73,8 @@ def test_from_dicom_to_dicom(tmp_path):
   predict.run(
     types.SimpleNamespace(**options | {'points': 'rectum mean <= 40 Gy'})
   )
-  output = tmp_path / 'run' / 'predictions' / 'new_1'
+  (output,) = (tmp_path / 'run' / 'predictions').iterdir()
+  assert output.name.startswith('new_1~')
   with np.load(output / 'dose.npz') as stored:
     predicted = np.maximum(stored['dose'], 0)
     prescription_gy = float(stored['prescription_gy'])

@@ -11,7 +11,7 @@ import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
 from dvhflax import errors, io
-from dvhflax.cohort import imported
+from dvhflax.cohort import imported, kept
 from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
@@ -21,6 +21,7 @@ from dvhflax.io import importing
 def make_config(raw, path):
   config = config_lib.default()
   config.cohort.source, config.cohort.plans = 'dicom', 0
+  config.cohort.normalisation = 'prescription'
   config.cohort.raw = str(raw)
   config.cohort.path = str(path)
   config.cohort.grid = (16, 16, 8)
@@ -68,7 +69,7 @@ def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
   monkeypatch.setattr(importing, 'assemble', assemble)
   if disk_is_full:
     dump = mock.Mock(side_effect=OSError(errno.ENOSPC, 'No space left'))
-    monkeypatch.setattr(imported.pickle, 'dump', dump)
+    monkeypatch.setattr(kept.pickle, 'dump', dump)
   config = make_config(tmp_path / 'in', tmp_path / 'cohorts' / 'one')
   assert build(config) and not validate(config.cohort.path)
   checked = ['p0', 'p2', 'p3']

@@ -215,6 +215,7 @@ def test_a_cohort_of_nifti_patients(tmp_path):
   (tmp_path / 'in' / 'p1' / 'PTV.nii.gz').write_bytes(b'broken')
   config = config_lib.default()
   config.cohort.source, config.cohort.plans = 'nifti', 0
+  config.cohort.normalisation = 'prescription'
   config.cohort.raw = str(tmp_path / 'in')
   config.cohort.path = str(tmp_path / 'cohort')
   config.cohort.grid = (16, 16, 8)
