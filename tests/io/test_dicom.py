@@ -254,10 +254,14 @@ def test_a_dose_without_references_goes_by_its_frame(folder):
     )
   patient, entry = import_one(folder)
   assert any('frame of reference alone' in note for note in entry['notes'])
-  # No plan tells the prescription: the mean of the target.
+  # No plan tells the prescription: the mean of the target, the highest one's.
   assert entry['plans'][0]['prescription_from'] == 'target mean'
   inside = patient.masks[..., 3] > 0
-  np.testing.assert_allclose(patient.dose[:, inside].mean(1), 1, rtol=1e-5)
+  means = patient.dose[:, inside].mean(1)
+  assert means.max() == pytest.approx(1, rel=1e-5)
+  told = np.array([plan['reference_gy'] for plan in entry['plans']])
+  assert (patient.reference_gy == told.max()).all()
+  np.testing.assert_allclose(means * patient.reference_gy, told, rtol=1e-5)
 
 
 def test_the_ct_tells_how_thick_slices_are(tmp_path):

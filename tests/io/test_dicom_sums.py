@@ -96,7 +96,9 @@ def phases(tmp_path):
 
 def test_plans_of_other_prescriptions_are_remarked(phases):
   patient, text = read(phases)
-  np.testing.assert_array_equal(patient.reference_gy, [25, 15])
+  # A patient has one prescription, and doses are fractions of it.
+  np.testing.assert_array_equal(patient.reference_gy, [25, 25])
+  assert patient.prescription_gy == 25
   assert (
     'the prescriptions of the plans differ (d1: 25 Gy in 10 fractions, d2: 15 '
     'Gy in 6 fractions)' in text

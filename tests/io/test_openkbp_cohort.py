@@ -36,6 +36,7 @@ def root(tmp_path):
 def make_config(root, **cohort):
   config = config_lib.default()
   config.cohort.source, config.cohort.plans = 'openkbp', 0
+  config.cohort.normalisation = 'prescription'
   config.cohort.raw = str(root)
   config.cohort.path = str(root.parent / 'cohort')
   config.cohort.grid = (16, 16, 16)
