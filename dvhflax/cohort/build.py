@@ -128,6 +128,7 @@ def build(
       cohort.seed,
     ),
     provenance=source.provenance,
+    dose_dtype=cohort.dose_dtype,
     ct=cohort.ct or getattr(source, 'ct', False),
   )
   missing = [i for i in writer.missing() if i % shard[1] == shard[0]]
@@ -157,7 +158,8 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
   """The cohort of a configuration.
 
   Raises:
-    CohortError: if its grid or its DVH vector are others than configured.
+    CohortError: if its grid, its DVH vector or the precision of its doses are
+      others than configured.
   """
   cohort = Cohort.open(config.cohort.path)
   if tuple(cohort.grid) != tuple(config.cohort.grid):
@@ -170,6 +172,13 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
     raise errors.CohortError(
       f'{config.cohort.path} has {cohort.dvh_spec}, but the configuration '
       f'asks for {config_lib.dvh_spec(config)}'
+    )
+  wanted = config.cohort.dose_dtype
+  if wanted == 'float32' and cohort.metadata.dose_dtype != wanted:
+    raise errors.CohortError(
+      f'{config.cohort.path} stores doses as {cohort.metadata.dose_dtype}, but '
+      f'cohort.dose_dtype is {wanted}: set it to float16, or name another '
+      'cohort.path to build anew'
     )
   if config.cohort.ct and not cohort.metadata.ct:
     raise errors.CohortError(
