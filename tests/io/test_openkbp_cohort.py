@@ -163,10 +163,13 @@ def test_doses_that_cannot_be(tmp_path, values, match):
 
 
 @pytest.mark.parametrize(
-  'dtype, bound_gy', [('float16', 0.0342), ('float32', 4.2e-6)]
+  'dtype, bound_gy', [('float16', 0.0342 + 1e-4), ('float32', 1e-4)]
 )
 def test_how_precisely_doses_are_stored(root, dtype, bound_gy):
-  """Half a step of the type between 1.0 and 2.0, 70 and 140 Gy."""
+  """Half a step between 1.0 and 2.0, which is 70 to 140 Gy.
+
+  The import computes in float32, good to 1e-4 Gy.
+  """
   rng = np.random.default_rng(0)
   # Blocks of one dose, that the coarser grid keeps.
   for folder in (root / 'train-pats').iterdir():
@@ -180,7 +183,7 @@ def test_how_precisely_doses_are_stored(root, dtype, bound_gy):
   for p, record in enumerate(cohort.patients):
     folder = root / 'train-pats' / record.id
     wanted = float((folder / 'dose.csv').read_text().split(',')[-1])
-    off.append(abs(70 * cohort.dose(p, 0).max() - wanted))
+    off.append(abs(70 * float(cohort.dose(p, 0).max()) - wanted))
   assert max(off) <= bound_gy and (dtype == 'float32' or max(off) > 1e-3)
   config.cohort.dose_dtype = 'float32'
   if dtype == 'float16':
