@@ -180,6 +180,7 @@ RULES: dict[str, Rule] = {
   'cohort.validation_patients': _Whole(1, 10**6),
   'cohort.test_patients': _Whole(1, 10**6),
   'cohort.normalisation': _OneOf(normalisation.KINDS),
+  'cohort.dose_dtype': _OneOf(('float16', 'float32')),
   'cohort.dvh_kind': _OneOf(('volume_at_dose', 'dose_at_volume')),
   'cohort.dvh_points': _Whole(2, 10**4),
   'cohort.dvh_max_dose': _Real(

@@ -32,6 +32,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'cohort.contour_ends': 'half_slice',
     'cohort.sum_fractions': False,
     'cohort.sum_plans': False,
+    'cohort.dose_dtype': 'float16',
   },
 )
 # Keys that are no more and that changed no number.

@@ -275,7 +275,7 @@ def export(
     UserError: if a voxel size is wanted and not given, or the reverse.
   """
   model, variables, config, data, step = restore(workdir, which)
-  model = _on_voxels(model, spacing_mm)
+  model = on_voxels(model, spacing_mm)
   metadata = {
     'spacing_mm': json.dumps(list(model.spacing_mm)),
     'data': json.dumps(data),
@@ -288,7 +288,7 @@ def export(
     aside.write_bytes(proto.SerializeToString())
 
 
-def _on_voxels(model: UNet, spacing_mm: Sequence[float] | None) -> UNet:
+def on_voxels(model: UNet, spacing_mm: Sequence[float] | None) -> UNet:
   """The network for one voxel size."""
   usual = ','.join(f'{size:g}' for size in model.spacing_mm)
   if not model.own_spacing:

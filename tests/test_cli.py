@@ -149,6 +149,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, cohort_path):
   result = run(
     'run_train.py', SMALL, f'--config.cohort.path={cohort_path}',
     '--config.cohort.grid=(8, 8, 4)', '--config.cohort.dvh_points=16',
+    '--config.cohort.normalisation=target_mean',
     f'--workdir={tmp_path}/file/run',
   )  # fmt: skip
   assert result.returncode == 2 and 'Traceback' not in result.stderr

@@ -145,6 +145,7 @@ def build(
         cohort.seed,
       ),
       provenance=source.provenance,
+      dose_dtype=cohort.dose_dtype,
       ct=cohort.ct or getattr(source, 'ct', False),
       normalisation=_normalisation(config),
     )
@@ -260,8 +261,8 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
   """The cohort of a configuration.
 
   Raises:
-    CohortError: if its grid, its DVH vector or its normalisation are others
-      than configured.
+    CohortError: if its grid, its DVH vector, its normalisation or the precision
+      of its doses are others than configured.
   """
   cohort = Cohort.open(config.cohort.path)
   if tuple(cohort.grid) != tuple(config.cohort.grid):
@@ -280,6 +281,13 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
       f'{config.cohort.path} has doses in fractions of the '
       f'{cohort.normalisation.kind}, but cohort.normalisation is '
       f'{config.cohort.normalisation!r}: change that, or name another '
+      'cohort.path to build anew'
+    )
+  wanted = config.cohort.dose_dtype
+  if wanted == 'float32' and cohort.metadata.dose_dtype != wanted:
+    raise errors.CohortError(
+      f'{config.cohort.path} stores doses as {cohort.metadata.dose_dtype}, but '
+      f'cohort.dose_dtype is {wanted}: set it to float16, or name another '
       'cohort.path to build anew'
     )
   if config.cohort.ct and not cohort.metadata.ct:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from test_openkbp import block, write
 
@@ -160,3 +161,39 @@ def test_doses_that_cannot_be(tmp_path, values, match):
   write(folder, 'dose', [5, 6, 6][: len(values)], values)
   with pytest.raises(errors.CohortError, match=match):
     openkbp.read_patient(folder)
+
+
+@pytest.mark.parametrize(
+  'dtype, bound_gy', [('float16', 0.0342 + 1e-4), ('float32', 1e-4)]
+)
+def test_how_precisely_doses_are_stored(root, dtype, bound_gy):
+  """Half a step between 1.0 and 2.0, which is 70 to 140 Gy.
+
+  The import computes in float32, good to 1e-4 Gy.
+  """
+  rng = np.random.default_rng(0)
+  # Blocks of one dose, that the coarser grid keeps.
+  for folder in (root / 'train-pats').iterdir():
+    whole = block((40, 48, 64), 8)
+    write(folder, 'dose', whole, len(whole) * [70 * (1 + rng.random())])
+  config = make_config(root, dose_dtype=dtype)
+  config_lib.validate(config)
+  assert build(config)
+  cohort = Cohort.open(config.cohort.path)
+  off = []
+  for p, record in enumerate(cohort.patients):
+    folder = root / 'train-pats' / record.id
+    wanted = float((folder / 'dose.csv').read_text().split(',')[-1])
+    off.append(abs(70 * float(cohort.dose(p, 0).max()) - wanted))
+  assert max(off) <= bound_gy and (dtype == 'float32' or max(off) > 1e-3)
+  config.cohort.dose_dtype = 'float32'
+  if dtype == 'float16':
+    with pytest.raises(errors.CohortError, match=r'cohort\.dose_dtype'):
+      build_lib.open_checked(config)
+  else:
+    assert build_lib.open_checked(config).metadata.dose_dtype == dtype
+
+
+def test_other_types_of_doses_are_refused(root):
+  with pytest.raises(errors.ConfigError, match=r'cohort\.dose_dtype'):
+    config_lib.validate(make_config(root, dose_dtype='float64'))
