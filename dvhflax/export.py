@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from dvhflax import cli, errors, files
+from dvhflax.cohort import identity
 from dvhflax.models import norm as norm_lib
 from dvhflax.models.build import restore
 from dvhflax.models.open_fields import Beam, beams_of
@@ -278,7 +279,7 @@ def export(
   model = on_voxels(model, spacing_mm)
   metadata = {
     'spacing_mm': json.dumps(list(model.spacing_mm)),
-    'data': json.dumps(data),
+    'data': json.dumps(identity.without_place(data)),
     'config': json.dumps(config.to_dict()),
     'step': str(step),
     'use': 'for research, not for clinical use',

@@ -94,6 +94,22 @@ def means_and_maxima(
   return means, maxima
 
 
+def at_edge(masks: np.ndarray) -> np.ndarray:
+  """Which structures reach the sides of the grid, so that a part is cut off.
+
+  Args:
+    masks: `[X, Y, Z, S]`, 0 or 1.
+
+  Returns:
+    `[S]` bool.
+  """
+  found = np.zeros(masks.shape[-1], bool)
+  for axis in range(3):
+    for side in (0, -1):
+      found |= np.take(masks, side, axis).any((0, 1))
+  return found
+
+
 def dose_errors(
   true: np.ndarray,
   predicted: np.ndarray,

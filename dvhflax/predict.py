@@ -81,7 +81,13 @@ def describe(session: Session, step: Step) -> str:
       f'training plans of different patients: median '
       f'{reach["usual_median"]:.2f}, 95th percentile {reach["usual_95"]:.2f}'
     )
-  return '\n'.join(lines)
+  if step.metrics['cut_off']:
+    lines.append(
+      f'{", ".join(step.metrics["cut_off"])}: cut off by the sides of the '
+      'grid; figures are of the part within'
+    )
+  # Names come from files: a terminal is not to obey them.
+  return '\n'.join(errors.plain(line, 1000) for line in lines)
 
 
 def _in_words(reference: DoseReference) -> str:
@@ -259,7 +265,7 @@ def run(values: flags.FlagValues) -> None:
         os.path.join(output, 'import.txt'),
         import_report.report_text([entry], newcomers.skipped),
       )
-    print(f'{describe(session, step)}\nwritten to {output}')
+    print(f'{describe(session, step)}\nwritten to {errors.plain(output, 1000)}')
   if failures:
     raise errors.UserError('; '.join(failures))
 

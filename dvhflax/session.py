@@ -20,6 +20,7 @@ import numpy as np
 
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, plan_metrics, wish
+from dvhflax import metrics as metrics_lib
 from dvhflax import points as points_lib
 from dvhflax import trail as trail_lib
 from dvhflax.bending import bend
@@ -44,7 +45,8 @@ class Step:
       is each plan's own target mean.
     metrics: `achieved` and `desired`, see `plan_metrics`; `reach`, how far the
       wish is from the training plans; `points`, each as asked and achieved;
-      `reference_gy`, `prescription_gy` and `reference_from`.
+      `reference_gy`, `prescription_gy` and `reference_from`; `cut_off`, the
+      structures that reach the sides of the grid.
   """
 
   dose: np.ndarray
@@ -382,6 +384,8 @@ class Session:
         desired_dvh, structures, spec, desired_reference
       )
       metrics['reach'] = self._reach.compare(desired_dvh)
+    cut = metrics_lib.at_edge(self.masks)
+    metrics['cut_off'] = [s.name for s, off in zip(structures, cut) if off]
     # What was asked in Gy is asked of this dose in its own fractions.
     metrics['points'] = [
       plan_metrics.point_achieved(

@@ -16,6 +16,11 @@ def item(cohort: Cohort) -> dict[str, Any]:
   return {_IDENTITY: cohort.identity, _PLACE: os.path.abspath(cohort.path)}
 
 
+def without_place(data: Mapping[str, Any]) -> dict[str, Any]:
+  """A checkpoint's item for others: a path of this machine is not theirs."""
+  return {key: value for key, value in data.items() if key != _PLACE}
+
+
 def find(path: str, data: Mapping[str, Any], flag: str) -> str:
   """Where the cohort of a checkpoint lies.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import dicom_files as files
+from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
 
 CT = '1.2.840.10008.5.1.4.1.1.2'
@@ -97,6 +98,8 @@ def scan(root: pathlib.Path) -> tuple[list[Instance], list[Skipped]]:
   skipped = []
   others = 0
   for path in sorted(p for p in root.rglob('*') if p.is_file()):
+    if is_clutter(path, root):
+      continue
     try:
       if not files.looks_like_dicom(path):
         others += 1

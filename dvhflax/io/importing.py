@@ -168,6 +168,11 @@ def assemble(
       **case.provenance,
       'plans': plans,
       'grid_centre_mm': list(grid.centre_mm),
+      'outside_grid': {
+        name: one['outside_grid']
+        for name, one in found.items()
+        if one['outside_grid'] > 0.001
+      },
     },
     ct_hu=None if scan is None else resample.hu_on(grid, scan),
   )

@@ -104,6 +104,6 @@ def write_nifti(
   image.header['descrip'] = description.encode()
   with files.replacing(pathlib.Path(path)) as aside:
     # The suffix tells nibabel to compress.
-    whole = aside.with_name(f'.{os.getpid()}.nii.gz')
+    whole = aside.with_name(f'{aside.name}.nii.gz')
     nibabel.save(image, whole)
     os.replace(whole, aside)

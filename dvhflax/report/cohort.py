@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 import numpy as np
 import tqdm
 
-from dvhflax import dose_volume, errors
+from dvhflax import dose_volume, errors, metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
@@ -38,10 +38,17 @@ def describe(cohort: Cohort) -> str:
   plans, averaged over patients: what a wish can choose from.
   """
   values: dict[tuple[str, str], list[np.ndarray]] = {}
+  cut = np.zeros(len(cohort.structures), int)
+  outside: dict[str, list[float]] = {}
   for p in tqdm.tqdm(
     range(len(cohort.patients)), unit='patient', file=sys.stderr
   ):
     masks = cohort.masks(p) > 0
+    cut += metrics.at_edge(masks)
+    for name, share in (
+      cohort.patients[p].provenance.get('outside_grid', {}).items()
+    ):
+      outside.setdefault(name, []).append(share)
     doses = np.stack(
       [
         cohort.reference(p, n).to_gy(dose)
@@ -77,7 +84,24 @@ def describe(cohort: Cohort) -> str:
       if name == f'V{gray}':
         line += f'  {100 * (together < limit).mean():.1f}% (< {limit}%)'
     lines.append(line)
+  for structure, patients in zip(cohort.structures, cut):
+    if patients:
+      lines.append(
+        f'{structure.name} reaches the sides of the grid in {patients} of '
+        f'{len(cohort.patients)} patients: its figures are of the part within'
+        + _lost(outside.get(structure.name, []))
+      )
   return '\n'.join(lines)
+
+
+def _lost(shares: Sequence[float]) -> str:
+  """How much lies outside, as far as the import tells."""
+  if not shares:
+    return ''
+  return (
+    f'; {np.mean(shares):.0%} of its volume on average, {max(shares):.0%} at '
+    'most, lie outside'
+  )
 
 
 @matplotlib.rc_context(figures.STYLE)
