@@ -41,7 +41,12 @@ def main(path: str, raw: str) -> None:
     clinical = openkbp.read_patient(
       pathlib.Path(folders[record.id]), grid=cohort.grid
     )
-    planned = cohort.doses(p) * record.prescription_gy
+    planned = np.stack(
+      [
+        cohort.reference(p, n).to_gy(dose)
+        for n, dose in enumerate(cohort.doses(p))
+      ]
+    )
     given = clinical.dose * openkbp.PRESCRIPTION_GY
     masks = named_masks(cohort.structures, cohort.masks(p), cohort.present[p])
     cells, row = [], []

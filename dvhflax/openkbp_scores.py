@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from dvhflax import dose_volume
 from dvhflax.patient import Structure
 
 # Percentiles of a target's dose: D99, D95 and D1.
@@ -140,11 +141,15 @@ def dvh_metrics(
     if not inside.size:
       continue
     if structure.role == 'target':
-      metrics[s] = np.percentile(inside, TARGET_PERCENTILES)
+      metrics[s] = [
+        dose_volume.dose_at_volume_percent(inside, 100 - percentile)
+        for percentile in TARGET_PERCENTILES
+      ]
     elif structure.role == 'oar':
       # A structure smaller than 0.1 cc has its minimum as D0.1cc.
       rank = max(0.0, 100 - 100 * hot_voxels / inside.size)
-      metrics[s, :2] = np.percentile(inside, rank), inside.mean()
+      metrics[s, 0] = dose_volume.dose_at_volume_percent(inside, 100 - rank)
+      metrics[s, 1] = dose_volume.mean_dose(inside)
   return metrics
 
 

@@ -265,7 +265,9 @@ def run(values: flags.FlagValues) -> None:
         os.path.join(output, 'import.txt'),
         import_report.report_text([entry], newcomers.skipped),
       )
-    print(f'{describe(session, step)}\nwritten to {errors.plain(output, 1000)}')
+    print(
+      f'{describe(session, step)}\nwritten to {errors.plain(str(output), 1000)}'
+    )
   if failures:
     raise errors.UserError('; '.join(failures))
 

@@ -4,7 +4,7 @@ A file of curves is CSV with a row a point of a curve, or JSON: a list of
 objects with a list for each column. The columns, or keys, are `structure`, one
 of the doses and one of the volumes:
 
-  dose            fractions of the prescription
+  dose            fractions of what 1.0 of the cohort stands for
   dose_gy         Gy
   dose_percent    % of the prescription
   volume          fractions of the structure
@@ -25,7 +25,7 @@ import numpy as np
 from dvhflax import errors
 
 DOSES = {
-  'dose': 'fractions of the prescription',
+  'dose': 'fractions of what 1.0 of the cohort stands for',
   'dose_gy': 'Gy',
   'dose_percent': '% of the prescription',
 }

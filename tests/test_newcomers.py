@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dvhflax import errors, networks, predict, session
+from dvhflax.cohort.store import Cohort
 from dvhflax.io import rtdose
 from dvhflax.newcomers import Newcomers
 
@@ -180,3 +181,20 @@ def test_masks_of_another_grid_are_refused(network):
   smaller = dataclasses.replace(patient, masks=patient.masks[1:])
   with pytest.raises(errors.CohortError, match='patient p0: masks'):
     session.Session(*network, smaller)
+
+
+def test_a_cohort_planned_from_another_reads_as_that_was_imported(
+  network, tmp_path
+):
+  """However often plans were added, names and prescription are the import's."""
+  _, cohort = network
+  folder = write_masks(tmp_path / 'in', cohort.masks(6))
+  (folder / 'rectum.nii.gz').rename(folder / 'gut.nii.gz')
+  imported = {
+    'source': 'nifti', 'prescription_gy': 66.0, 'names': [['rectum', 'gut']],
+  }  # fmt: skip
+  nested = {'source': 'store', 'from': {'source': 'store', 'from': imported}}
+  metadata = dataclasses.replace(cohort.metadata, provenance=nested)
+  planned = Cohort(cohort.path, metadata)
+  patient, _ = Newcomers('nifti', str(folder), planned).read('in')
+  assert patient.present.all() and patient.prescription_gy == 66

@@ -15,6 +15,7 @@ import pytest
 
 from dvhflax import networks, plan_metrics, predict
 from dvhflax import trail as trail_lib
+from dvhflax.cohort.store import Cohort
 from dvhflax.errors import SessionError, WishError
 from dvhflax.session import Session
 
@@ -251,3 +252,27 @@ def test_checksum_tells_weights_apart(network):
   tree = {'a': np.zeros(3), 'b': np.ones(2)}
   moved = jax.tree.map(lambda x: x + 1e-9, tree)
   assert trail_lib.checksum(tree) != trail_lib.checksum(moved)
+
+
+def test_a_number_that_is_not_finite_is_null_in_json(network, tmp_path):
+  """HI of a dose whose D50% is not positive is NaN, which JSON lacks."""
+  loaded, cohort = network
+  inverted = dataclasses.replace(
+    loaded, decode=lambda *inputs: -loaded.decode(*inputs)
+  )
+  exact = dataclasses.replace(cohort.metadata, normalisation={
+    'kind': 'prescription'
+  })  # fmt: skip
+  one = Session(inverted, Cohort(cohort.path, exact), 'p6')
+  step = one.first_dose()
+  assert np.isnan(step.metrics['achieved']['PTV']['HI'])
+  predict.write(one, step, str(tmp_path))
+  for name in ('metrics.json', 'trail.json'):
+    text = (tmp_path / name).read_text()
+
+    def refuse(constant):
+      raise AssertionError(constant)
+
+    json.loads(text, parse_constant=refuse)
+  again = Session(inverted, Cohort(cohort.path, exact), 'p6')
+  assert len(again.replay(tmp_path / 'trail.json')) == 1

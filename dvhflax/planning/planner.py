@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dvhflax import dose_volume
 from dvhflax.errors import PlanningError
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
@@ -186,7 +187,9 @@ def _problem(influence, sampled, grid, protocol) -> tuple[Problem, jax.Array]:
 
 def _coverage_dose(dose: np.ndarray, protocol: Protocol) -> np.ndarray:
   """`[N]` doses that `coverage_percent` of a target's `[N, V]` receive."""
-  return np.quantile(dose, 1 - protocol.coverage_percent / 100, axis=1)
+  return dose_volume.dose_at_volume_fraction(
+    dose, protocol.coverage_percent / 100
+  )
 
 
 def plan_patient(
