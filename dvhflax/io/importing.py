@@ -11,19 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import dose_volume, errors
+from dvhflax import errors
 from dvhflax.dose_volume import Curve
 from dvhflax.io import body as body_lib
-from dvhflax.io import placement, resample
+from dvhflax.io import grid_cost, placement, resample
 from dvhflax.io.resample import Axes, Dose, Grid, Occupancy, Scan
 from dvhflax.io.source_dvh import curve
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
 
-# Levels in fractions of the reference dose that volumes are reported at.
-LEVELS = (0.5, 0.7, 0.9, 0.95)
-# Coverage in percent that doses are reported at.
-COVERAGES = (95, 50, 2)
 # A target with more of its volume outside of the dose belongs elsewhere.
 MOST_TARGET_OUTSIDE = 0.05
 # Nor is a CT the patient's with less of a target inside.
@@ -179,7 +175,7 @@ def assemble(
   entry = {
     'id': case.id,
     'plans': plans,
-    'notes': [*notes, *_warnings(found, plans, targets[-1])],
+    'notes': [*notes, *grid_cost.warnings(found, plans, targets[-1])],
     'structures': found,
   }
   return patient, entry
@@ -328,7 +324,7 @@ def _plans(
     for name, entry in found.items():
       entry['outside_dose'] = max(entry['outside_dose'], outside[name])
       if inside[name].any():
-        cost = _cost(curves[name], dose_gy[inside[name]], reference)
+        cost = grid_cost.cost(curves[name], dose_gy[inside[name]], reference)
         entry['plans'].append(cost)
     doses.append(dose_gy)
     plans.append(
@@ -399,65 +395,3 @@ def _reference(
       f'with a maximum dose of {top:.3g} Gy'
     )
   return reference, source
-
-
-def _cost(
-  before: Curve, after: np.ndarray, reference: float
-) -> dict[str, dict[str, float]]:
-  """Doses in % of the reference and volumes in %, on either grid.
-
-  Args:
-    before: on the source grids.
-    after: `[V]` Gy of the cohort grid's voxels, measured as evaluation does.
-    reference: Gy.
-  """
-  unit = DoseReference.of_prescription(reference)
-
-  def percent(dose_gy):
-    return unit.to_percent(unit.to_fraction(dose_gy))
-
-  return {
-    'source': {
-      'mean': percent(before.mean_dose),
-      **{f'D{x}': percent(before.dose_at_volume_percent(x)) for x in COVERAGES},
-      **{
-        f'V{100 * x:.0f}': before.volume_percent_at_dose(unit.to_gy(x))
-        for x in LEVELS
-      },
-    },
-    'cohort': {
-      'mean': percent(dose_volume.mean_dose(after)),
-      **{
-        f'D{x}': percent(dose_volume.dose_at_volume_percent(after, x))
-        for x in COVERAGES
-      },
-      **{
-        f'V{100 * x:.0f}': dose_volume.volume_percent_at_dose(
-          after, unit.to_gy(x)
-        )
-        for x in LEVELS
-      },
-    },
-  }
-
-
-def _warnings(
-  found: Mapping[str, Any], plans: Sequence[dict[str, Any]], target: str
-) -> list[str]:
-  """What is suspicious of a patient, a line each."""
-  lines = []
-  for name, entry in found.items():
-    for key, place in (('outside_grid', 'grid'), ('outside_dose', 'dose')):
-      if entry[key] > 0.001:
-        lines.append(f'{entry[key]:.1%} of {name} lie outside of the {place}')
-    if not entry['mask_cc']:
-      lines.append(f'{name} does not reach into the grid')
-  for plan, cost in zip(plans, found[target]['plans']):
-    median = cost['source']['D50']
-    if not 50 < median < 200:
-      lines.append(
-        f'{plan["label"]}: D50 of {target} is {median:.0f}% of the reference '
-        'dose; is the dose of one fraction, or the prescription of another '
-        'target?'
-      )
-  return lines

@@ -1,0 +1,81 @@
+"""What the cohort's grid costs a plan in accuracy, and what looks suspicious."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any
+
+import numpy as np
+
+from dvhflax import dose_volume
+from dvhflax.dose_volume import Curve
+from dvhflax.normalisation import DoseReference
+
+# In % of the reference dose, that volumes are reported at.
+_LEVELS = (50, 70, 90, 95)
+# In % of the volume, that doses are reported at.
+_COVERAGES = (95, 50, 2)
+
+
+def cost(
+  before: Curve, after: np.ndarray, reference_gy: float
+) -> dict[str, dict[str, float]]:
+  """Doses in % of the reference and volumes in %, on either grid.
+
+  Args:
+    before: on the source grids, in Gy.
+    after: `[V]` Gy of the cohort grid's voxels, measured as evaluation does.
+    reference_gy: the plan's prescription.
+  """
+  unit = DoseReference.of_prescription(reference_gy)
+  return {
+    'source': _read(
+      unit,
+      before.mean_dose,
+      before.dose_at_volume_percent,
+      before.volume_percent_at_dose,
+    ),
+    'cohort': _read(
+      unit,
+      dose_volume.mean_dose(after),
+      functools.partial(dose_volume.dose_at_volume_percent, after),
+      functools.partial(dose_volume.volume_percent_at_dose, after),
+    ),
+  }
+
+
+def _read(
+  unit: DoseReference,
+  mean_gy: float,
+  dose_gy: Callable[[float], float],
+  volume: Callable[[float], float],
+) -> dict[str, float]:
+  """Mean, Dx and Vx; `dose_gy` of % of volume, `volume` in % of Gy."""
+  read = {'mean': unit.to_percent(unit.to_fraction(mean_gy))}
+  for percent in _COVERAGES:
+    read[f'D{percent}'] = unit.to_percent(unit.to_fraction(dose_gy(percent)))
+  for percent in _LEVELS:
+    level_gy = unit.to_gy(unit.percent_to_fraction(percent))
+    read[f'V{percent}'] = volume(level_gy)
+  return read
+
+
+def warnings(
+  found: Mapping[str, Any], plans: Sequence[dict[str, Any]], target: str
+) -> list[str]:
+  """What is suspicious of a patient, a line each."""
+  lines = []
+  for name, entry in found.items():
+    for key, place in (('outside_grid', 'grid'), ('outside_dose', 'dose')):
+      if entry[key] > 0.001:
+        lines.append(f'{entry[key]:.1%} of {name} lie outside of the {place}')
+    if not entry['mask_cc']:
+      lines.append(f'{name} does not reach into the grid')
+  for plan, cost in zip(plans, found[target]['plans']):
+    median = cost['source']['D50']
+    if not 50 < median < 200:
+      lines.append(
+        f'{plan["label"]}: D50 of {target} is {median:.0f}% of the reference '
+        'dose; is the dose of one fraction, or the prescription of another '
+        'target?'
+      )
+  return lines
