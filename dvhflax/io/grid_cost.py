@@ -1,4 +1,4 @@
-"""What the cohort's grid costs a plan in accuracy, and what looks suspicious."""
+"""What the cohort grid costs a plan in accuracy, and what looks suspicious."""
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
