@@ -156,7 +156,7 @@ def _on_levels(dose: float, point: Point, spec: DVHSpec) -> float:
   if dose > spec.max_dose:
     raise errors.WishError(
       f'{errors.shown(point.text)} lies at {100 * dose:.0f}% of the '
-      f"prescription, beyond the DVH's last level, {100 * spec.max_dose:.0f}%"
+      f"reference dose, beyond the DVH's last level, {100 * spec.max_dose:.0f}%"
     )
   return dose / spec.max_dose
 

@@ -146,6 +146,11 @@ def run(main: Callable[[list[str]], object]) -> None:
     # Else JAX tells which accelerators this machine does not have.
     logging.set_verbosity(logging.WARNING)
     compiled.keep()
+    if len(argv) > 1:
+      _leave(
+        f'{errors.shown(argv[1])} is no flag: write --NAME=VALUE (--help lists '
+        'the names)'
+      )
     try:
       return main(argv)
     except errors.UserError as error:

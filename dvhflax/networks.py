@@ -14,6 +14,7 @@ from dvhflax.cohort import identity
 from dvhflax.cohort.store import Cohort
 from dvhflax.models.build import halves, restore
 from dvhflax.models.unet import UNet
+from dvhflax.normalisation import Normalisation
 from dvhflax.trail import checksum
 
 
@@ -87,12 +88,19 @@ def load_model(
       f'{data["dvh"]}'
     )
   # Runs that are older than the notion do not tell; their cohort does.
-  normalisation = data.get('normalisation', {'kind': cohort.normalisation.kind})
-  if normalisation['kind'] != cohort.normalisation.kind:
+  trained_on = cohort.normalisation
+  if 'normalisation' in data:
+    try:
+      trained_on = Normalisation.from_json(data['normalisation'])
+    except (KeyError, TypeError, ValueError, AttributeError):
+      raise errors.CheckpointError(
+        f'{workdir}: the normalisation in the data of step {step} is faulty: '
+        'name another --checkpoint'
+      ) from None
+  if trained_on.kind != cohort.normalisation.kind:
     raise errors.CohortError(
       f'{cohort.path} has doses in fractions of {cohort.normalisation.words}, '
-      f'but {workdir} was trained on fractions of another reference '
-      f'({normalisation["kind"]})'
+      f'but {workdir} was trained on fractions of {trained_on.words}'
     )
   identity.require(cohort, data, workdir, '--cohort')
   return model, variables, config, cohort, step

@@ -5,7 +5,6 @@ as if they were imported into it; but they need no dose.
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -76,13 +75,17 @@ class Newcomers:
     x_mm, y_mm, z_mm = np.median(
       [p.spacing_mm for p in cohort.patients], axis=0
     ).tolist()
+    # Where plans were computed here, prescribed was what their protocol says,
+    # whatever was imported.
+    if 'protocol' not in cohort.metadata.provenance:
+      prescription_gy = prescription_gy or provenance.get('prescription_gy')
     self._settings = importing.Settings(
       cohort.structures,
       cohort.grid,
       (x_mm, y_mm, z_mm),
-      prescription_gy or provenance.get('prescription_gy'),
+      prescription_gy,
+      usual_gy=_common([p.prescription_gy for p in cohort.patients]),
     )
-    self._usual_gy = _common([p.prescription_gy for p in cohort.patients])
     self._always = cohort.present[cohort.split('train')].all(0)
 
   @property
@@ -110,8 +113,6 @@ class Newcomers:
         f'{", ".join(self._found)}'
       )
     case = self._read_case(self._found[patient])
-    if case.prescription_gy is None and self._settings.prescription_gy is None:
-      case = dataclasses.replace(case, prescription_gy=self._usual_gy)
     read, entry = importing.assemble(case, self._settings, dose_optional=True)
     lacking = [
       structure.name

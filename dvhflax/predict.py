@@ -24,7 +24,7 @@ from dvhflax.networks import Network, load_networks
 from dvhflax.newcomers import Newcomers
 from dvhflax.normalisation import DoseReference
 from dvhflax.session import Session, Step
-from dvhflax.trail import USE
+from dvhflax.trail import USE, checksum
 
 GRIDS = ('cohort', 'source')
 
@@ -138,6 +138,8 @@ def write(
       aside,
       dose=step.dose,
       spacing_mm=record.spacing_mm,
+      patient=record.id,
+      masks_sha256=checksum(session.masks),
       use=USE,
       **step.reference.to_json(),
     )
@@ -282,6 +284,11 @@ def _load(
     raise errors.UserError(
       'say which run, --workdir, and whom to predict for: --patient of its '
       'cohort, or a folder, --dicom or --nifti'
+    )
+  if not given and (values.names or values.prescription_gy is not None):
+    raise errors.UserError(
+      '--names and --prescription_gy are for patients of --dicom or --nifti; '
+      f'{values.patient} is one of the cohort, which knows both'
     )
   loaded = load_networks(
     values.workdir, values.checkpoint, values.cohort, values.anatomy_workdir

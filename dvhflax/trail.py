@@ -21,6 +21,7 @@ USE = 'a prediction for research, not for clinical use'
 # 2: what 1.0 of a dose stands for is recorded. In version 1 Gy were those of
 # the prescription, whatever doses were fractions of.
 _SCHEMA = 2
+_ACTIONS = ('first_dose', 'tune', 'undo')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,29 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise errors.SessionError(
       f'{path} was changed since it was saved: its checksum does not fit'
     )
+  steps = trail.get('steps')
+  if not all(isinstance(trail.get(k), dict) for k in ('checkpoint', 'patient')):
+    raise errors.SessionError(f'{path} does not say whose trail it is')
+  if not isinstance(steps, list) or not all(map(_is_step, steps)):
+    raise errors.SessionError(f'{path} has steps that no session made')
   return trail
+
+
+def _is_step(step: Any) -> bool:
+  """Whether a step has what is needed to take it again."""
+  if not isinstance(step, dict) or step.get('action') not in _ACTIONS:
+    return False
+  if step['action'] == 'undo':
+    return True
+  asked = step.get('asked')
+  if step['action'] == 'tune' and not (
+    isinstance(asked, dict) and isinstance(asked.get('points'), list)
+  ):
+    return False
+  achieved = step.get('metrics')
+  return isinstance(step.get('dose_sha256'), str) and (
+    isinstance(achieved, dict) and isinstance(achieved.get('achieved'), dict)
+  )
 
 
 def _doses_apart(one: Table, other: Table) -> float:

@@ -198,3 +198,16 @@ def test_a_cohort_planned_from_another_reads_as_that_was_imported(
   planned = Cohort(cohort.path, metadata)
   patient, _ = Newcomers('nifti', str(folder), planned).read('in')
   assert patient.present.all() and patient.prescription_gy == 66
+  # What was planned here was prescribed by the protocol, 78 Gy to everyone.
+  metadata = dataclasses.replace(
+    cohort.metadata, provenance={**nested, 'protocol': {}}
+  )
+  planned = Cohort(cohort.path, metadata)
+  patient, _ = Newcomers('nifti', str(folder), planned).read('in')
+  assert patient.present.all() and patient.prescription_gy == 78
+
+
+def test_a_patient_of_the_cohort_has_its_own_prescription(trained_run):
+  for option in ({'prescription_gy': 60.0}, {'names': 'names.json'}):
+    with pytest.raises(errors.UserError, match='is one of the cohort'):
+      predict.run(options(workdir=trained_run, patient='p6', **option))

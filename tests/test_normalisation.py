@@ -156,7 +156,9 @@ def test_all_files_have_the_plans_own_gy(cohort, patient, tmp_path):
   written = rtdose.read_dose(tmp_path / 'dose.dcm')
   np.testing.assert_allclose(written.values, gy, rtol=1e-3, atol=1e-4)
   np.testing.assert_allclose(
-    read_prediction(str(tmp_path / 'dose.npz')), gy, rtol=1e-3
+    read_prediction(str(tmp_path / 'dose.npz'), one.masks),
+    gy,
+    rtol=1e-3,
   )
   with open(tmp_path / 'metrics.json') as file:
     numbers = json.load(file)
@@ -288,3 +290,40 @@ def test_doses_that_no_gy_follow_from():
   with pytest.raises(errors.SessionError, match='of no training patient'):
     other.of_dose(lit, patient.masks, STRUCTURES, 78.0)
   assert highest_target(STRUCTURES, [True, True, True]) == 2
+
+
+def test_a_dose_of_another_patient_is_not_mimicked(tmp_path):
+  cohort = Cohort.open(write(tmp_path / 'c', 'prescription'))
+  one = Session(returning(cohort, 'p3', 0), cohort, 'p3')
+  predict.write(one, one.first_dose(), str(tmp_path))
+  path = tmp_path / 'dose.npz'
+  other = np.roll(one.masks, 1, axis=1)
+  with pytest.raises(errors.UserError, match='is of patient p3'):
+    read_prediction(str(path), other)
+  whole = path.read_bytes()
+  with np.load(path) as file:
+    content = dict(file)
+  for change in (
+    {'reference_gy': 0.0}, {'reference_gy': [1.0, 2.0]}, {'dose': 'x'},
+    {'dose': content['dose'] * 1e6},
+  ):  # fmt: skip
+    np.savez_compressed(path, **{**content, **change})
+    with pytest.raises(errors.UserError, match='is no dose'):
+      read_prediction(str(path), one.masks)
+  path.write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(errors.UserError, match='is no dose'):
+    read_prediction(str(path), one.masks)
+  np.save(tmp_path / 'a.npy', content['dose'])
+  with pytest.raises(errors.UserError, match='is no dose'):
+    read_prediction(str(tmp_path / 'a.npy'), one.masks)
+
+
+def test_a_normalisation_that_is_none(tmp_path):
+  path = write(tmp_path / 'c', 'prescription')
+  with open(f'{path}/{METADATA}') as file:
+    metadata = json.load(file)
+  metadata['normalisation'] = {'kind': 'foo'}
+  with open(f'{path}/{METADATA}', 'w') as file:
+    json.dump(metadata, file)
+  with pytest.raises(errors.CohortError, match="normalisation 'foo'"):
+    Cohort.open(path)

@@ -133,6 +133,15 @@ def test_another_trail_is_refused(network, tmp_path):
   write({**forged, 'sha256': trail_lib.digest(forged)})
   with pytest.raises(SessionError, match='another checkpoint'):
     Session(*network, 'p6').replay(path)
+  for key, value, words in (
+    ('steps', 5, 'steps that no session made'),
+    ('steps', [{**trail['steps'][0], 'action': 'foo'}], 'no session made'),
+    ('checkpoint', 5, 'does not say whose'),
+  ):
+    forged = {**trail, key: value}
+    write({**forged, 'sha256': trail_lib.digest(forged)})
+    with pytest.raises(SessionError, match=words):
+      Session(*network, 'p6').replay(path)
   write([])
   with pytest.raises(SessionError, match='no audit trail'):
     Session(*network, 'p6').replay(path)

@@ -407,7 +407,9 @@ def load(output):
 
 
 @pytest.mark.parametrize(
-  'options', [{'parts': 2}, {'remat': True}], ids=['parts', 'remat']
+  'options',
+  [{'parts': 2}, pytest.param({'remat': True}, marks=pytest.mark.slow)],
+  ids=['parts', 'remat'],
 )
 def test_less_memory_gives_the_same_update(config, cohort, options):
   config.model.dropout = 0.3 if 'remat' in options else 0.0

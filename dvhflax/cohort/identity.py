@@ -61,6 +61,11 @@ def require(
   trained_on = data.get(_IDENTITY)
   if trained_on is None or trained_on == cohort.identity:
     return
+  if not isinstance(trained_on, dict):
+    raise errors.CheckpointError(
+      f"{workdir}: what the checkpoint's data tell of its cohort is faulty: "
+      'name another checkpoint'
+    )
   how = 'it has another provenance, other patients or other splits'
   if trained_on.get('description') == cohort.identity['description']:
     how = 'it was built alike, but its masks or doses are others'

@@ -6,6 +6,7 @@ from typing import Any
 
 from dvhflax import errors
 from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Structure
 
 SCHEMA_VERSION = 1
@@ -114,7 +115,9 @@ class CohortMetadata:
       fields['structures'] = tuple(Structure(**s) for s in fields['structures'])
       fields['dvh'] = DVHSpec(**fields['dvh'])
       fields['grid'] = tuple(map(int, fields['grid']))
-    except (TypeError, ValueError) as error:
+      if fields.get('normalisation') is not None:
+        Normalisation.from_json(fields['normalisation'])
+    except (KeyError, TypeError, ValueError) as error:
       raise errors.CohortError(f'{where}: {error}') from None
     fields['patients'] = tuple(
       PatientRecord.from_json(p, f'{where}, patient {i}')

@@ -64,7 +64,7 @@ def read_patient(
   plans, remarks = _plans(found)
   notes += remarks
   prescription_gy = None
-  if not plans:
+  if not plans or not all(plan.prescription_gy for plan in plans):
     prescription_gy, remarks = _prescription_of_set(found)
     notes += remarks
   contours = {}

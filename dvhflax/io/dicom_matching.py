@@ -79,7 +79,7 @@ def find_patients(
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
+    raise errors.CohortError(f'{root} is no folder: name that of the patients')
   instances, skipped = scan(root)
   of_class = defaultdict(list)
   for instance in instances:

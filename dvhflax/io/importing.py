@@ -26,6 +26,8 @@ MOST_TARGET_OUTSIDE = 0.05
 LEAST_TARGET_SCANNED = 0.95
 # Maximum dose over reference dose, beyond any plan.
 MOST_RATIO = 100.0
+# And below that of a single fraction of a long course.
+LEAST_RATIO = 0.015
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Settings:
     shape, spacing_mm: the cohort's grid.
     prescription_gy: for plans that do not tell theirs; None: the mean dose
       of the target.
+    usual_gy: the prescription of a patient without a usable plan, where nothing
+      else tells it.
     ct: keep the CT of a patient that has one.
   """
 
@@ -46,6 +50,7 @@ class Settings:
   spacing_mm: tuple[float, float, float]
   prescription_gy: float | None = None
   ct: bool = False
+  usual_gy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,8 @@ class Case:
     plans: none for a patient to predict for.
     notes: what the user should know of the files.
     provenance: JSON-serialisable.
-    prescription_gy: of a patient without a plan, None if nothing tells it.
+    prescription_gy: where a plan does not tell its own, or there is none, as
+      an RTPLAN of the structure set does; None if nothing tells it.
     ct: reads the CT, and notes on it, a line each; None without.
   """
 
@@ -250,7 +256,11 @@ def _prescription(case: Case, settings: Settings) -> float:
   told = [plan.prescription_gy for plan in case.plans if plan.prescription_gy]
   if told:
     return max(told)
-  for prescription_gy in (case.prescription_gy, settings.prescription_gy):
+  for prescription_gy in (
+    case.prescription_gy,
+    settings.prescription_gy,
+    settings.usual_gy,
+  ):
     if prescription_gy is not None:
       return prescription_gy
   raise errors.CohortError(
@@ -315,7 +325,7 @@ def _plans(
         case, plan, grid, targets
       )
       reference, source = _reference(
-        plan, settings, dose_gy, inside[targets[-1]]
+        plan, case, settings, dose_gy, inside[targets[-1]]
       )
     except errors.CohortError as error:
       remarks.append(f'plan {plan.label} left out: {error}')
@@ -378,20 +388,26 @@ def _plan_dose(
 
 
 def _reference(
-  plan: Plan, settings: Settings, dose_gy: np.ndarray, target: np.ndarray
+  plan: Plan,
+  case: Case,
+  settings: Settings,
+  dose_gy: np.ndarray,
+  target: np.ndarray,
 ) -> tuple[float, str]:
   """The dose in Gy that 1.0 stands for, and where it is from."""
   if plan.prescription_gy is not None:
     reference, source = plan.prescription_gy, 'plan'
+  elif case.prescription_gy is not None and not plan.rtplans:
+    reference, source = case.prescription_gy, 'structure set'
   elif settings.prescription_gy is not None:
     reference, source = settings.prescription_gy, 'config'
   else:
     reference = float(dose_gy[target].mean(dtype=np.float64))
     source = 'target mean'
   top = float(dose_gy.max())
-  if reference <= 0 or top > MOST_RATIO * reference:
+  if not LEAST_RATIO * reference < top <= MOST_RATIO * reference:
     raise errors.CohortError(
-      f'a reference dose of {reference:.3g} Gy (from the {source}) does not go '
-      f'with a maximum dose of {top:.3g} Gy'
+      f'a reference dose of {reference:.4g} Gy (from the {source}) does not go '
+      f'with a maximum dose of {top:.3g} Gy: is one of them in cGy?'
     )
   return reference, source

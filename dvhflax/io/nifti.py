@@ -74,7 +74,7 @@ def find_patients(
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise errors.CohortError(f'{root} is no folder: set cohort.raw to one')
+    raise errors.CohortError(f'{root} is no folder: name that of the patients')
   images = sorted(
     path
     for path in root.rglob('*')

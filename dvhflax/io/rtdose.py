@@ -28,7 +28,7 @@ def read_dose(path: pathlib.Path) -> Dose:
   plane = planes.in_plane(dataset, path, *stored.shape[1:])
   heights = _heights(dataset, path, stored.shape, plane)
   values, axes = planes.upright(stored, plane, heights, path)
-  return _checked(_scaled(values, scaling, path), axes, path)
+  return _checked(_scaled(values, scaling, path), axes, path, dataset)
 
 
 def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
@@ -66,7 +66,7 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
   if first is None or min(values.shape) < 2:
     raise errors.CohortError(f'{first_path}: a dose needs two planes at least')
   values, axes = planes.upright(values, first, heights, first_path)
-  return _checked(values, axes, first_path)
+  return _checked(values, axes, first_path, dataset)
 
 
 def _opened(path: pathlib.Path) -> tuple[Any, float]:
@@ -106,9 +106,17 @@ def _scaled(
   return values
 
 
-def _checked(values: np.ndarray, axes: Axes, path: pathlib.Path) -> Dose:
+def _checked(
+  values: np.ndarray, axes: Axes, path: pathlib.Path, dataset: Any
+) -> Dose:
   """A dose in Gy; raises a CohortError for one that is negative."""
   values, notes = without_undershoot(values, path)
+  if files.code(dataset, 'DoseType', path) == 'EFFECTIVE':
+    notes = (
+      *notes,
+      f'{path.name}: DoseType is EFFECTIVE, weighted by its biological effect; '
+      'it is taken as it is',
+    )
   return Dose(values, axes, notes)
 
 

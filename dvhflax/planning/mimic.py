@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import os
+import zipfile
+import zlib
 
 from absl import flags
 import jax.numpy as jnp
@@ -22,12 +24,14 @@ import numpy as np
 from dvhflax import cli, errors, files
 from dvhflax import config as config_lib
 from dvhflax.cohort.store import Cohort
+from dvhflax.io.resample import MOST_GY
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import named_masks
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.density import density_of
 from dvhflax.planning.planner import Model
 from dvhflax.planning.protocol import Protocol
+from dvhflax.trail import checksum
 
 # Solved when the squared difference, over all structures, is known to be within
 # this of the least: 0.3% of the prescription, squared. It is much closer then.
@@ -60,12 +64,15 @@ def mimic(
   spacing_mm: tuple[float, float, float],
   protocol: Protocol,
   density: np.ndarray | None = None,
+  prescription_gy: float | None = None,
 ) -> Mimicked:
   """Finds the fluence whose dose is closest to a given one.
 
   Args:
     dose_gy: `[X, Y, Z]`, what to come close to.
     masks, spacing_mm, protocol, density: see `planner.plan_patient`.
+    prescription_gy: of the patient, which differences are in % of; None: the
+      protocol's highest.
 
   Raises:
     PlanningError: a dose of another shape, negative or no number; a patient
@@ -107,7 +114,14 @@ def mimic(
     dose,
     np.asarray(solution.fluence[0]),
     model,
-    differences(dose, dose_gy, masks, protocol.reference),
+    differences(
+      dose,
+      dose_gy,
+      masks,
+      DoseReference.of_prescription(
+        prescription_gy or protocol.prescription_gy
+      ),
+    ),
   )
 
 
@@ -131,26 +145,46 @@ def differences(
   return found
 
 
-def read_prediction(path: str) -> np.ndarray:
+def read_prediction(path: str, masks: np.ndarray) -> np.ndarray:
   """`[X, Y, Z]` float32 Gy of the `dose.npz` that `dvhflax.predict` writes.
 
+  Args:
+    path: of the file.
+    masks: `[X, Y, Z, S]` of the patient that it has to be of.
+
   Raises:
-    UserError: for another file, or one that does not say what 1.0 stands for.
+    UserError: for another file, one of another patient, or one that does not
+      say what 1.0 stands for.
   """
   try:
-    with np.load(path) as file:
+    with open(path, 'rb') as raw, np.load(raw) as file:
       reference = DoseReference(
         float(file['reference_gy']), float(file['prescription_gy'])
       )
-      return reference.to_gy(file['dose'])
+      owner, of_masks = str(file['patient']), str(file['masks_sha256'])
+      dose_gy = reference.to_gy(file['dose'].astype(np.float32))
+    if not reference.gy > 0 or not dose_gy.max() <= MOST_GY:
+      raise ValueError(
+        f'1.0 stands for {reference.gy:g} Gy, the maximum is '
+        f'{dose_gy.max():.4g} Gy'
+      )
+    if of_masks != checksum(masks):
+      raise errors.UserError(
+        f'{path} is of patient {errors.plain(owner)} as he was predicted for, '
+        'not of this one: name that one with --patient, or predict again'
+      )
+    return dose_gy
   except KeyError as error:
     raise errors.UserError(
       f'{path} lacks {error}: it is no dose.npz of dvhflax.predict, or of a '
       'version that did not say what 1.0 stands for: predict again'
     ) from None
-  except (OSError, ValueError, EOFError) as error:
+  except (
+    OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
+  ) as error:  # fmt: skip
     raise errors.UserError(
-      f'{path} is no dose.npz of dvhflax.predict: {error}'
+      f'{path} is no dose.npz of dvhflax.predict: '
+      f'{errors.plain(str(error), 200)}'
     ) from None
 
 
@@ -166,7 +200,7 @@ def _given(cohort: Cohort, index: int) -> np.ndarray:
       )
     dose = cohort.dose(index, values.plan)
     return cohort.reference(index, values.plan).to_gy(dose)
-  return read_prediction(values.dose)
+  return read_prediction(values.dose, cohort.masks(index))
 
 
 def _protocol(provenance) -> Protocol:
@@ -197,6 +231,7 @@ def main(_):
     record.spacing_mm,
     protocol,
     density_of(masks['body'], cohort.ct(index)),
+    record.prescription_gy,
   )
   print('in % of the prescription   mean  mean absolute  largest')
   for name, row in done.difference.items():
@@ -207,14 +242,15 @@ def main(_):
   if not values.output:
     return
   os.makedirs(os.path.dirname(os.path.abspath(values.output)), exist_ok=True)
+  prescribed = DoseReference.of_prescription(record.prescription_gy)
   beams = done.model.beamlets
   maps = np.zeros(beams.open.size, np.float32)
   maps[beams.active[beams.active >= 0]] = done.fluence[beams.active >= 0]
   with files.replacing(values.output) as aside, open(aside, 'wb') as file:
     np.savez_compressed(
       file,
-      dose=protocol.reference.to_fraction(done.dose_gy),
-      **protocol.reference.to_json(),
+      dose=prescribed.to_fraction(done.dose_gy),
+      **prescribed.to_json(),
       spacing_mm=record.spacing_mm,
       fluence=maps.reshape(beams.open.shape),
       gantry_degrees=np.degrees(beams.angles),

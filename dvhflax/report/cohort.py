@@ -176,7 +176,8 @@ def _draw_curves(
 def main(argv: Sequence[str]) -> None:
   """Describes the cohort that the one argument names."""
   if len(argv) != 2:
-    sys.exit('usage: python -m dvhflax.report.cohort PATH')
+    print('usage: python -m dvhflax.report.cohort PATH', file=sys.stderr)
+    sys.exit(2)
   try:
     cohort = Cohort.open(argv[1])
     print(describe(cohort))

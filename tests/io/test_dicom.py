@@ -254,7 +254,15 @@ def test_a_dose_without_references_goes_by_its_frame(folder):
     )
   patient, entry = import_one(folder)
   assert any('frame of reference alone' in note for note in entry['notes'])
-  # No plan tells the prescription: the mean of the target, the highest one's.
+  # The RTPLAN that refers to the structure set tells the prescription.
+  assert entry['plans'][0]['prescription_from'] == 'structure set'
+  gy = patient.dose * patient.reference_gy[:, None, None, None]
+  for path in folder.rglob('*'):
+    plan = '1.2.840.10008.5.1.4.1.1.481.5'
+    if path.is_file() and pydicom.dcmread(path).SOPClassUID == plan:
+      path.unlink()
+  patient, entry = import_one(folder)
+  # Without one it is the mean of the target, that of the highest plan.
   assert entry['plans'][0]['prescription_from'] == 'target mean'
   inside = patient.masks[..., 3] > 0
   means = patient.dose[:, inside].mean(1)
@@ -262,6 +270,8 @@ def test_a_dose_without_references_goes_by_its_frame(folder):
   told = np.array([plan['reference_gy'] for plan in entry['plans']])
   assert (patient.reference_gy == told.max()).all()
   np.testing.assert_allclose(means * patient.reference_gy, told, rtol=1e-5)
+  again = patient.dose * patient.reference_gy[:, None, None, None]
+  np.testing.assert_allclose(again, gy, rtol=1e-5)
 
 
 def test_the_ct_tells_how_thick_slices_are(tmp_path):
