@@ -211,3 +211,13 @@ def test_a_patient_of_the_cohort_has_its_own_prescription(trained_run):
   for option in ({'prescription_gy': 60.0}, {'names': 'names.json'}):
     with pytest.raises(errors.UserError, match='is one of the cohort'):
       predict.run(options(workdir=trained_run, patient='p6', **option))
+
+
+def test_a_prescription_in_cgy_is_refused(network, tmp_path):
+  _, cohort = network
+  folder = write_masks(tmp_path / 'in', cohort.masks(6))
+  newcomers = Newcomers('nifti', str(folder), cohort, prescription_gy=6000.0)
+  with pytest.raises(
+    errors.CohortError, match=r'patient in: .* 6000 Gy: is it'
+  ):
+    newcomers.read('in')

@@ -24,10 +24,11 @@ from dvhflax.patient import Patient, Structure
 MOST_TARGET_OUTSIDE = 0.05
 # Nor is a CT the patient's with less of a target inside.
 LEAST_TARGET_SCANNED = 0.95
-# Maximum dose over reference dose, beyond any plan.
-MOST_RATIO = 100.0
-# And below that of a single fraction of a long course.
-LEAST_RATIO = 0.015
+# Maximum dose over reference dose, beyond any plan, and below that of a single
+# fraction of a long course.
+MOST_RATIO, LEAST_RATIO = 100.0, 0.015
+# More than any course; what is in cGy nearly always is.
+MOST_PRESCRIBED_GY = 200.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +156,11 @@ def assemble(
   # One prescription a patient: that of his plan with the highest.
   told = [plan['reference_gy'] for plan in plans]
   prescription_gy = max(told or [_prescription(case, settings)])
+  if not 0 < prescription_gy <= MOST_PRESCRIBED_GY:
+    raise errors.CohortError(
+      f'patient {case.id}: a prescription of {prescription_gy:g} Gy: is it in '
+      'cGy? Give it in Gy, --prescription_gy or cohort.prescription_gy'
+    )
   patient = Patient(
     id=case.id,
     masks=masks,
