@@ -102,6 +102,7 @@ def applied(model, *args):
   return model.apply(*args, train=False)
 
 
+@pytest.mark.slow
 def test_a_network_sees_the_voxels_of_each_patient(tmp_path):
   """In training, evaluation and prediction alike."""
   sizes = ((3.0, 3.0, 5.0), (9.0, 9.0, 5.0))

@@ -408,7 +408,10 @@ def load(output):
 
 @pytest.mark.parametrize(
   'options',
-  [{'parts': 2}, pytest.param({'remat': True}, marks=pytest.mark.slow)],
+  [
+    pytest.param({'parts': 2}, marks=pytest.mark.slow),
+    pytest.param({'remat': True}, marks=pytest.mark.slow),
+  ],
   ids=['parts', 'remat'],
 )
 def test_less_memory_gives_the_same_update(config, cohort, options):

@@ -51,7 +51,9 @@ def test_a_broken_patient_does_not_stop_the_others(tmp_path):
   assert 'skipped' in (tmp_path / 'cohort.import.txt').read_text()
 
 
-@pytest.mark.parametrize('disk_is_full', [False, True])
+@pytest.mark.parametrize(
+  'disk_is_full', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
   for i in range(4):
     synthetic.write_patient(
