@@ -31,6 +31,7 @@ def make_config(raw, path):
   config.batch_size = 2
   config.max_steps = 3
   config.cohort.source, config.cohort.plans = 'dicom', 0
+  config.cohort.normalisation = 'prescription'
   config.cohort.raw = str(raw)
   config.cohort.path = str(path)
   config.cohort.grid = (16, 16, 8)
@@ -128,6 +129,7 @@ def test_a_ct_from_dicom_to_plans(tmp_path):
     folder = tmp_path / 'in' / f'{n}'
     synthetic.write_patient(folder, patient=f'p{n}', prefix=f'1.2.{n}')
     for i, one in enumerate(slices[:count]):
+      one.PatientID = f'p{n}'
       one.FrameOfReferenceUID = f'1.2.{n}.5'
       one.SOPInstanceUID = f'1.2.{n}.9.{i}'
       one.SeriesInstanceUID = f'1.2.{n}.9'
