@@ -7,7 +7,8 @@ import os
 
 from absl import flags
 
-from dvhflax import cli, errors
+from dvhflax import errors
+from dvhflax.cli import program as cli
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'A training run.')
 _ANATOMY = flags.DEFINE_string(
@@ -31,7 +32,7 @@ def _absolute(path: str | None) -> str | None:
 def main(_):
   if _WORKDIR.value is None:
     raise errors.UserError('--workdir is missing: name a training run')
-  from dvhflax.evaluate import evaluate
+  from dvhflax.evaluation.evaluate import evaluate
 
   text = evaluate(
     os.path.abspath(_WORKDIR.value),

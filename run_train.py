@@ -8,8 +8,10 @@ import sys
 
 from absl import flags
 
-from dvhflax import cli, errors, parallel, partners
 from dvhflax import config as config_lib
+from dvhflax import errors
+from dvhflax.cli import program as cli
+from dvhflax.training import parallel, partners
 
 cli.define_config('configs/prostate.py')
 _WORKDIR = flags.DEFINE_string(
@@ -36,9 +38,9 @@ def main(_):
     parallel.initialize(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
-  from dvhflax import checkpoint
-  from dvhflax.resuming import open_cohort
-  from dvhflax.train import train
+  from dvhflax.training import checkpoint
+  from dvhflax.training.resuming import open_cohort
+  from dvhflax.training.train import train
 
   checkpoint.quiet()
   workdir = os.path.abspath(_WORKDIR.value)

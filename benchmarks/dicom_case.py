@@ -25,15 +25,9 @@ import numpy as np
 from scipy import interpolate
 from scipy.stats import qmc
 
-from dvhflax.io import (
-  contours,
-  dicom,
-  resample,
-  rtdose,
-  rtstruct,
-  source_dvh,
-)  # fmt: skip
-from dvhflax.io import dicom_files as files
+from dvhflax.io import contours, resample, source_dvh
+from dvhflax.io.dicom import files, rtdose, rtstruct
+from dvhflax.io.dicom import reader as dicom
 
 HERE = pathlib.Path(__file__).parent
 # Points a slice, a power of two.

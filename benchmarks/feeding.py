@@ -15,15 +15,14 @@ from measuring import answer
 import numpy as np
 import optax
 
-from dvhflax import parallel
-from dvhflax.cohort import feed
-from dvhflax.cohort.sampler import Sampler
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.dvh import DVHSpec
 from dvhflax.models.unet import UNet
 from dvhflax.patient import Patient, Structure
-from dvhflax.step import create_state, make_train_step
+from dvhflax.training import feed, parallel
+from dvhflax.training.sampler import Sampler
+from dvhflax.training.step import create_state, make_train_step
 
 NAMES = {'body': 'body', 'bladder': 'oar', 'rectum': 'oar', 'PTV': 'target'}
 PATIENTS, PLANS = 6, 10

@@ -17,7 +17,8 @@ import measuring
 import numpy as np
 import synthetic_dicom as synthetic
 
-from dvhflax.io import dicom, importing
+from dvhflax.io import importing
+from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
 
 NAMES = (

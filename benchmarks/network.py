@@ -17,11 +17,11 @@ import numpy as np
 import optax
 from precision import set_precision
 
-from dvhflax import parallel
 from dvhflax.models.build import initial_variables
 from dvhflax.models.convolution import convolve
 from dvhflax.models.unet import UNet
-from dvhflax.step import create_state, make_train_step
+from dvhflax.training import parallel
+from dvhflax.training.step import create_state, make_train_step
 
 STRUCTURES, POINTS = 4, 32
 STATISTICS = {

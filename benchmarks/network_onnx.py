@@ -7,7 +7,7 @@ import jax
 from measuring import answer
 import numpy as np
 
-from dvhflax import export
+from dvhflax.cli import export
 from dvhflax.models.build import initial_variables
 from dvhflax.models.unet import UNet
 

@@ -7,7 +7,7 @@ import itertools
 
 from measuring import answer
 
-from dvhflax.planning.simulate import simulate_patient
+from dvhflax.sources.simulated import simulate_patient
 
 FIELD_MM = (480.0, 320.0, 192.0)
 

@@ -16,10 +16,10 @@ import numpy as np
 from dvhflax.dvh import DVHSpec, dvh
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
-from dvhflax.planning.anatomy import sample_anatomy
 from dvhflax.planning.planner import Model, cover
-from dvhflax.planning.protocol import PROSTATE
 from dvhflax.planning.trade_offs import TradeOffs
+from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sources.anatomy import sample_anatomy
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
 SETS, FRESH = (10, 30, 100, 300), 100

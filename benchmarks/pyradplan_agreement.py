@@ -14,8 +14,8 @@ from dvhflax.planning import influence as influence_lib
 from dvhflax.planning.beams import Beamlets, beam_axes
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.kernel import DEPTH_STEP_MM, MAX_DEPTH_MM, GaussianKernel
-from dvhflax.planning.protocol import PROSTATE
 from dvhflax.planning.raytrace import depth_maps
+from dvhflax.sites.prostate import PROSTATE
 
 ENERGY_MV = 6.0
 # `deep` voxels lie farther from the skin, where both trace rays differently.

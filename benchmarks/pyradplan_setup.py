@@ -18,10 +18,10 @@ from pyRadPlan import (
 from pyRadPlan.cst import create_voi
 from pyRadPlan.ct import create_ct
 
-from dvhflax.planning.anatomy import sample_anatomy
 from dvhflax.planning.beams import open_beamlets
 from dvhflax.planning.grid import VoxelGrid
-from dvhflax.planning.protocol import PROSTATE
+from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sources.anatomy import sample_anatomy
 
 FULL = (128, 128, 64)
 OARS = ('rectum', 'bladder')

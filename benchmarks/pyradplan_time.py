@@ -13,7 +13,7 @@ from pyradplan_setup import FULL, Patient, Theirs, quiet, say, weights
 
 from dvhflax.planning import planner
 from dvhflax.planning.influence import Influence
-from dvhflax.planning.protocol import PROSTATE
+from dvhflax.sites.prostate import PROSTATE
 
 
 def averages(rows):

@@ -149,7 +149,7 @@ def make_config(cohort_path):
 @pytest.fixture(scope='session')
 def trained_run(cohort_path, tmp_path_factory) -> str:
   """Workdir of a run of two epochs on the tiny cohort, to read only."""
-  from dvhflax.train import train
+  from dvhflax.training.train import train
 
   workdir = str(tmp_path_factory.mktemp('runs') / 'tiny')
   train(make_config(cohort_path), Cohort.open(cohort_path), workdir)

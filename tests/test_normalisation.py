@@ -8,21 +8,22 @@ import nibabel
 import numpy as np
 import pytest
 
-from dvhflax import dose_volume, errors, predict
+from dvhflax import dose_volume, errors
+from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 from dvhflax.cohort.writer import METADATA, CohortWriter
 from dvhflax.dvh import DVHSpec
-from dvhflax.io import rtdose
-from dvhflax.networks import Network
+from dvhflax.io.dicom import rtdose
 from dvhflax.normalisation import (
   DoseReference,
   Normalisation,
   highest_target,
   renormalised,
 )
-from dvhflax.planning.mimic import read_prediction
-from dvhflax.session import Session
+from dvhflax.training.runs import Network
+from dvhflax.tuning import dose_file
+from dvhflax.tuning.session import Session
 
 SPLITS = ['train', 'train', 'validation', 'test', 'test']
 # Of the two test patients.
@@ -156,7 +157,7 @@ def test_all_files_have_the_plans_own_gy(cohort, patient, tmp_path):
   written = rtdose.read_dose(tmp_path / 'dose.dcm')
   np.testing.assert_allclose(written.values, gy, rtol=1e-3, atol=1e-4)
   np.testing.assert_allclose(
-    read_prediction(str(tmp_path / 'dose.npz'), one.masks),
+    dose_file.read(str(tmp_path / 'dose.npz'), one.masks),
     gy,
     rtol=1e-3,
   )
@@ -299,7 +300,7 @@ def test_a_dose_of_another_patient_is_not_mimicked(tmp_path):
   path = tmp_path / 'dose.npz'
   other = np.roll(one.masks, 1, axis=1)
   with pytest.raises(errors.UserError, match='is of patient p3'):
-    read_prediction(str(path), other)
+    dose_file.read(str(path), other)
   whole = path.read_bytes()
   with np.load(path) as file:
     content = dict(file)
@@ -309,13 +310,13 @@ def test_a_dose_of_another_patient_is_not_mimicked(tmp_path):
   ):  # fmt: skip
     np.savez_compressed(path, **{**content, **change})
     with pytest.raises(errors.UserError, match='is no dose'):
-      read_prediction(str(path), one.masks)
+      dose_file.read(str(path), one.masks)
   path.write_bytes(whole[: len(whole) // 2])
   with pytest.raises(errors.UserError, match='is no dose'):
-    read_prediction(str(path), one.masks)
+    dose_file.read(str(path), one.masks)
   np.save(tmp_path / 'a.npy', content['dose'])
   with pytest.raises(errors.UserError, match='is no dose'):
-    read_prediction(str(tmp_path / 'a.npy'), one.masks)
+    dose_file.read(str(tmp_path / 'a.npy'), one.masks)
 
 
 def test_a_normalisation_that_is_none(tmp_path):

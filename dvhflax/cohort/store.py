@@ -280,7 +280,7 @@ class Cohort:
       except ValueError:
         raise errors.CohortError(
           f'{self.path}/{name}{describe(key)} is damaged; '
-          f'python -m dvhflax.cohort.validate {self.path} lists all faults'
+          f'dvhflax validate {self.path} lists all faults'
         ) from None
     return read
 

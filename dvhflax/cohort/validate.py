@@ -1,6 +1,6 @@
 """Says all that is wrong with a cohort store, in one go.
 
-python -m dvhflax.cohort.validate cohorts/prostate
+dvhflax validate cohorts/prostate
 """
 
 from collections import Counter
@@ -144,7 +144,7 @@ def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:
 
 def main(argv: list[str]) -> int:
   if len(argv) != 2 or argv[1].startswith('-'):
-    print('usage: python -m dvhflax.cohort.validate PATH', file=sys.stderr)
+    print('usage: dvhflax validate PATH', file=sys.stderr)
     return 2
   faults = validate(argv[1])
   for fault in faults:

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from dvhflax.errors import PlanningError
 from dvhflax.planning.grid import VoxelGrid
-from dvhflax.planning.protocol import Protocol
+from dvhflax.sites.protocol import Protocol
 
 # More of a target out of the body, or in its skin, is a fault in the contours;
 # less is what contours lose on a grid, and is left out.

@@ -26,9 +26,9 @@ from dvhflax.planning.objectives import (
   sample_objectives,
   thinned,
 )
-from dvhflax.planning.protocol import Protocol
 from dvhflax.planning.raytrace import DepthMaps, depth_maps
 from dvhflax.planning.trade_offs import TradeOffs
+from dvhflax.sites.protocol import Protocol
 
 # Candidates that a set is chosen from: at least so many, and so many a plan.
 _CANDIDATES, _CANDIDATES_A_PLAN = 128, 4

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from scipy.stats import qmc
 
-from dvhflax.planning.protocol import Protocol
+from dvhflax.sites.protocol import Protocol
 
 _BODY = 'body'
 

@@ -1,6 +1,6 @@
 """Shows what a cohort's plans are like: metrics, clinical limits, a picture.
 
-python -m dvhflax.report.cohort cohorts/prostate_small
+dvhflax report cohorts/prostate_small
 
 prints a table and writes `plans.png` beside the store's data.
 """
@@ -176,7 +176,7 @@ def _draw_curves(
 def main(argv: Sequence[str]) -> None:
   """Describes the cohort that the one argument names."""
   if len(argv) != 2:
-    print('usage: python -m dvhflax.report.cohort PATH', file=sys.stderr)
+    print('usage: dvhflax report PATH', file=sys.stderr)
     sys.exit(2)
   try:
     cohort = Cohort.open(argv[1])

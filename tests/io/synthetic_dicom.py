@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dvhflax.io import dicom_headers
+from dvhflax.io.dicom import headers as dicom_headers
 
 FRAME = '1.2.3.4.5'
 STRUCTURE_SET = '1.2.3.4.6'

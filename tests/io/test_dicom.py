@@ -9,7 +9,9 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import dose_volume, errors
-from dvhflax.io import dicom, import_report, importing, rtdose
+from dvhflax.io import import_report, importing
+from dvhflax.io.dicom import reader as dicom
+from dvhflax.io.dicom import rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')

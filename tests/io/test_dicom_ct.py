@@ -9,7 +9,9 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import dicom, dicom_ct, importing, resample
+from dvhflax.io import importing, resample
+from dvhflax.io.dicom import ct as dicom_ct
+from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')

@@ -7,13 +7,11 @@ import pydicom
 import pytest
 import synthetic_dicom as synthetic
 
-from dvhflax.io import (
-  dicom,
-  dicom_files,
-  dicom_headers,
-  importing,
-  rtdose,
-)
+from dvhflax.io import importing
+from dvhflax.io.dicom import files as dicom_files
+from dvhflax.io.dicom import headers as dicom_headers
+from dvhflax.io.dicom import reader as dicom
+from dvhflax.io.dicom import rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')

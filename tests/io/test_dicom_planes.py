@@ -8,7 +8,10 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import dicom, dicom_ct, importing, rtdose
+from dvhflax.io import importing
+from dvhflax.io.dicom import ct as dicom_ct
+from dvhflax.io.dicom import reader as dicom
+from dvhflax.io.dicom import rtdose
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')

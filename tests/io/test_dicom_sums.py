@@ -7,7 +7,8 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import dicom, importing
+from dvhflax.io import importing
+from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
 
 NAMES = ('body', 'PTV')

@@ -9,14 +9,17 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
-from dvhflax import errors, predict
-from dvhflax.cohort.build import build, open_or_build
+from dvhflax import errors
+from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
-from dvhflax.io import dicom, dicom_headers, importing
-from dvhflax.planning.simulate import simulate_patient
-from dvhflax.session import Session
-from dvhflax.train import train
+from dvhflax.io import importing
+from dvhflax.io.dicom import headers as dicom_headers
+from dvhflax.io.dicom import reader as dicom
+from dvhflax.sources.build import build, open_or_build
+from dvhflax.sources.simulated import simulate_patient
+from dvhflax.training.train import train
+from dvhflax.tuning.session import Session
 
 OPTIONS = {
   'patient': None, 'dicom': None, 'nifti': None, 'names': None,

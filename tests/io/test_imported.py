@@ -11,11 +11,11 @@ import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
 from dvhflax import errors, io
-from dvhflax.cohort import imported, kept
-from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 from dvhflax.io import importing
+from dvhflax.sources import imported, kept
+from dvhflax.sources.build import build
 
 
 def make_config(raw, path):

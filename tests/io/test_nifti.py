@@ -14,10 +14,10 @@ from scipy import interpolate
 
 from dvhflax import config as config_lib
 from dvhflax import errors
-from dvhflax.cohort.build import build
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import importing, nifti
 from dvhflax.patient import Structure
+from dvhflax.sources.build import build
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
 SETTINGS = importing.Settings(

@@ -8,11 +8,11 @@ from test_openkbp import block, write
 
 from dvhflax import config as config_lib
 from dvhflax import errors
-from dvhflax.cohort import build as build_lib
-from dvhflax.cohort.build import build
-from dvhflax.cohort.splits import split_patients
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import openkbp
+from dvhflax.sources import build as build_lib
+from dvhflax.sources.build import build
+from dvhflax.sources.splits import split_patients
 
 TARGET = block((40, 50, 60), 16)
 PTV_GY = 70.0

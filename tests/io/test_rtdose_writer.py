@@ -13,14 +13,10 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import (
-  dicom,
-  dicom_headers,
-  importing,
-  placement,
-  rtdose,
-  rtdose_writer,
-)
+from dvhflax.io import importing, placement
+from dvhflax.io.dicom import headers as dicom_headers
+from dvhflax.io.dicom import reader as dicom
+from dvhflax.io.dicom import rtdose, rtdose_writer
 from dvhflax.io.resample import Dose
 from dvhflax.patient import Structure
 

@@ -7,11 +7,13 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
-from dvhflax import errors, newcomers
-from dvhflax.cohort import imported
-from dvhflax.io import dicom, importing
-from dvhflax.io import dicom_files as files
+from dvhflax import errors
+from dvhflax.io import importing
+from dvhflax.io.dicom import files
+from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
+from dvhflax.sources import imported
+from dvhflax.tuning import external as newcomers
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
 STRUCTURES = {

@@ -5,7 +5,7 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import rtdose
+from dvhflax.io.dicom import rtdose
 from dvhflax.io.undershoot import without_undershoot
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dvhflax.planning.anatomy import sample_anatomy
+from dvhflax.sources.anatomy import sample_anatomy
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
 ORGANS = (

@@ -9,7 +9,6 @@ import pytest
 from scipy import optimize
 
 from dvhflax.planning import fluence as fluence_lib
-from dvhflax.planning.anatomy import sample_anatomy
 from dvhflax.planning.fluence import BLOCK, Problem
 from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.objectives import (
@@ -18,8 +17,9 @@ from dvhflax.planning.objectives import (
   sample_objectives,
   thinned,
 )
-from dvhflax.planning.protocol import PROSTATE
 from dvhflax.planning.trade_offs import TradeOffs
+from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sources.anatomy import sample_anatomy
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
 BEAMLETS = 20

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dvhflax.planning import pareto
-from dvhflax.planning.protocol import PROSTATE, Oar
 from dvhflax.planning.trade_offs import TradeOffs
+from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.protocol import Oar
 
 STRUCTURES = ('body', 'PTV', 'rectum', 'bladder')
 

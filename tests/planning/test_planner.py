@@ -8,13 +8,14 @@ from scipy import ndimage
 
 from dvhflax.errors import PlanningError
 from dvhflax.normalisation import DoseReference
-from dvhflax.planning.anatomy import sample_anatomy
 from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.mimic import differences, mimic
 from dvhflax.planning.objectives import prescribed, sample_objectives
 from dvhflax.planning.planner import plan_patient
-from dvhflax.planning.protocol import PROSTATE, Oar, Protocol
-from dvhflax.planning.simulate import simulate_patient
+from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.protocol import Oar, Protocol
+from dvhflax.sources.anatomy import sample_anatomy
+from dvhflax.sources.simulated import simulate_patient
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
 QUICK = dataclasses.replace(PROSTATE, gap=0.5)

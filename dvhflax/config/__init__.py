@@ -1,0 +1,6 @@
+"""The configuration: its defaults, its rules, and what was saved with runs."""
+
+from dvhflax.config.checks import dvh_spec, flatten, protocol, validate
+from dvhflax.config.defaults import default
+
+__all__ = ['default', 'dvh_spec', 'flatten', 'protocol', 'validate']

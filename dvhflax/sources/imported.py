@@ -1,0 +1,210 @@
+"""A cohort's patients from DICOM-RT or NIfTI files."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import os
+import sys
+from typing import Any
+
+import ml_collections
+import tqdm
+
+from dvhflax import errors
+from dvhflax.io import import_report, importing, names
+from dvhflax.patient import Patient, Structure
+from dvhflax.sources.kept import Kept
+
+
+class Imported:
+  """The patients below `cohort.raw` that can be imported.
+
+  One that cannot must not stop the others, and a cohort must know its
+  patients from the start. So all are imported to see which can be, and the
+  report is written, before any is stored. On disk they wait for that.
+  """
+
+  def __init__(
+    self,
+    cohort: ml_collections.ConfigDict,
+    to_plan_gy: float | None = None,
+    shard: tuple[int, int] = (0, 1),
+  ):
+    """Finds the patients and writes the report beside `cohort.path`.
+
+    Args:
+      cohort: `config.cohort`, see `config.py`.
+      to_plan_gy: the prescription of those who are planned next and need no
+        dose; None: patients without one are skipped.
+      shard: (i, n), patients i, i + n, i + 2n, ... will be asked for.
+
+    Raises:
+      ConfigError: for a key that is missing or impossible, or a library that
+        is not installed.
+      CohortError: if no patient can be imported.
+    """
+    if not cohort.raw:
+      raise errors.ConfigError(
+        'cohort.raw is not set: give the folder of the patients, '
+        '--config.cohort.raw=FOLDER'
+      )
+    self.structures = tuple(map(Structure.from_name, cohort.structures))
+    x_mm, y_mm, z_mm = map(float, cohort.spacing_mm)
+    self._settings = importing.Settings(
+      self.structures,
+      tuple(cohort.grid),
+      (x_mm, y_mm, z_mm),
+      cohort.prescription_gy or to_plan_gy,
+      cohort.ct,
+    )
+    self._options = {'dose_optional': to_plan_gy is not None}
+    rows = names.read_table(cohort.names, cohort.structures)
+    added = sums('dicom', cohort)
+    if cohort.source != 'dicom' and any(added.values()):
+      key = next(key for key, on in added.items() if on)
+      raise errors.ConfigError(
+        f'cohort.{key}=True adds doses of DICOM files; cohort.source is '
+        f'{cohort.source}'
+      )
+    path = os.path.normpath(cohort.path)
+    self._kept = Kept(os.path.dirname(path) or '.')
+    self._found, self._read_case, skipped = open_folder(
+      cohort.source,
+      cohort.raw,
+      cohort.structures,
+      rows,
+      contour_ends=cohort.contour_ends,
+      **self._options,
+      **sums(cohort.source, cohort),
+    )
+    entries = self._survey(cohort.raw, shard, skipped)
+    import_report.write_report(path, entries, skipped)
+    if not entries:
+      raise errors.CohortError(
+        f'{cohort.raw} has no patient that can be imported; '
+        f'{path}.import.txt says why'
+      )
+    _warn_of_phases(entries, path)
+    print(
+      f'{len(entries)} patients can be imported; skipped: {len(skipped)}, see '
+      f'{path}.import.txt',
+      file=sys.stderr,
+    )
+    self.ids = [entry['id'] for entry in entries]
+    self.max_plans = max(len(entry['plans']) for entry in entries)
+    self.provenance = {
+      'source': cohort.source,
+      'patients': len(entries),
+      'spacing_mm': list(cohort.spacing_mm),
+      'prescription_gy': cohort.prescription_gy,
+      'contour_ends': cohort.contour_ends,
+      **added,
+      'names': [list(row) for row in rows],
+    }
+
+  def read(self, index: int) -> Patient:
+    """Imports the patient of `ids[index]`."""
+    kept = self._kept.take(self.ids[index])
+    if kept is not None:
+      return kept
+    case = self._read_case(self._found[self.ids[index]])
+    return importing.assemble(case, self._settings, **self._options)[0]
+
+  def _survey(
+    self,
+    raw: str,
+    shard: tuple[int, int],
+    skipped: list[import_report.Skipped],
+  ) -> list[dict[str, Any]]:
+    """Report entries of the patients that can be; adds the others."""
+    entries: list[dict[str, Any]] = []
+    for name, found in tqdm.tqdm(
+      self._found.items(), f'checking {raw}', unit='patient', file=sys.stderr
+    ):
+      try:
+        case = self._read_case(found)
+        patient, entry = importing.assemble(
+          case, self._settings, **self._options
+        )
+        if len(entries) % shard[1] == shard[0]:
+          self._kept.keep(patient)
+        entries.append(entry)
+      except errors.UserError as error:
+        skipped.append(import_report.Skipped(f'patient {name}', str(error)))
+    return entries
+
+
+def open_folder(
+  source: str,
+  folder: str,
+  structures: Sequence[str],
+  rows: Sequence[tuple[str, str]],
+  *,
+  contour_ends: str = 'rounded',
+  **options: bool,
+) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
+  """Finds the patients of a folder.
+
+  Args:
+    source: `dicom` or `nifti`.
+    folder: searched at any depth.
+    structures: names of the cohort's structures.
+    rows: the user's table of names, see `names.read_table`.
+    contour_ends: one of `io.contours.ENDS`, for DICOM.
+    **options: of `io.dicom.find_patients` or `io.nifti.find_patients`.
+
+  Returns:
+    What was found by id, the function that reads one of these, and what was
+    skipped.
+
+  Raises:
+    ConfigError: if the library for these files is not installed.
+    CohortError: if there is no such folder.
+  """
+  library: Any
+  reading: dict[str, Any] = {'structures': structures, 'rows': rows}
+  try:
+    if source == 'dicom':
+      from dvhflax.io.dicom import reader as library
+
+      reading['contour_ends'] = contour_ends
+    else:
+      from dvhflax.io import nifti as library
+  except ModuleNotFoundError as error:
+    raise errors.ConfigError(
+      f"{source} files need {error.name}: pip install -e '.[{source}]'"
+    ) from None
+  found, skipped = library.find_patients(folder, **options)
+  read = functools.partial(library.read_patient, **reading)
+  return {one.id: one for one in found}, read, skipped
+
+
+def sums(source: str, told: Mapping[str, Any]) -> dict[str, bool]:
+  """Which doses are added up: options of `open_folder`.
+
+  Args:
+    source: `dicom`; of another there is nothing to add.
+    told: `config.cohort`, or the provenance of a cohort.
+  """
+  keys = ('sum_beams', 'sum_fractions', 'sum_plans')
+  return {k: bool(told.get(k)) for k in keys} if source == 'dicom' else {}
+
+
+def _warn_of_phases(entries: Sequence[dict[str, Any]], path: str) -> None:
+  """Names patients whose plans differ in prescription, as phases do."""
+  suspects = []
+  for entry in entries:
+    told = [
+      plan['reference_gy']
+      for plan in entry['plans']
+      if plan['prescription_from'] == 'plan'
+    ]
+    if told and max(told) > 1.001 * min(told):
+      suspects.append(entry['id'])
+  if suspects:
+    more = f' and {len(suspects) - 3} more' if len(suspects) > 3 else ''
+    print(
+      f'warning: plans of {", ".join(suspects[:3])}{more} differ in '
+      'prescription: the phases of a course are no Pareto set, see '
+      f'{path}.import.txt',
+      file=sys.stderr,
+    )

@@ -1,0 +1,124 @@
+"""A cohort's patients from the files of the OpenKBP challenge."""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import ml_collections
+import tqdm
+
+from dvhflax import errors
+from dvhflax.io import import_report, openkbp
+from dvhflax.patient import Patient
+from dvhflax.sources.kept import Kept
+from dvhflax.sources.splits import split_patients
+
+
+class OpenKBP:
+  """The patients below `cohort.raw` that can be read, clinical plans theirs.
+
+  As in `Imported`, all are read to see which can be, and the report is written,
+  before any is stored.
+
+  Attributes:
+    ids: `pt_N`, in the order of N.
+    splits: of each; see `split_patients`.
+    provenance: of the cohort.
+  """
+
+  structures = openkbp.STRUCTURES
+  max_plans = 1
+
+  def __init__(
+    self, cohort: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
+  ):
+    """Finds the patients and writes the report beside `cohort.path`.
+
+    Args:
+      cohort: `config.cohort`, see `config.py`.
+      shard: (i, n), patients i, i + n, i + 2n, ... will be asked for.
+
+    Raises:
+      ConfigError: for a key that is missing or impossible.
+      CohortError: if no patient can be read.
+    """
+    if not cohort.raw:
+      raise errors.ConfigError(
+        'cohort.raw is not set: give the folder of the OpenKBP CSV files, '
+        '--config.cohort.raw=.../provided-data'
+      )
+    path = os.path.normpath(cohort.path)
+    self._options = {'grid': tuple(cohort.grid), 'ct': cohort.ct}
+    self._kept = Kept(os.path.dirname(path) or '.')
+    folders, skipped = openkbp.find_patients(cohort.raw)
+    entries: list[dict[str, Any]] = []
+    self._folders: list[pathlib.Path] = []
+    usable = []
+    for place, folder in enumerate(
+      tqdm.tqdm(
+        folders, f'checking {cohort.raw}', unit='patient', file=sys.stderr
+      )
+    ):
+      try:
+        patient = openkbp.read_patient(folder, **self._options)
+      except errors.CohortError as error:
+        skipped.append(
+          import_report.Skipped(f'patient {folder.name}', str(error))
+        )
+        continue
+      if len(entries) % shard[1] == shard[0]:
+        self._kept.keep(patient)
+      entries.append(_entry(patient))
+      self._folders.append(folder)
+      usable.append(place)
+    import_report.write_report(path, entries, skipped)
+    if not entries:
+      raise errors.CohortError(
+        f'{cohort.raw} has no patient that can be imported: {skipped[0].what}: '
+        f'{skipped[0].why}; {path}.import.txt has the others'
+      )
+    if skipped:
+      print(
+        f'{len(entries)} patients can be imported; skipped: {len(skipped)}, '
+        f'see {path}.import.txt',
+        file=sys.stderr,
+      )
+    self.ids = [folder.name for folder in self._folders]
+    held_out = cohort.validation_patients + cohort.test_patients
+    if held_out >= len(self.ids):
+      raise errors.ConfigError(
+        f'{len(self.ids)} patients leave none to train after {held_out} for '
+        'cohort.validation_patients and cohort.test_patients'
+      )
+    self.splits = split_patients(
+      len(folders),
+      cohort.validation_patients,
+      cohort.test_patients,
+      cohort.seed,
+      usable,
+    )
+    self.provenance = {'source': 'openkbp', 'patients': len(self.ids)}
+
+  def read(self, index: int) -> Patient:
+    """The patient of `ids[index]`."""
+    kept = self._kept.take(self.ids[index])
+    if kept is not None:
+      return kept
+    return openkbp.read_patient(self._folders[index], **self._options)
+
+
+def _entry(patient: Patient) -> dict[str, Any]:
+  """A patient's entry in the report."""
+  return {
+    'id': patient.id,
+    'plans': [
+      {
+        'label': 'dose.csv',
+        'reference_gy': float(patient.reference_gy[0]),
+        'prescription_from': 'challenge',
+      }
+    ],
+    'notes': list(patient.provenance.get('notes', ())),
+    'structures': {},
+  }

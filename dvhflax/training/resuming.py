@@ -1,0 +1,94 @@
+"""Goes on with a run: is it the same one, and what was saved of it."""
+
+import ml_collections
+
+from dvhflax import config as config_lib
+from dvhflax import errors
+from dvhflax.cohort import identity
+from dvhflax.cohort.store import Cohort
+from dvhflax.config import saved as config_saved
+from dvhflax.sources import build
+from dvhflax.training import parallel, partners
+from dvhflax.training.checkpoint import Checkpoints, has_checkpoint
+from dvhflax.training.step import TrainState
+
+COHORT_FLAG = '--config.cohort.path'
+
+# A run may go on with another value of these.
+_CHANGEABLE = (
+  'epochs',
+  'max_steps',
+  'checkpoint_every_epochs',
+  'cohort.path',
+  'cohort.raw',
+  'data.placement',
+  'data.read_ahead',
+  'model.convolution',
+  'evaluation.wishes',
+  'evaluation.batch_size',
+)
+
+
+def check_same_run(
+  checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str
+) -> None:
+  """Raises a CheckpointError if the workdir's run has another config."""
+  if checkpoints.latest is None:
+    return
+  saved = config_lib.flatten(
+    config_saved.read(checkpoints.json(checkpoints.latest, 'config'))
+  )
+  wanted = config_lib.flatten(config)
+  for key in sorted(wanted):
+    if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
+      raise errors.CheckpointError(
+        f'{workdir} was trained with {key}={saved.get(key)!r}, now '
+        f'{wanted[key]!r}: use another --workdir or the former value'
+      )
+
+
+def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+  """The state as last saved, or as given if nothing is saved yet."""
+  step = checkpoints.latest
+  if step is None:
+    return state
+  model = checkpoints.restore(step, 'model', state.model)
+  train = checkpoints.restore(
+    step,
+    'train',
+    {
+      'step': state.step,
+      'opt_state': state.opt_state,
+      'loss_sum': state.loss_sum,
+    },
+  )
+  if int(train['step']) != step:
+    raise errors.CheckpointError(
+      f'{checkpoints.path}/{step} holds step {int(train["step"])}: it was '
+      'renamed; give it its name back'
+    )
+  return parallel.replicate(lambda s: s, TrainState(model=model, **train))
+
+
+def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:
+  """The cohort to train on: a run's own, or the configured, built if need be.
+
+  Args:
+    config: validated; see `config.py`.
+    workdir: absolute path; may hold a run, which goes on with its cohort.
+
+  Raises:
+    CohortError: if the run's cohort is not found, or the one at its place is
+      another.
+  """
+  partners.meet()
+  if not has_checkpoint(workdir):
+    return build.open_or_build(config)
+  checkpoints = Checkpoints(workdir)
+  data = checkpoints.json(checkpoints.find('latest'), 'data')
+  checkpoints.close()
+  path = identity.find(config.cohort.path, data, COHORT_FLAG)
+  identity.require(Cohort.open(path), data, workdir, COHORT_FLAG)
+  found = config.copy_and_resolve_references()
+  found.cohort.path = path
+  return build.open_checked(found)

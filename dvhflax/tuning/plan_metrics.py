@@ -1,0 +1,207 @@
+"""A plan's metrics, achieved and desired, and how usual a wish is.
+
+Doses are in Gy, volumes in %. A desired DVH is read between its levels by
+linear interpolation; what it cannot tell (CI and R50) is left out.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dvhflax import dose_volume, metrics
+from dvhflax.cohort.store import Cohort
+from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import DoseReference
+from dvhflax.patient import Structure
+from dvhflax.tuning.points import Point
+
+# In % of the prescription: doses of the V that organs are judged by, the
+# isodose of a target's V and CI (ICRU 83 accepts 95% of it).
+_ORGAN_LEVELS = (30, 50, 70, 90)
+_COVERAGE = 95
+# Volumes in % that doses are read at.
+_DOSES_AT = (98, 95, 2)
+# Half of the last digit that a point is printed to: 0.05% of the prescription
+# or of the volume.
+_PRINTED = 0.0005
+# Training plans that the distribution of distances is taken over.
+_MOST_PLANS = 1000
+
+Table = dict[str, dict[str, float]]
+
+
+def achieved(
+  dose: np.ndarray,
+  masks: np.ndarray,
+  structures: Sequence[Structure],
+  reference: DoseReference,
+) -> Table:
+  """Metrics of a dose by structure; structures without a voxel are left out.
+
+  Args:
+    dose: `[X, Y, Z]`, fraction of the reference.
+    masks: `[X, Y, Z, S]`, 0 or 1.
+    structures: `[S]`.
+    reference: of the dose. V, CI and R50 of every structure are with regard to
+      its prescription.
+  """
+  table: Table = {}
+  for s, structure in enumerate(structures):
+    inside = masks[..., s] > 0
+    if not inside.any():
+      continue
+    voxels = dose[inside]
+    row = {
+      'mean': reference.to_gy(dose_volume.mean_dose(voxels)),
+      'max': reference.to_gy(dose_volume.max_dose(voxels)),
+    }
+    for percent in _DOSES_AT:
+      row[f'D{percent}%'] = reference.to_gy(
+        dose_volume.dose_at_volume_percent(voxels, percent)
+      )
+    for percent in _levels(structure):
+      row[f'V{percent}%'] = dose_volume.volume_percent_at_dose(
+        voxels, reference.percent_to_fraction(percent)
+      )
+    if structure.role == 'target':
+      row['HI'] = metrics.homogeneity_index(voxels)
+      row['CI'] = metrics.paddick_conformity(
+        dose, inside, reference.percent_to_fraction(_COVERAGE)
+      )
+      row['R50'] = metrics.r50(dose, inside, reference.percent_to_fraction(100))
+    table[structure.name] = row
+  return table
+
+
+def desired(
+  desired_dvh: np.ndarray,
+  structures: Sequence[Structure],
+  spec: DVHSpec,
+  reference: DoseReference,
+) -> Table:
+  """The same of a `[S, K]` desired DVH, as far as it tells them."""
+  table: Table = {}
+  for structure, vector in zip(structures, desired_dvh):
+    if not vector.any():
+      continue
+    curve = spec.curve(vector)
+    row = {
+      'mean': reference.to_gy(curve.mean_dose),
+      'max': reference.to_gy(curve.max_dose),
+    }
+    doses = {p: curve.dose_at_volume_percent(p) for p in (*_DOSES_AT, 50)}
+    for percent in _DOSES_AT:
+      row[f'D{percent}%'] = reference.to_gy(doses[percent])
+    for percent in _levels(structure):
+      row[f'V{percent}%'] = curve.volume_percent_at_dose(
+        reference.percent_to_fraction(percent)
+      )
+    if structure.role == 'target' and doses[50] > 0:
+      row['HI'] = (doses[2] - doses[98]) / doses[50]
+    table[structure.name] = row
+  return table
+
+
+def point_achieved(
+  point: Point, dose: np.ndarray, reference: DoseReference
+) -> dict[str, Any]:
+  """What was asked of a structure, and what its dose has of it.
+
+  Args:
+    point: what was asked; its doses are fractions of the reference.
+    dose: `[V]` of the structure's voxels, fraction of the reference.
+    reference: of the dose.
+
+  Returns:
+    `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
+  """
+  value = point.measure(dose)
+  shown, unit = reference.to_gy(value), 'Gy'
+  if point.kind == 'V':
+    whole, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
+    shown = whole * value
+  return {
+    'asked': point.text,
+    'achieved': shown,
+    'unit': unit,
+    'met': bool(point.keeps(value, _PRINTED)),
+  }
+
+
+def _levels(structure: Structure) -> tuple[int, ...]:
+  return (_COVERAGE,) if structure.role == 'target' else _ORGAN_LEVELS
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+  """What the training plans reached, to hold a wish against.
+
+  Attributes:
+    dvh: `[N, S, K]` of the training plans.
+    present: `[N, S]`, structures that their patients have.
+    usual: `[M]` distances of (at most so many) training plans, ascending, each
+      to the nearest plan of another patient.
+  """
+
+  dvh: np.ndarray
+  present: np.ndarray
+  usual: np.ndarray
+
+  def compare(self, desired_dvh: np.ndarray) -> dict[str, float | None]:
+    """How far a `[S, K]` wish is from the nearest training plan.
+
+    Returns:
+      `distance`, the L1 distance of equation (4) over the wished structures;
+      `usual_median` and `usual_95`, the median and the 95th percentile of such
+      distances among training plans; `farther_than`, the share of these that
+      is smaller. None where it cannot be told.
+    """
+    distance = float(_nearest(desired_dvh, self.dvh, self.present))
+    compared: dict[str, float | None] = {
+      'distance': distance if np.isfinite(distance) else None,
+      'usual_median': None,
+      'usual_95': None,
+      'farther_than': None,
+    }
+    if len(self.usual):
+      median, high = np.percentile(self.usual, (50, 95))
+      compared['usual_median'] = float(median)
+      compared['usual_95'] = float(high)
+      compared['farther_than'] = float(np.mean(self.usual < distance))
+    return compared
+
+
+def reach_of(cohort: Cohort, present: np.ndarray) -> Reach:
+  """What the training plans of a cohort reached.
+
+  Args:
+    cohort: of the training.
+    present: `[S]`, structures that count.
+  """
+  valid = cohort.valid.copy()
+  valid[np.setdiff1d(np.arange(len(valid)), cohort.split('train'))] = False
+  owners = np.argwhere(valid)[:, 0]
+  curves = cohort.dvh[valid] * present[:, None]
+  has = cohort.present[owners]
+  chosen = np.unique(
+    np.linspace(0, len(owners) - 1, min(len(owners), _MOST_PLANS)).astype(int)
+  )
+  usual = np.array(
+    [
+      _nearest(curves[n], curves[owners != owners[n]], has[owners != owners[n]])
+      for n in chosen
+    ]
+  )
+  return Reach(curves, has, np.sort(usual[np.isfinite(usual)]))
+
+
+def _nearest(
+  wish: np.ndarray, curves: np.ndarray, present: np.ndarray
+) -> np.float64:
+  """L1 distance over the wished structures to the nearest plan with them."""
+  wished = wish.any(-1)
+  curves = curves[present[:, wished].all(-1)][:, wished]
+  distance = np.abs(curves - wish[wished]).sum((1, 2))
+  return np.min(distance, initial=np.inf)

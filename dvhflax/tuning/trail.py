@@ -1,0 +1,174 @@
+"""The audit trail of a session: written, read, and held against doses.
+
+A trail is JSON: which checkpoints and whose masks it is of, and step by step
+what was asked, what came out, and the checksum of the dose.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from dvhflax import errors, files
+from dvhflax.checksum import checksum
+from dvhflax.tuning.plan_metrics import Table
+
+USE = 'a prediction for research, not for clinical use'
+# 2: what 1.0 of a dose stands for is recorded. In version 1 Gy were those of
+# the prescription, whatever doses were fractions of.
+_SCHEMA = 2
+_ACTIONS = ('first_dose', 'tune', 'undo')
+
+
+@dataclasses.dataclass(frozen=True)
+class Trail:
+  """A trail that was read.
+
+  Attributes:
+    path: of its file.
+    jax_version: that its doses were computed with.
+    prescription_gy: of the patient.
+    steps: what was done, as it was written.
+  """
+
+  path: str | os.PathLike[str]
+  jax_version: str
+  prescription_gy: float
+  steps: list[dict[str, Any]]
+
+  def require(
+    self, number: int, dose: np.ndarray, achieved: Table, atol: float
+  ) -> None:
+    """Raises a SessionError unless a dose is that of a step.
+
+    Args:
+      number: of the step, from 0.
+      dose: `[X, Y, Z]` that the step gives now.
+      achieved: its metrics, see `plan_metrics.achieved`.
+      atol: what doses of structures may differ by, a fraction of the
+        prescription; 0 wants the very dose of then.
+    """
+    step = self.steps[number]
+    if checksum(dose) == step['dose_sha256']:
+      return
+    apart = _doses_apart(achieved, step['metrics']['achieved'])
+    if not (atol > 0 and apart / self.prescription_gy <= atol):
+      raise errors.SessionError(
+        f'{self.path}, step {number} gives another dose than is recorded '
+        f'(doses of structures at most {apart:.2g} Gy apart): jax was '
+        f'{self.jax_version}, is {jax.__version__}; replay on the machine and '
+        'with the versions of then, or allow a difference (atol)'
+      )
+
+
+def write(
+  path: str | os.PathLike[str],
+  subject: Mapping[str, Any],
+  steps: Sequence[Mapping[str, Any]],
+) -> None:
+  """Writes a trail, whole or not at all.
+
+  Args:
+    path: of the file.
+    subject: what the trail is about: `checkpoint`, `patient`.
+    steps: what was done; JSON-serialisable.
+  """
+  trail: dict[str, Any] = {
+    'schema_version': _SCHEMA,
+    'use': USE,
+    **subject,
+    'jax': jax.__version__,
+    'steps': files.without_nan(steps),
+  }
+  trail['sha256'] = digest(trail)
+  files.write_text(path, json.dumps(trail, indent=1) + '\n')
+
+
+def read(path: str | os.PathLike[str], subject: Mapping[str, Any]) -> Trail:
+  """Reads a trail.
+
+  Args:
+    path: of the file.
+    subject: what it has to be about, see `write`.
+
+  Raises:
+    SessionError: a trail that is unreadable, was changed, or is about another
+      patient or checkpoint.
+  """
+  trail = _read_json(path)
+  for key, mine in subject.items():
+    if trail[key] != mine:
+      raise errors.SessionError(
+        f'{path} is of another {key}: {_short(trail[key])}, here {_short(mine)}'
+      )
+  prescription_gy = trail['patient']['prescription_gy']
+  return Trail(path, trail['jax'], prescription_gy, trail['steps'])
+
+
+def digest(trail: Mapping[str, Any]) -> str:
+  """SHA-256 of a trail without its own: against damage, not forgery."""
+  content = {k: v for k, v in trail.items() if k != 'sha256'}
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+  try:
+    with open(path, encoding='utf-8') as file:
+      trail = json.load(file)
+  except (OSError, ValueError) as error:
+    reason = error.strerror if isinstance(error, OSError) else error
+    raise errors.SessionError(f'{path} is not read: {reason}') from None
+  version = trail.get('schema_version') if isinstance(trail, dict) else None
+  if version != _SCHEMA:
+    raise errors.SessionError(
+      f'{path} is no audit trail of this version: schema_version is {version}, '
+      f'not {_SCHEMA}'
+    )
+  if trail.get('sha256') != digest(trail):
+    raise errors.SessionError(
+      f'{path} was changed since it was saved: its checksum does not fit'
+    )
+  steps = trail.get('steps')
+  if not all(isinstance(trail.get(k), dict) for k in ('checkpoint', 'patient')):
+    raise errors.SessionError(f'{path} does not say whose trail it is')
+  if not isinstance(steps, list) or not all(map(_is_step, steps)):
+    raise errors.SessionError(f'{path} has steps that no session made')
+  return trail
+
+
+def _is_step(step: Any) -> bool:
+  """Whether a step has what is needed to take it again."""
+  if not isinstance(step, dict) or step.get('action') not in _ACTIONS:
+    return False
+  if step['action'] == 'undo':
+    return True
+  asked = step.get('asked')
+  if step['action'] == 'tune' and not (
+    isinstance(asked, dict) and isinstance(asked.get('points'), list)
+  ):
+    return False
+  achieved = step.get('metrics')
+  return isinstance(step.get('dose_sha256'), str) and (
+    isinstance(achieved, dict) and isinstance(achieved.get('achieved'), dict)
+  )
+
+
+def _doses_apart(one: Table, other: Table) -> float:
+  """Largest difference in Gy of doses that move little with rounding."""
+  names = ('mean', 'max', 'D98%', 'D95%', 'D2%')
+  return max(
+    abs(row[name] - other[structure][name])
+    for structure, row in one.items()
+    for name in names
+  )
+
+
+def _short(value: Mapping[str, Any]) -> str:
+  """JSON without its quotes, for an error."""
+  return json.dumps(value, default=str).replace('"', '')

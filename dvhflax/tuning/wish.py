@@ -1,0 +1,363 @@
+"""A desired DVH from curves in a file, or from another plan.
+
+A file of curves is CSV with the columns `structure,dose,volume`, a row a point
+of a curve, or JSON: a list of `{"structure": ..., "dose": [...],
+"volume": [...]}`. Doses are in fractions of what 1.0 of the cohort stands for,
+see `normalisation` (in Gy, if the column or key is `dose_gy`; in % of the
+prescription, if it is `dose_percent`), volumes in fractions of the structure
+(in %, if it is `volume_percent`). A curve begins at a volume of 1 and goes on
+to 0 or to the last dose level.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.cohort.store import Cohort
+from dvhflax.dose_volume import Curve
+from dvhflax.dvh import DVHSpec
+from dvhflax.normalisation import DoseReference, Normalisation
+from dvhflax.patient import Structure
+from dvhflax.tuning import wish_file
+from dvhflax.tuning.points import MOST_DOSE
+
+Unit = Literal['fraction', 'gy']
+
+# A rounding of the last digit of what another program wrote is no rise.
+_ROUNDING = 1e-6
+# Half of at least one target gets this much of the prescription in any wish;
+# less is a dose in another unit.
+_LEAST_TARGET_DOSE = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class WishedCurve(Curve):
+  """A curve of a wish: `volume` in fractions, `dose` in `unit`.
+
+  Attributes:
+    unit: `fraction`, of what 1.0 of the cohort stands for, or `gy`.
+  """
+
+  unit: Unit = 'fraction'
+
+
+def read_curves(path: str, prescription_gy: float) -> dict[str, WishedCurve]:
+  """Curves by structure, of a `.csv` or `.json` file.
+
+  Args:
+    path: of the file, see above.
+    prescription_gy: of the patient, which doses in % are of.
+
+  Raises:
+    WishError: a file that `wish_file.read` does not read, a curve that is no
+      DVH, doses or volumes that can only be of another unit.
+  """
+  curves: dict[str, WishedCurve] = {}
+  for entry in wish_file.read(path):
+    name, curve = _curve(entry, errors.plain(path, 200), prescription_gy)
+    if name in curves:
+      raise errors.WishError(
+        f'{errors.plain(path, 200)} has two curves of {errors.plain(name)}'
+      )
+    curves[name] = curve
+  return curves
+
+
+def _curve(
+  entry: dict[str, Any], path: str, prescription_gy: float
+) -> tuple[str, WishedCurve]:
+  name = entry['structure']
+  dose_key, volume_key = (
+    next(key for key in keys if key in entry)
+    for keys in (wish_file.DOSES, wish_file.VOLUMES)
+  )
+  prescribed = DoseReference.of_prescription(prescription_gy)
+  unit: Unit = 'fraction' if dose_key == 'dose' else 'gy'
+  dose = entry[dose_key]
+  if dose_key == 'dose_percent':
+    dose = prescribed.to_gy(prescribed.percent_to_fraction(dose))
+  most = MOST_DOSE if unit == 'fraction' else prescribed.to_gy(MOST_DOSE)
+  volume = entry[volume_key] / (100 if volume_key == 'volume_percent' else 1)
+  where = f'{path}: {errors.plain(name)}'
+  if dose.max(initial=0) > most:
+    raise errors.WishError(
+      f'{where} has a {_unit_fault(entry, dose_key, wish_file.DOSES)}'
+    )
+  if volume_key == 'volume' and volume.max(initial=0) > 1 + _ROUNDING:
+    raise errors.WishError(
+      f'{where} leaves [0, 1]: it has a '
+      f'{_unit_fault(entry, volume_key, wish_file.VOLUMES)}'
+    )
+  order = np.argsort(dose, kind='stable')
+  curve = WishedCurve(dose[order], volume[order], unit=unit)
+  fault = fault_of(curve, most)
+  if fault:
+    raise errors.WishError(f'{path}: the curve of {errors.plain(name)} {fault}')
+  return name, curve
+
+
+def _unit_fault(
+  entry: dict[str, Any], key: str, columns: Mapping[str, str]
+) -> str:
+  """Of a largest value that is too large for its unit."""
+  others = ' or '.join(
+    f'{name!r} ({unit})' for name, unit in columns.items() if name != key
+  )
+  return (
+    f'{key.partition("_")[0]} of {entry[key].max():g} under {key!r}, which is '
+    f'in {columns[key]}: is it of another unit? Then name it {others}'
+  )
+
+
+def fault_of(curve: Curve, most: float = MOST_DOSE) -> str:
+  """What keeps a curve from being a DVH; empty if nothing does.
+
+  Args:
+    curve: of one structure.
+    most: dose that no plan exceeds, in the curve's unit.
+  """
+  dose, volume = curve.dose, curve.volume
+  if len(dose) < 2:
+    return 'has fewer than 2 points'
+  if dose[0] < 0:
+    return f'has a dose of {dose[0]:g}, below 0'
+  if dose[-1] > most:
+    return f'has a dose of {dose[-1]:g}: no plan has more than {most:g}'
+  outside = (volume < -_ROUNDING) | (volume > 1 + _ROUNDING)
+  if outside.any():
+    i = int(outside.argmax())
+    return f'leaves [0, 1]: volume {volume[i]:g} at dose {dose[i]:.4g}'
+  rises = np.diff(volume) > _ROUNDING
+  if rises.any():
+    i = int(rises.argmax())
+    return (
+      f'rises from volume {volume[i]:g} to {volume[i + 1]:g} at dose '
+      f'{dose[i + 1]:.4g}'
+    )
+  if volume[0] < 1 - _ROUNDING:
+    return f'begins at volume {volume[0]:g}: begin it at 1, as V(0) is'
+  return ''
+
+
+def in_fractions(
+  curves: Mapping[str, Curve],
+  structures: Sequence[Structure],
+  normalisation: Normalisation,
+  prescription_gy: float,
+) -> tuple[dict[str, Curve], DoseReference | None]:
+  """Curves with their doses in fractions, and what 1.0 stands for.
+
+  Args:
+    curves: by name; those without a unit are in fractions.
+    structures: `[S]`.
+    normalisation: of the cohort.
+    prescription_gy: of the patient.
+
+  Returns:
+    The curves, and the reference; None where all came in fractions.
+
+  Raises:
+    WishError: for some in Gy and some not, or what tells no reference.
+  """
+  units = {getattr(curve, 'unit', 'fraction') for curve in curves.values()}
+  if len(units) > 1:
+    raise errors.WishError('some curves are in Gy, others not: use one unit')
+  if units != {'gy'}:
+    return dict(curves), None
+  prescribed = DoseReference.of_prescription(prescription_gy)
+  _check_targets(_divided(curves, prescribed), structures)
+  reference = normalisation.of_curves_gy(curves, structures, prescription_gy)
+  return _divided(curves, reference), reference
+
+
+def _divided(
+  curves: Mapping[str, Curve], reference: DoseReference
+) -> dict[str, Curve]:
+  """Curves in Gy as fractions of a reference."""
+  return {
+    name: Curve(reference.to_fraction(curve.dose), curve.volume)
+    for name, curve in curves.items()
+  }
+
+
+def from_curves(
+  curves: Mapping[str, Curve],
+  structures: Sequence[Structure],
+  present: Sequence[bool],
+  spec: DVHSpec,
+) -> np.ndarray:
+  """The DVH vectors of curves, by linear interpolation.
+
+  Args:
+    curves: one for each of the patient's structures.
+    structures: `[S]`.
+    present: `[S]`, whether the patient has them.
+    spec: the elements of the vector.
+
+  Returns:
+    `[S, K]` float32; zeros for an absent structure.
+
+  Raises:
+    WishError: a curve of a structure that the patient lacks or that there is
+      not, no curve of one that he has, one that ends too early or is no DVH;
+      doses of another unit than fractions.
+  """
+  names = [s.name for s in structures]
+  for name in curves:
+    if name not in names:
+      raise errors.WishError(
+        f'a curve of {errors.plain(name)}: there is no such structure; there '
+        f'are {", ".join(names)}'
+      )
+    if not present[names.index(name)]:
+      raise errors.WishError(
+        f'a curve of {name}, which the patient lacks: leave it out'
+      )
+  vectors = np.zeros((len(names), spec.points), np.float32)
+  for s, name in enumerate(names):
+    if not present[s]:
+      continue
+    if name not in curves:
+      raise errors.WishError(f'there is no curve of {name}: give one')
+    fault = fault_of(curves[name])
+    if fault:
+      raise errors.WishError(f'the curve of {name} {fault}')
+    vectors[s] = _vector(name, curves[name], spec)
+  _check_targets(curves, structures)
+  return vectors
+
+
+def _check_targets(
+  curves: Mapping[str, Curve], structures: Sequence[Structure]
+) -> None:
+  """Raises a WishError if no target gets a dose that was prescribed."""
+  medians = {
+    s.name: curves[s.name].dose_at_volume_percent(50)
+    for s in structures
+    if s.role == 'target' and s.name in curves
+  }
+  if medians and max(medians.values()) < _LEAST_TARGET_DOSE:
+    name = max(medians, key=lambda name: medians[name])
+    raise errors.WishError(
+      f'the curve of {name} gives half of it no more than '
+      f'{100 * medians[name]:.3g}% of what is prescribed: are its doses of '
+      'another unit than their column says?'
+    )
+
+
+def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
+  dose, volume = curve.dose, np.clip(curve.volume, 0, 1)
+  ends = volume[-1] <= _ROUNDING
+  if spec.kind == 'volume_at_dose':
+    if not ends and dose[-1] < spec.max_dose - _ROUNDING:
+      raise errors.WishError(
+        f'the curve of {name} ends with {100 * volume[-1]:.3g}% of the volume '
+        f'at {100 * dose[-1]:.4g}% of the reference dose: carry it on to 0'
+      )
+    vector = np.interp(spec.levels, dose, volume)
+    if vector[-1] > 0.5:
+      raise errors.WishError(
+        f'the curve of {name} gives {100 * vector[-1]:.3g}% of it more than '
+        f'{100 * spec.max_dose:g}% of the reference dose, the last dose '
+        'level: are its doses of another unit than their column says?'
+      )
+    return np.minimum.accumulate(vector).astype(np.float32)
+  if not ends:
+    raise errors.WishError(
+      f'the curve of {name} ends with {100 * volume[-1]:.3g}% of the volume: '
+      'carry it on to 0'
+    )
+  # A volume is kept up to the last dose that has it; 0, from the first on.
+  last = np.append(np.diff(volume) < 0, False)
+  last[np.flatnonzero(volume <= _ROUNDING)[0]] = True
+  at, of = volume[last][::-1], dose[last][::-1]
+  vector = np.interp(spec.levels, at, of)
+  return np.maximum.accumulate(vector).astype(np.float32)
+
+
+def from_plan(
+  cohort: Cohort,
+  patient: str,
+  plan: int,
+  present: np.ndarray,
+  prescription_gy: float,
+) -> tuple[np.ndarray, DoseReference]:
+  """The DVH of a plan of the cohort, as a wish for a patient.
+
+  Args:
+    cohort: of the plan.
+    patient: whose plan it is.
+    plan: its number, from 0.
+    present: `[S]`, structures of the patient that the wish is for.
+    prescription_gy: of that patient.
+
+  Returns:
+    `[S, K]` float32; zeros for a structure that either patient lacks, as in
+    training. And what 1.0 of it stands for in that patient: as much of his
+    prescription as in the plan.
+
+  Raises:
+    CohortError: if there is no such patient.
+    WishError: if there is no such plan.
+  """
+  p = cohort.index(patient)
+  plans = cohort.patients[p].plans
+  if not 0 <= plan < plans:
+    raise errors.WishError(
+      f'{patient} has no plan {plan}: choose one of 0 to {plans - 1}'
+    )
+  curves = cohort.dvh[p, plan] * (present & cohort.present[p])[:, None]
+  own = cohort.reference(p, plan)
+  gy = own.to_gy(1.0) / own.prescription_gy * prescription_gy
+  return curves, DoseReference(gy, prescription_gy, 'plan')
+
+
+def check(
+  desired_dvh: np.ndarray,
+  structures: Sequence[Structure],
+  present: np.ndarray,
+  spec: DVHSpec,
+) -> np.ndarray:
+  """A wish that an array holds, if it is one.
+
+  Args:
+    desired_dvh: `[S, K]`; zeros for a structure without a wish.
+    structures: `[S]`.
+    present: `[S]`, structures of the patient.
+    spec: the elements of the vector.
+
+  Returns:
+    The same as float32.
+
+  Raises:
+    WishError: another shape, numbers that are none, a curve that is no DVH or
+      is of a structure that the patient lacks.
+  """
+  desired_dvh = np.asarray(desired_dvh, np.float32)
+  shape = len(structures), spec.points
+  if desired_dvh.shape != shape:
+    raise errors.WishError(
+      f'a desired DVH is an array {shape}, not {desired_dvh.shape}'
+    )
+  for structure, has, vector in zip(structures, present, desired_dvh):
+    if not vector.any():
+      continue
+    if not has:
+      raise errors.WishError(
+        f'a curve of {structure.name}, which the patient lacks: leave it out'
+      )
+    fault = 'holds numbers that are none'
+    if np.isfinite(vector).all():
+      fault = fault_of(_in_order(spec.curve(vector)))
+    if fault:
+      raise errors.WishError(f'the curve of {structure.name} {fault}')
+  return desired_dvh
+
+
+def _in_order(curve: Curve) -> Curve:
+  """By dose: where doses do not ascend, the volume then rises."""
+  order = np.argsort(curve.dose, kind='stable')
+  return Curve(curve.dose[order], curve.volume[order])

@@ -1,0 +1,78 @@
+"""Evaluation: files, table, and a deaf network shown as one."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from dvhflax.errors import CheckpointError
+from dvhflax.evaluation import evaluate
+from dvhflax.training.sampler import Sampler
+from dvhflax.training.train import train
+
+
+def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
+  anatomy, output = str(tmp_path / 'anatomy'), str(tmp_path / 'evaluation')
+  config.model.conditioning = 'none'
+  train(config, cohort, anatomy)
+  text = evaluate.evaluate(trained_run, anatomy_workdir=anatomy, output=output)
+  for name in (evaluate.SHUFFLED, evaluate.ANATOMY, evaluate.MEAN_DOSE):
+    assert name in text
+  for name in ('figure4_losses', 'figure5_predictions', 'figure6_violins'):
+    with open(os.path.join(output, f'{name}.png'), 'rb') as file:
+      assert file.read(4) == b'\x89PNG'
+  with open(os.path.join(output, 'summary.json')) as file:
+    assert json.load(file)['samples'] == 8
+  with open(os.path.join(output, 'samples.csv')) as file:
+    assert len(file.readlines()) == 1 + 4 * 8
+
+
+def test_perfect_and_deaf_predictions_are_told_apart(cohort):
+  sampler = Sampler(cohort, 'test', seed=0, own_wish_share=1.0)
+  samples = sampler.samples(sampler.fixed(6))
+  shuffled = samples.desired_dvh[::-1]
+
+  def look_up_in_turn():
+    # The test patients are measured in order.
+    patients = iter(cohort.split('test'))
+
+    def look_up(masks, wishes):
+      p = next(patients)
+      for wish in wishes:
+        distance = np.abs(cohort.dvh[p] - wish).sum((1, 2))
+        yield cohort.dose(p, distance[cohort.valid[p]].argmin())
+
+    return look_up
+
+  def deaf(masks, wishes):
+    yield from (np.zeros(cohort.grid, np.float32) for _ in wishes)
+
+  results, _ = evaluate.measure(
+    {
+      'perfect': (look_up_in_turn(), samples.desired_dvh),
+      'perfect, shuffled': (look_up_in_turn(), shuffled),
+      'deaf': (deaf, samples.desired_dvh),
+      'deaf, shuffled': (deaf, shuffled),
+    },
+    cohort,
+    samples,
+  )
+  errors = {
+    name: np.nanmax(np.abs(r.mean_error)) for name, r in results.items()
+  }
+  assert errors['perfect'] == 0 and errors['perfect, shuffled'] > 5
+  assert errors['deaf'] == errors['deaf, shuffled'] > 5
+
+
+def test_shift_is_undone_by_its_opposite():
+  dose = np.zeros((6, 5, 4))
+  dose[2:4, 2:4, 1:3] = np.arange(8).reshape(2, 2, 2)
+  moved = evaluate.shift(dose, (1, -2, 1))
+  assert moved[3, 0, 2] == dose[2, 2, 1]
+  np.testing.assert_array_equal(evaluate.shift(moved, (-1, 2, -1)), dose)
+
+
+def test_no_checkpoint(tmp_path):
+  with pytest.raises(CheckpointError, match='no checkpoint'):
+    evaluate.evaluate(str(tmp_path))
