@@ -9,7 +9,7 @@ import pytest
 
 from dvhflax import errors
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*command, cwd=ROOT):
@@ -66,7 +66,8 @@ def test_grid_of_the_cohort_and_of_the_config(cohort_path, tmp_path):
 FORKING = """
 import os, sys, traceback
 from absl import flags
-from dvhflax import cli, config
+from dvhflax import config
+from dvhflax.cli import program as cli
 
 for arguments in sys.argv[1:]:
   print('--', flush=True)

@@ -12,7 +12,7 @@ from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.config import rules as config_rules
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 DEFAULT = config_lib.flatten(config_lib.default())
 KEYS = sorted(DEFAULT)
 

@@ -10,10 +10,10 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
-from dvhflax import errors, io
+from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
-from dvhflax.io import importing
+from dvhflax.io import dicom, importing
 from dvhflax.sources import imported, kept
 from dvhflax.sources.build import build
 
@@ -142,9 +142,11 @@ def test_a_folder_without_a_usable_patient(tmp_path):
 
 def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'pydicom', None)
-  for module in ('dicom', 'dicom_files'):
-    monkeypatch.delitem(sys.modules, f'dvhflax.io.{module}', raising=False)
-    monkeypatch.delattr(io, module, raising=False)
+  for module in ('reader', 'files'):
+    monkeypatch.delitem(
+      sys.modules, f'dvhflax.io.dicom.{module}', raising=False
+    )
+    monkeypatch.delattr(dicom, module, raising=False)
   with pytest.raises(errors.ConfigError, match=r'need pydicom: pip install'):
     build(make_config(tmp_path, tmp_path / 'cohort'))
 

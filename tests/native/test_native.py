@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-HERE = pathlib.Path(__file__).parent / 'native'
+HERE = pathlib.Path(__file__).parent
 COMPILER = shutil.which('c++')
 
 

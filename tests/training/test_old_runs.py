@@ -18,7 +18,7 @@ from dvhflax.training.runs import load_networks
 from dvhflax.tuning import wish
 from dvhflax.tuning.session import Session
 
-ARCHIVE = pathlib.Path(__file__).parent / 'golden' / 'first_format.zip'
+ARCHIVE = pathlib.Path(__file__).parents[1] / 'golden' / 'first_format.zip'
 CONFIG = 'run/checkpoints/114/config/metadata'
 DATA = 'run/checkpoints/114/data/metadata'
 KEYS = sorted(

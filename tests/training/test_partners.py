@@ -16,7 +16,7 @@ import pytest
 from dvhflax import errors
 from dvhflax.training import checkpoint, history, partners, stopping
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Vote:
@@ -111,7 +111,7 @@ distributed service detected fatal errors. This most likely indicates
   ],
 )
 def test_what_is_passed_on_of_messages(written, passed):
-  script = ROOT / 'dvhflax' / 'messages.py'
+  script = ROOT / 'dvhflax' / 'training' / 'messages.py'
   done = subprocess.run(
     [sys.executable, '-I', '-S', script, 'gone'],
     input=written,
@@ -125,10 +125,11 @@ COMMAND = """
 import sys
 sys.path.insert(0, 'tests')
 import conftest
-from dvhflax import errors, parallel, partners
+from dvhflax import errors
+from dvhflax.training import parallel, partners
 parallel.initialize(sys.argv[3], 2, int(sys.argv[4]))
 from dvhflax.cohort.store import Cohort
-from dvhflax.train import train
+from dvhflax.training.train import train
 config = conftest.make_config(sys.argv[1])
 config.epochs = 4000
 with partners.parting():

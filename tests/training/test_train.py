@@ -30,7 +30,7 @@ from dvhflax.training.sampler import Sampler
 from dvhflax.training.step import create_state, make_train_step
 from dvhflax.training.train import train
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def assert_same(a, b):
@@ -62,7 +62,7 @@ sys.path.insert(0, 'tests')
 import conftest
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.train import train
+from dvhflax.training.train import train
 config = conftest.make_config(sys.argv[1])
 config.epochs = int(sys.argv[3])
 config.optimizer.learning_rate = float(sys.argv[4])
@@ -356,9 +356,9 @@ def run_steps(config, cohort, steps=2, batch_size=8, options=()):
 
 DEVICES = """
 import pickle, sys
-sys.path.insert(0, 'tests')
+sys.path[:0] = ['tests', 'tests/training']
 import conftest, test_train
-from dvhflax import parallel
+from dvhflax.training import parallel
 if len(sys.argv) > 4:
   parallel.initialize(sys.argv[3], 2, int(sys.argv[4]))
 from dvhflax.cohort.store import Cohort
