@@ -1,4 +1,4 @@
-"""Configurations by name, such as `prostate:small`, wherever one is.
+"""Configurations by name, such as `prostate:small`, from any folder.
 
 A word is the name of a configuration that comes with the package, whatever
 files lie in the current folder; what holds a `/` or ends in `.py` is a path.

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -147,3 +148,39 @@ def test_every_configuration_has_a_name():
     config_lib.validate(config)
   listed = run('-m', 'dvhflax', 'train', '--help').stdout
   assert f'({", ".join(here)}' in listed
+
+
+def documented():
+  """Command lines of the README and the docs, without the environment."""
+  for path in [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]:
+    text = path.read_text(encoding='utf-8')
+    for block in re.findall(r'```sh\n(.*?)```', text, re.S):
+      for line in re.split(r'\n|&&', block.replace('\\\n', ' ')):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ['dvhflax']:
+          yield words[1], words[2:]
+        elif words[:2] in (
+          ['python', 'run_train.py'],
+          ['python', 'run_eval.py'],
+        ):
+          yield {'run_train.py': 'train'}.get(words[1], 'evaluate'), words[2:]
+
+
+def test_commands_of_the_docs_have_flags_and_keys_that_exist():
+  lines = list(documented())
+  assert {command for command, _ in lines} == set(COMMANDS)
+  keys = config_lib.flatten(config_lib.default())
+  known = {
+    command: run('-m', 'dvhflax', command, '--help').stdout
+    for command in COMMANDS
+  }
+  for command, words in lines:
+    for word in words:
+      flag, _, value = word.removeprefix('--').partition('=')
+      if flag.startswith('config.'):
+        assert flag.removeprefix('config.') in keys, word
+      elif word.startswith('--'):
+        assert f'\n  --{flag}\n' in known[command], (command, word)
+      if flag == 'config':
+        path = pathlib.Path(named.locate(value).partition(':')[0])
+        assert (ROOT / path).is_file()
