@@ -1,4 +1,4 @@
-"""Runs a program's main: a user's error is one line and no traceback."""
+"""Flags and errors of a command: an error is one line and no traceback."""
 
 from collections.abc import Callable, Iterator
 import inspect
@@ -42,15 +42,18 @@ def describe_flags(define: Callable[[], None]) -> str:
   """The flags that a function defines, for a help text."""
   others = set(flags.FLAGS)
   define()
+  wrapper = textwrap.TextWrapper(
+    80, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+  )
   lines = []
-  for name in (name for name in flags.FLAGS if name not in others):
+  for name in flags.FLAGS:
+    if name in others:
+      continue
     flag = flags.FLAGS[name]
     text = flag.help or ''
     if flag.default_as_str and not flag.boolean:
       text += f' Default: {flag.default_as_str.strip(_QUOTES)}.'
-    lines.append(f'  --{name}')
-    lines += textwrap.wrap(text, 80, initial_indent=' ' * 6,
-                           subsequent_indent=' ' * 6)  # fmt: skip
+    lines += [f'  --{name}', *wrapper.wrap(text)]
   return '\n'.join(lines)
 
 
@@ -229,6 +232,6 @@ def _check_arguments(main: Callable[..., object], given: list[str]) -> None:
     leave(f'{wanted[len(found)]} is missing: {" ".join([called, *wanted])}')
   if len(found) > len(wanted):
     leave(
-      f'{errors.shown(found[len(wanted)])} is no flag: write --NAME=VALUE '
-      f'({called} --help lists the names)'
+      f'unexpected {errors.shown(found[len(wanted)])}: write flags as '
+      f'--NAME=VALUE ({called} --help lists them)'
     )

@@ -47,7 +47,9 @@ def predict_all(
   grid: str = 'cohort',
   rtdose_bits: int = 32,
 ) -> Iterator[Predicted]:
-  """Predicts one patient after another; generates each when it is written.
+  """Predicts one patient after another; generates each once it is written.
+
+  It is an iterator: `list(predict_all(...))` predicts for all.
 
   A patient who cannot be predicted for does not stop the others.
 
@@ -84,12 +86,12 @@ def predict_all(
   network, store, anatomy = load_networks(
     workdir, checkpoint, cohort, anatomy_workdir
   )
-  newcomers = None
+  external = None
   for source, folder in given.items():
-    newcomers = Newcomers(
+    external = Newcomers(
       source, folder, store, prescription_gy=prescription_gy, names=names
     )
-  ids = [patient] if patient else newcomers.ids if newcomers else []
+  ids = [patient] if patient else external.ids if external else []
   parent = output or os.path.join(workdir, 'predictions')
   failures = []
   for one in ids:
@@ -97,7 +99,7 @@ def predict_all(
     if len(ids) > 1 or not output:
       folder = os.path.join(parent, folder_name(one, ids, parent))
     try:
-      read, entry = newcomers.read(one) if newcomers else (one, None)
+      read, entry = external.read(one) if external else (one, None)
       session = Session(network, store, read, anatomy, who)
       step = predict(session, wished, points)
       prediction.write(
@@ -106,10 +108,10 @@ def predict_all(
     except errors.UserError as error:
       failures.append(str(error))
       continue
-    if newcomers and entry:
+    if external and entry:
       files.write_text(
         os.path.join(folder, 'import.txt'),
-        import_report.report_text([entry], newcomers.skipped),
+        import_report.report_text([entry], external.skipped),
       )
     yield Predicted(session, step, folder)
   if failures:

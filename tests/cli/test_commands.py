@@ -88,7 +88,7 @@ def test_version():
     (['trian'], 'did you mean train?'),
     (['--workdir=x'], "no command '--workdir=x'"),
     (['evaluate', '--wrkdir=x'], 'Did you mean: workdir'),
-    (['evaluate', 'runs/small'], "'runs/small' is no flag"),
+    (['evaluate', 'runs/small'], "unexpected 'runs/small': write flags as"),
     (['validate'], 'COHORT is missing: dvhflax validate COHORT'),
     (['report', 'nothing'], 'nothing'),
   ],
@@ -98,6 +98,18 @@ def test_what_is_no_command_is_one_line(arguments, words):
   assert result.returncode == 2 and not result.stdout
   (line,) = result.stderr.splitlines()
   assert line.startswith('error: ') and words in line
+
+
+def test_ctrl_c_is_a_status_and_no_traceback():
+  result = run(
+    '-c',
+    'import os, signal, time; from dvhflax.cli import program\n'
+    'def main():\n'
+    '  os.kill(os.getpid(), signal.SIGINT)\n'
+    '  time.sleep(60)\n'
+    "program.run(lambda: None, main, ['x'])",
+  )
+  assert result.returncode == 130 and result.stderr == 'interrupted\n'
 
 
 def test_faults_of_a_cohort_are_the_exit_status(cohort_path, tmp_path):
