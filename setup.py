@@ -5,7 +5,7 @@ import platform
 import sys
 
 import jaxlib
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 _FLAGS = {
   'avx512': ['-march=x86-64-v4', '-mprefer-vector-width=512'],
@@ -17,6 +17,7 @@ _KERNELS = ['avx512', 'avx2'] if _X86 else ['generic']
 _HEADERS = pathlib.Path(jaxlib.__file__).parent / 'include'
 
 setup(
+  packages=[*find_packages(include=['dvhflax*']), 'dvhflax.configs'],
   ext_modules=[
     Extension(
       f'dvhflax.native._{name}',
@@ -49,5 +50,5 @@ setup(
     )
     for name in _KERNELS
     if sys.platform != 'win32'
-  ]
+  ],
 )

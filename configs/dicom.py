@@ -1,6 +1,6 @@
 """Prostate patients of your own, from DICOM-RT files.
 
-  python run_train.py --config=configs/dicom.py \
+  dvhflax train --config=dicom \
     --config.cohort.raw=FOLDER --workdir=runs/mine
 
 The folder may hold any mix of series of any number of patients; beside the

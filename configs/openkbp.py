@@ -1,6 +1,6 @@
 """Head-and-neck patients of the OpenKBP challenge, one clinical plan each.
 
-  python run_train.py --config=configs/openkbp.py \
+  dvhflax train --config=openkbp \
     --config.cohort.raw=.../provided-data --workdir=runs/openkbp
 
 Variants: none, 128x128x128; `small`, 64x64x64 for a plain CPU; `planned` and
@@ -51,7 +51,7 @@ def head_and_neck():
 def get_config(variant: str = ''):
   if variant not in VARIANTS:
     raise errors.ConfigError(
-      f'configs/openkbp.py:{variant}: use one of {", ".join(VARIANTS[1:])}'
+      f'--config=openkbp:{variant}: use one of {", ".join(VARIANTS[1:])}'
     )
   config = config_lib.default()
   config.epochs = 100

@@ -1,7 +1,7 @@
 """The paper's prostate system on a simulated cohort.
 
-  python run_train.py --config=configs/prostate.py
-  python run_train.py --config=configs/prostate.py:small --workdir=runs/small
+  dvhflax train --config=prostate
+  dvhflax train --config=prostate:small --workdir=runs/small
 
 Variants: none, the paper's own (97 patients, 128x128x64, 300 epochs);
 `anatomy`, its anatomy-only network; `small`, for a CPU with two cores, with
@@ -18,7 +18,7 @@ VARIANTS = ('', 'anatomy', 'small', 'small_faithful', 'small_anatomy')
 def get_config(variant: str = ''):
   if variant not in VARIANTS:
     raise errors.ConfigError(
-      f'configs/prostate.py:{variant}: use one of {", ".join(VARIANTS[1:])}'
+      f'--config=prostate:{variant}: use one of {", ".join(VARIANTS[1:])}'
     )
   config = config_lib.default()
   if variant.startswith('small'):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dvhflax import dose_volume, errors
-from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
 from dvhflax.cohort.writer import METADATA, CohortWriter
 from dvhflax.dvh import DVHSpec
+from dvhflax.evaluation.predict import predict
 from dvhflax.io.dicom import rtdose
 from dvhflax.normalisation import (
   DoseReference,
@@ -21,8 +21,9 @@ from dvhflax.normalisation import (
   highest_target,
   renormalised,
 )
+from dvhflax.report import prediction
 from dvhflax.training.runs import Network
-from dvhflax.tuning import dose_file
+from dvhflax.tuning import dose_file, wish
 from dvhflax.tuning.session import Session
 
 SPLITS = ['train', 'train', 'validation', 'test', 'test']
@@ -93,7 +94,7 @@ def plan_gy(patient, plan):
 def test_a_session_gives_the_plans_own_gy(cohort, patient, plan):
   one = Session(returning(cohort, patient, plan), cohort, patient)
   one.first_dose()
-  wished, reference = predict.wish.from_plan(
+  wished, reference = wish.from_plan(
     cohort, patient, plan, one.present, PRESCRIPTIONS[patient]
   )
   step = one.tune(curves=wished, reference_gy=reference.gy)
@@ -150,7 +151,7 @@ def test_points_are_judged_in_the_plans_own_gy(cohort, patient):
 def test_all_files_have_the_plans_own_gy(cohort, patient, tmp_path):
   one = Session(returning(cohort, patient, 2), cohort, patient)
   step = one.first_dose()
-  predict.write(one, step, str(tmp_path), rtdose_bits=32)
+  prediction.write(one, step, str(tmp_path), rtdose_bits=32)
   gy = plan_gy(patient, 2)
   image = nibabel.load(tmp_path / 'dose.nii.gz')
   np.testing.assert_allclose(image.get_fdata(), gy, rtol=1e-3)
@@ -191,7 +192,7 @@ def test_curves_in_gy_come_back_in_gy(cohort, tmp_path):
     ]
   path = tmp_path / 'wish.csv'
   path.write_text('\n'.join(rows))
-  step = predict.predict(one, str(path), None)
+  step = predict(one, str(path), None)
   assert step.desired_reference.gy == pytest.approx(step.reference.gy, rel=1e-3)
   for name, row in step.metrics['desired'].items():
     assert row['mean'] == pytest.approx(
@@ -296,7 +297,7 @@ def test_doses_that_no_gy_follow_from():
 def test_a_dose_of_another_patient_is_not_mimicked(tmp_path):
   cohort = Cohort.open(write(tmp_path / 'c', 'prescription'))
   one = Session(returning(cohort, 'p3', 0), cohort, 'p3')
-  predict.write(one, one.first_dose(), str(tmp_path))
+  prediction.write(one, one.first_dose(), str(tmp_path))
   path = tmp_path / 'dose.npz'
   other = np.roll(one.masks, 1, axis=1)
   with pytest.raises(errors.UserError, match='is of patient p3'):

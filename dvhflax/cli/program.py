@@ -1,8 +1,11 @@
-"""Runs a program's main: a user's error is one line and no traceback."""
+"""Flags and errors of a command: an error is one line and no traceback."""
 
 from collections.abc import Callable, Iterator
+import inspect
 import os
+import signal
 import sys
+import textwrap
 import traceback
 from typing import NoReturn
 
@@ -11,34 +14,81 @@ import ml_collections
 from ml_collections import config_flags
 
 from dvhflax import errors
-from dvhflax.cli import compiled
 
 # Characters of a message, which may tell of many patients.
 _MOST = 4000
+_CONFIG = ('--config', '-config')
+_QUOTES = '\'"'
 
 
-def define_config(default: str) -> None:
-  """Defines the flag `--config`, of a file with a `get_config`.
+def define_config(default: str | None, use: str = '') -> None:
+  """Defines the flag `--config`, see `config.named`; nothing is read yet.
 
   Args:
-    default: path of the file to take where the command line names none; that
-      is read at once.
+    default: name of the configuration where the command line has none.
+    use: what it is for, if not for all of the command.
   """
-  try:
-    config_flags.DEFINE_config_file('config', default)
-  except Exception as error:
-    _leave(_flag_fault(error, sys.argv, default))
+  config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'A configuration that comes with dvhflax (dicom, openkbp, prostate; '
+    'NAME:VARIANT for a variant), or the path of a file. '
+    f'--config.KEY=VALUE sets a field of it. {use}'.rstrip(),
+  )
+  flags.FLAGS['config'].default_as_str = default
+
+
+def describe_flags(define: Callable[[], None]) -> str:
+  """The flags that a function defines, for a help text."""
+  others = set(flags.FLAGS)
+  define()
+  wrapper = textwrap.TextWrapper(
+    80, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+  )
+  lines = []
+  for name in flags.FLAGS:
+    if name in others:
+      continue
+    flag = flags.FLAGS[name]
+    text = flag.help or ''
+    if flag.default_as_str and not flag.boolean:
+      text += f' Default: {flag.default_as_str.strip(_QUOTES)}.'
+    lines += [f'  --{name}', *wrapper.wrap(text)]
+  return '\n'.join(lines)
+
+
+def _with_config(argv: list[str]) -> list[str]:
+  """Flags with those of `--flagfile` and the path of the configuration.
+
+  That of the default one is put first, before what changes its fields.
+  """
+  from dvhflax.config import named
+
+  argv = list(flags.FLAGS.read_flags_from_files(argv, force_gnu=False))
+  default = flags.FLAGS['config'].default_as_str
+  if default and _config_name(argv) is None:
+    argv.insert(0, f'--config={default}')
+  for i, word in enumerate(argv):
+    flag, equals, value = word.partition('=')
+    if flag in _CONFIG and equals:
+      argv[i] = f'{flag}={named.locate(value)}'
+    elif flag in _CONFIG and i + 1 < len(argv):
+      argv[i + 1] = named.locate(argv[i + 1])
+  return argv
 
 
 def _parse(argv: list[str]) -> list[str]:
   try:
+    if 'config' in flags.FLAGS:
+      argv = [argv[0], *_with_config(argv[1:])]
+      sys.argv = argv  # where ml_collections looks for changed fields
     rest = flags.FLAGS(argv)
   except Exception as error:
-    _leave(_flag_fault(error, argv))
+    leave(_flag_fault(error, argv))
   if 'config' in flags.FLAGS:
     fault = _unreadable_config()
     if fault:
-      _leave(fault)
+      leave(fault)
   return rest
 
 
@@ -65,8 +115,8 @@ def _file_fault(name: str) -> str:
   path = name.partition(':')[0]
   if not path or not os.path.exists(path):
     return (
-      f'--config={name}: there is no such file; give one, such as '
-      'configs/prostate.py:small, by its path from this folder'
+      f'--config={name}: there is no such file; give its path from this '
+      'folder, or the name of one that comes with dvhflax: prostate:small'
     )
   try:
     with open(path, 'rb'):
@@ -75,15 +125,13 @@ def _file_fault(name: str) -> str:
     return f'--config={name} is not read: {error.strerror}'
 
 
-def _flag_fault(
-  error: Exception, argv: list[str], default: str | None = None
-) -> str:
+def _flag_fault(error: Exception, argv: list[str]) -> str:
   """What is wrong with the command line or the file that it names.
 
   absl and ml_collections report what is unknown and mistyped by many types of
   error, and a configuration file may raise whatever there is.
   """
-  name = _config_name(argv) or default
+  name = _config_name(argv)
   fault = _config_fault(error, name) if name else ''
   if fault or isinstance(error, flags.Error | errors.UserError):
     return fault or str(error)
@@ -118,7 +166,7 @@ def _config_name(argv: list[str]) -> str | None:
   name = None
   for word, following in zip(argv, [*argv[1:], '']):
     flag, equals, value = word.partition('=')
-    if flag in ('--config', '-config'):
+    if flag in _CONFIG:
       name = value if equals else following
   return name
 
@@ -130,35 +178,60 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     yield error
 
 
-def _leave(error: Exception | str) -> NoReturn:
+def leave(error: Exception | str) -> NoReturn:
+  """Says what is wrong in one line and exits with 2."""
   # What a file or a name holds must not steer the terminal.
   text = errors.plain(' '.join(str(error).split()), _MOST)
   print(f'error: {text}', file=sys.stderr)
   sys.exit(2)
 
 
-def run(main: Callable[[list[str]], object]) -> None:
-  """`absl.app.run`, with exit status 2 and one line for a UserError.
+def run(
+  define: Callable[[], None],
+  main: Callable[..., int | None],
+  argv: list[str],
+) -> NoReturn:
+  """Runs a command and exits.
 
-  So it is for a file or folder that cannot be read or written.
+  A UserError, and a file or folder that cannot be read or written, is one line
+  and status 2; Ctrl-C is status 130.
+
+  Args:
+    define: defines the command's flags.
+    main: given the positional arguments; returns the exit status, None for 0.
+    argv: how the command is called, and what follows.
   """
+  define()
 
-  def guarded(argv):
+  def guarded(given: list[str]) -> int | None:
     # Else JAX tells which accelerators this machine does not have.
     logging.set_verbosity(logging.WARNING)
+    _check_arguments(main, given)
+    from dvhflax.cli import compiled
+
     compiled.keep()
-    if len(argv) > 1:
-      _leave(
-        f'{errors.shown(argv[1])} is no flag: write --NAME=VALUE (--help lists '
-        'the names)'
-      )
     try:
-      return main(argv)
+      return main(*given[1:])
     except errors.UserError as error:
-      _leave(error)
+      leave(error)
     except OSError as error:
       if error.filename is None:
         raise
-      _leave(f'{error.filename}: {error.strerror}')
+      leave(f'{error.filename}: {error.strerror}')
+    except KeyboardInterrupt:
+      print('interrupted', file=sys.stderr)
+      return 128 + signal.SIGINT
 
-  app.run(guarded, flags_parser=_parse)
+  app.run(guarded, argv, flags_parser=_parse)
+
+
+def _check_arguments(main: Callable[..., object], given: list[str]) -> None:
+  wanted = [name.upper() for name in inspect.signature(main).parameters]
+  called, *found = given
+  if len(found) < len(wanted):
+    leave(f'{wanted[len(found)]} is missing: {" ".join([called, *wanted])}')
+  if len(found) > len(wanted):
+    leave(
+      f'unexpected {errors.shown(found[len(wanted)])}: write flags as '
+      f'--NAME=VALUE ({called} --help lists them)'
+    )

@@ -1,7 +1,4 @@
-"""Says all that is wrong with a cohort store, in one go.
-
-dvhflax validate cohorts/prostate
-"""
+"""Finds all faults of a cohort store in one go."""
 
 from collections import Counter
 import sys
@@ -73,7 +70,7 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
       continue
     doses.append(dose)
     if not np.isfinite(dose).all() or dose.min() < 0:
-      faults.append(f'plan {n}: a dose is negative or no number')
+      faults.append(f'plan {n}: a dose is negative or not finite')
       continue
     curves = dvh_lib.dvh(dose.astype(np.float32), masks, cohort.dvh_spec)
     if not np.allclose(curves, cohort.dvh[i, n], atol=1e-6):
@@ -140,18 +137,3 @@ def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:
   if not occupied[targets].any():
     faults.append('has no target')
   return faults
-
-
-def main(argv: list[str]) -> int:
-  if len(argv) != 2 or argv[1].startswith('-'):
-    print('usage: dvhflax validate PATH', file=sys.stderr)
-    return 2
-  faults = validate(argv[1])
-  for fault in faults:
-    print(fault)
-  print(f'{argv[1]}: {len(faults) or "no"} fault{"s" * (len(faults) != 1)}')
-  return 1 if faults else 0
-
-
-if __name__ == '__main__':
-  sys.exit(main(sys.argv))

@@ -2,5 +2,6 @@
 
 from dvhflax.config.checks import dvh_spec, flatten, protocol, validate
 from dvhflax.config.defaults import default
+from dvhflax.config.named import load
 
-__all__ = ['default', 'dvh_spec', 'flatten', 'protocol', 'validate']
+__all__ = ['default', 'dvh_spec', 'flatten', 'load', 'protocol', 'validate']

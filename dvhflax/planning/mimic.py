@@ -1,9 +1,6 @@
 """Dose mimicking: the deliverable dose that is closest to any given one.
 
-  dvhflax mimic --cohort=cohorts/prostate_small \\
-    --patient=sim-0009 --dose=runs/small/predictions/sim-0009/dose.npz
-
-turns a prediction into a plan, and tells how physical it was: how far the
+Turns a prediction into a plan, and tells how physical it was: how far the
 nearest dose is that beams of the protocol can deliver. Closest is meant in the
 mean squared difference, structure by structure, each counted alike, with the
 protocol's roughness as the price of a fluence that is hard to deliver.

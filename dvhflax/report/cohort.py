@@ -1,9 +1,4 @@
-"""Shows what a cohort's plans are like: metrics, clinical limits, a picture.
-
-dvhflax report cohorts/prostate_small
-
-prints a table and writes `plans.png` beside the store's data.
-"""
+"""Shows what a cohort's plans are like: metrics, clinical limits, a picture."""
 
 from collections.abc import Sequence
 import os
@@ -17,7 +12,7 @@ from matplotlib.lines import Line2D
 import numpy as np
 import tqdm
 
-from dvhflax import dose_volume, errors, metrics
+from dvhflax import dose_volume, metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
@@ -173,22 +168,9 @@ def _draw_curves(
   figures.open_frame(axes)
 
 
-def main(argv: Sequence[str]) -> None:
-  """Describes the cohort that the one argument names."""
-  if len(argv) != 2:
-    print('usage: dvhflax report PATH', file=sys.stderr)
-    sys.exit(2)
-  try:
-    cohort = Cohort.open(argv[1])
-    print(describe(cohort))
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+def save_plans(cohort: Cohort) -> str:
+  """Draws the first patients to `plans.png` in the store; returns its path."""
   shown = range(min(PATIENTS_SHOWN, len(cohort.patients)))
   path = os.path.join(cohort.path, 'plans.png')
   figures.save(plans(cohort, shown), path)
-  print(f'written to {path}')
-
-
-if __name__ == '__main__':
-  main(sys.argv)
+  return path

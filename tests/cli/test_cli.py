@@ -42,7 +42,7 @@ SMALL = '--config=configs/prostate.py:small'
     (['run_train.py', SMALL, '--config.cohort.grid=(60, 64, 32)'], 'grid'),
     (['run_eval.py'], '--workdir'),
     (['run_eval.py', '--workdir=nothing'], 'no checkpoint'),
-    (['-m', 'dvhflax.cli.build', SMALL, '--shard=3/2'], '--shard'),
+    (['-m', 'dvhflax', 'build', SMALL, '--shard=3/2'], '--shard'),
   ],
 )  # fmt: skip
 def test_one_line_and_no_traceback(command, words):
@@ -67,7 +67,7 @@ FORKING = """
 import os, sys, traceback
 from absl import flags
 from dvhflax import config
-from dvhflax.cli import program as cli
+from dvhflax.cli import program
 
 for arguments in sys.argv[1:]:
   print('--', flush=True)
@@ -76,11 +76,14 @@ for arguments in sys.argv[1:]:
     print(f'exit {status}', flush=True)
     continue
   os.dup2(1, 2)
-  sys.argv = ['train', *arguments.split('|')]
+  argv = ['train', *arguments.split('|')]
   status = 1
   try:
-    cli.define_config('configs/prostate.py')
-    cli.run(lambda _: config.validate(flags.FLAGS.config))
+    program.run(
+      lambda: program.define_config('prostate'),
+      lambda: config.validate(flags.FLAGS.config),
+      argv,
+    )
   except SystemExit as left:
     status = left.code
   except BaseException:
@@ -118,7 +121,11 @@ FLAGS = {
   '--config': 'Missing value',
   '--config|\x1b[31mno\n.py': 'no such file',
   '--config=': 'no such file',
-  '--config=configs': 'Is a directory',
+  '--config=configs': "no configuration 'configs'",
+  '--config=./configs': 'Is a directory',
+  '--config|prostat:small': 'did you mean prostate? use one of dicom, openkbp',
+  '--config=prostate:tiny': 'use one of anatomy, small',
+  '--config=prostate|--config.seed=-1': 'seed=-1',
 }
 
 

@@ -1,7 +1,6 @@
 """From DICOM to DICOM: import, train, predict for a patient without a dose."""
 
 import json
-import types
 
 import numpy as np
 import pydicom
@@ -10,9 +9,9 @@ import synthetic_dicom as synthetic
 
 from dvhflax import config as config_lib
 from dvhflax import errors
-from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate
+from dvhflax.evaluation.predict import predict_all
 from dvhflax.io import importing
 from dvhflax.io.dicom import headers as dicom_headers
 from dvhflax.io.dicom import reader as dicom
@@ -20,13 +19,6 @@ from dvhflax.sources.build import build, open_or_build
 from dvhflax.sources.simulated import simulate_patient
 from dvhflax.training.train import train
 from dvhflax.tuning.session import Session
-
-OPTIONS = {
-  'patient': None, 'dicom': None, 'nifti': None, 'names': None,
-  'prescription_gy': None, 'cohort': None, 'anatomy_workdir': None,
-  'wish': None, 'points': None, 'output': None, 'checkpoint': 'best',
-  'who': None, 'grid': 'cohort', 'rtdose_bits': '32',
-}  # fmt: skip
 
 
 def make_config(raw, path):
@@ -73,12 +65,10 @@ def test_from_dicom_to_dicom(tmp_path):
       dicom_headers.RTDOSE
     ):
       path.unlink()
-  options = {**OPTIONS, 'workdir': workdir, 'dicom': str(new)}
-  predict.run(
-    types.SimpleNamespace(**options | {'points': 'rectum mean <= 40 Gy'})
-  )
+  options = {'workdir': workdir, 'dicom': str(new)}
+  (made,) = predict_all(**options, points='rectum mean <= 40 Gy')
   (output,) = (tmp_path / 'run' / 'predictions').iterdir()
-  assert output.name.startswith('new_1~')
+  assert output.name.startswith('new_1~') and made.folder == str(output)
   with np.load(output / 'dose.npz') as stored:
     predicted = np.maximum(stored['dose'], 0)
     prescription_gy = float(stored['prescription_gy'])
@@ -104,7 +94,7 @@ def test_from_dicom_to_dicom(tmp_path):
   np.testing.assert_array_equal(patient.masks, cohort.masks(0))
 
   # And again on the grid of that dose, with the trail to replay.
-  predict.run(types.SimpleNamespace(**options | {'grid': 'source'}))
+  list(predict_all(**options, grid='source'))
   first = pydicom.dcmread(output / 'dose.dcm')
   dose = pydicom.dcmread(new / 'dose.dcm')
   assert first.GridFrameOffsetVector == dose.GridFrameOffsetVector
@@ -121,7 +111,7 @@ def test_from_dicom_to_dicom(tmp_path):
   with pytest.raises(
     errors.UserError, match=r'lacks rectum, which every.*unmapped: Gut'
   ):
-    predict.run(types.SimpleNamespace(**options))
+    list(predict_all(**options))
 
 
 @pytest.mark.slow

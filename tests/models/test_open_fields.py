@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from dvhflax import errors
-from dvhflax.cli import export
 from dvhflax.cohort.store import Cohort
-from dvhflax.evaluation import evaluate
+from dvhflax.evaluation import evaluate, export
 from dvhflax.models import build
 from dvhflax.models.open_fields import (
   ATTENUATION_PER_MM,

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import types
 
 from conftest import GRID, STRUCTURES, make_patient
 import nibabel
@@ -11,19 +10,13 @@ import numpy as np
 import pytest
 
 from dvhflax import errors
-from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
+from dvhflax.evaluation.predict import predict_all
 from dvhflax.io.dicom import rtdose
 from dvhflax.training import runs as networks
 from dvhflax.tuning import session
 from dvhflax.tuning.external import Newcomers
 
-OPTIONS = {
-  'patient': None, 'dicom': None, 'nifti': None, 'names': None,
-  'prescription_gy': None, 'cohort': None, 'anatomy_workdir': None,
-  'wish': None, 'points': None, 'output': None, 'checkpoint': 'best',
-  'who': None, 'grid': 'cohort', 'rtdose_bits': '32',
-}  # fmt: skip
 # Of the first voxel, LPS.
 ORIGIN = np.array([100.0, -50.0, 30.0])
 
@@ -33,8 +26,9 @@ def network(trained_run):
   return networks.load_network(trained_run, 'best', None)
 
 
-def options(**values):
-  return types.SimpleNamespace(**{**OPTIONS, **values})
+def predict(trained_run, **options):
+  """Predictions for all; they are made one by one."""
+  return list(predict_all(trained_run, **options))
 
 
 def write_masks(folder, masks):
@@ -52,9 +46,7 @@ def test_the_dose_lies_in_the_patient(network, trained_run, tmp_path):
   _, cohort = network
   masks = cohort.masks(6)
   folder = write_masks(tmp_path / 'in' / 'new', masks)
-  predict.run(
-    options(workdir=trained_run, nifti=str(folder.parent), output=tmp_path)
-  )
+  predict(trained_run, nifti=str(folder.parent), output=tmp_path)
   with np.load(tmp_path / 'dose.npz') as stored:
     dose, reference_gy = stored['dose'], float(stored['reference_gy'])
     # That of all training patients.
@@ -86,14 +78,12 @@ def test_a_plan_of_its_own_is_no_hindrance(network, trained_run, tmp_path):
   affine[:3, 3] = (ORIGIN - 9) * [-1, -1, 1]
   values = np.full((24, 24, 16), 60, np.float32)
   nibabel.save(nibabel.Nifti1Image(values, affine), folder / 'dose.nii.gz')
-  predict.run(
-    options(
-      workdir=trained_run,
-      nifti=str(folder),
-      output=str(tmp_path / 'out'),
-      grid='source',
-      rtdose_bits='16',
-    )
+  predict(
+    trained_run,
+    nifti=str(folder),
+    output=str(tmp_path / 'out'),
+    grid='source',
+    rtdose_bits=16,
   )
   with np.load(tmp_path / 'out' / 'dose.npz') as stored:
     assert stored['prescription_gy'] == pytest.approx(60)
@@ -117,9 +107,7 @@ def test_one_who_cannot_be_predicted_for_does_not_stop_the_others(
   (tmp_path / 'in' / 'a' / 'PTV.nii.gz').unlink()
   out = tmp_path / 'out'
   with pytest.raises(errors.UserError, match='patient a has no PTV'):
-    predict.run(
-      options(workdir=trained_run, nifti=str(tmp_path / 'in'), output=str(out))
-    )
+    predict(trained_run, nifti=str(tmp_path / 'in'), output=str(out))
   # Of `b c`, a folder beside that of `b_c`; none is hidden.
   owners = {
     path.name: json.loads((path / 'metrics.json').read_text())['patient']
@@ -132,9 +120,7 @@ def test_one_who_cannot_be_predicted_for_does_not_stop_the_others(
   assert all((out / name / 'dose.dcm').exists() for name in owners)
   (tmp_path / 'in' / 'a' / 'PTV.nii.gz').touch()
   with pytest.raises(errors.UserError, match=r'a.PTV\.nii\.gz cannot be read'):
-    predict.run(
-      options(workdir=trained_run, nifti=str(tmp_path / 'in'), patient='a')
-    )
+    predict(trained_run, nifti=str(tmp_path / 'in'), patient='a')
 
 
 def test_a_structure_that_training_always_had(network, tmp_path):
@@ -176,7 +162,7 @@ def test_what_cannot_be_asked_for(
     if key in values:
       values = {**values, key: str(tmp_path / values[key])}
   with pytest.raises(errors.UserError, match=match):
-    predict.run(options(workdir=trained_run, output=str(tmp_path), **values))
+    predict(trained_run, output=str(tmp_path), **values)
 
 
 def test_masks_of_another_grid_are_refused(network):
@@ -213,7 +199,7 @@ def test_a_cohort_planned_from_another_reads_as_that_was_imported(
 def test_a_patient_of_the_cohort_has_its_own_prescription(trained_run):
   for option in ({'prescription_gy': 60.0}, {'names': 'names.json'}):
     with pytest.raises(errors.UserError, match='is one of the cohort'):
-      predict.run(options(workdir=trained_run, patient='p6', **option))
+      predict(trained_run, patient='p6', **option)
 
 
 def test_a_prescription_in_cgy_is_refused(network, tmp_path):

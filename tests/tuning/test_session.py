@@ -14,9 +14,10 @@ import pydicom
 import pytest
 
 from dvhflax.checksum import checksum
-from dvhflax.cli import predict
 from dvhflax.cohort.store import Cohort
 from dvhflax.errors import SessionError, WishError
+from dvhflax.evaluation.predict import predict
+from dvhflax.report import prediction
 from dvhflax.training import runs as networks
 from dvhflax.tuning import plan_metrics
 from dvhflax.tuning import trail as trail_lib
@@ -192,7 +193,7 @@ def test_reach(cohort):
 
 def command(*arguments):
   return subprocess.run(
-    [sys.executable, '-m', 'dvhflax.cli.predict', *arguments],
+    [sys.executable, '-m', 'dvhflax', 'predict', *arguments],
     capture_output=True,
     text=True,
     check=False,
@@ -242,7 +243,7 @@ def test_command_line(trained_run, tmp_path):
 )
 def test_wishes_that_are_not_read(network, wished, points, reason):
   with pytest.raises(WishError, match=reason):
-    predict.predict(Session(*network, 'p6'), wished, points)
+    predict(Session(*network, 'p6'), wished, points)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +279,7 @@ def test_a_number_that_is_not_finite_is_null_in_json(network, tmp_path):
   one = Session(inverted, Cohort(cohort.path, exact), 'p6')
   step = one.first_dose()
   assert np.isnan(step.metrics['achieved']['PTV']['HI'])
-  predict.write(one, step, str(tmp_path))
+  prediction.write(one, step, str(tmp_path))
   for name in ('metrics.json', 'trail.json'):
     text = (tmp_path / name).read_text()
 

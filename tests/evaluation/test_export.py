@@ -9,8 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from dvhflax.cli import export
+from dvhflax.evaluation import export
 from dvhflax.models.build import initial_variables
+from dvhflax.models.onnx import to_onnx
 from dvhflax.models.unet import UNet
 
 GRID = (16, 8, 4)
@@ -55,7 +56,7 @@ def test_same_dose(fields):
   masks = (rng.random((2, *GRID, 3)) < 0.3).astype(np.float32)
   wish = rng.random((2, 3, 5)).astype(np.float32)
   wish[1, 2] = 0  # no wish for a structure
-  proto = export.to_onnx(model, variables, {'step': '3'})
+  proto = to_onnx(model, variables, {'step': '3'})
   session = onnxruntime.InferenceSession(proto.SerializeToString())
   feeds = {'masks': masks, 'desired_dvh': wish}
   names = [i.name for i in session.get_inputs()]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from dvhflax.cli.folder_names import MOST_BYTES, folder_name
+from dvhflax.report.folder_names import MOST_BYTES, folder_name
 
 
 @pytest.mark.parametrize(

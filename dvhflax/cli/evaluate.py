@@ -1,0 +1,50 @@
+"""Evaluates a trained network: table 1, figures 4 to 6, all samples.
+
+The baselines are the same network with shuffled wishes, the mean dose of the
+training plans and, with --anatomy_workdir, an anatomy-only network.
+
+example:
+  dvhflax evaluate --workdir=runs/small --anatomy_workdir=runs/anatomy
+"""
+
+import os
+
+from absl import flags
+
+from dvhflax import errors
+
+
+def define() -> None:
+  flags.DEFINE_string('workdir', None, 'A training run.')
+  flags.DEFINE_string(
+    'anatomy_workdir', None, 'An anatomy-only run, for a baseline.'
+  )
+  flags.DEFINE_string(
+    'cohort', None, 'The cohort store, if it moved since training.'
+  )
+  flags.DEFINE_string(
+    'checkpoint', 'best', '`best`, `latest`, or the number of a saved step.'
+  )
+  flags.DEFINE_string(
+    'output', None, 'Folder for the results; none: WORKDIR/evaluation.'
+  )
+
+
+def main() -> None:
+  values = flags.FLAGS
+  if values.workdir is None:
+    raise errors.UserError('--workdir is missing: name a training run')
+  from dvhflax.evaluation.evaluate import evaluate
+
+  text = evaluate(
+    os.path.abspath(values.workdir),
+    anatomy_workdir=_absolute(values.anatomy_workdir),
+    cohort_path=values.cohort,
+    which=values.checkpoint,
+    output=_absolute(values.output),
+  )
+  print(text)
+
+
+def _absolute(path: str | None) -> str | None:
+  return None if path is None else os.path.abspath(path)
