@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-  """Something the user can mend: one line that names it and says what to do.
+  """Something the user can fix: one line that names it and says what to do.
 
   The command-line programs print it without a traceback and exit with 2.
   """
@@ -25,23 +25,23 @@ class PlanningError(UserError):
 
 
 class WishError(UserError):
-  """A desired DVH, or a point of one, that cannot be or cannot be read."""
+  """A desired DVH, or a point of one, that is impossible or unreadable."""
 
 
 class SessionError(UserError):
-  """A tuning session, or its audit trail, that cannot go on."""
+  """A tuning session, or its audit trail, that cannot be continued."""
 
 
 class PartnerError(UserError):
-  """Another process of a training is gone, which then cannot go on."""
+  """Another process of a training has stopped, so this one must stop too."""
 
 
 class Interrupted(Exception):
-  """A signal stopped a run, whose state is saved: no error of the user's.
+  """A signal stopped a run after its state was saved; not a user error.
 
   Attributes:
-    signal: its number; a command leaves with status 128 more.
-    step: updates made, as saved.
+    signal: its number; a command exits with 128 + signal.
+    step: number of updates in the saved state.
   """
 
   def __init__(self, message: str, signal: int, step: int):
@@ -51,17 +51,17 @@ class Interrupted(Exception):
 
 
 def plain(text: str, most: int = 80) -> str:
-  """A text of unknown origin as a message shows it.
+  """A text of unknown origin, made safe to show in a message.
 
   Args:
     text: whatever a file or a command line holds.
-    most: characters; of a longer one the middle is left out.
+    most: characters; a longer text loses its middle.
 
   Returns:
-    One line of printable characters: what a terminal would obey is escaped.
+    One line of printable characters; control characters are escaped.
   """
   left_out = len(text) > most
-  # Before escaping: a text of a gigabyte costs no more than a short one.
+  # Cut before escaping, so that a huge text costs no more than a short one.
   if left_out:
     head = (most + 1) // 2
     text = f'{text[:head]}...{text[len(text) - (most - head) :]}'
@@ -70,13 +70,13 @@ def plain(text: str, most: int = 80) -> str:
 
 
 def shown(value: object, most: int = 80) -> str:
-  """As `plain`, a text in quotes and any other value as Python writes it."""
+  """As `plain`: a text in quotes, any other value as its `repr`."""
   if isinstance(value, str):
     quote = '"' if "'" in value and '"' not in value else "'"
     return f'{quote}{plain(value, most)}{quote}'
   try:
     return plain(repr(value), most)
-  except Exception:  # such as an integer of more digits than Python writes
+  except Exception:  # such as an integer with too many digits for `repr`
     return f'a value of type {type(value).__name__}'
 
 

@@ -1,9 +1,9 @@
-"""The body's outline from a CT, where nobody contoured it.
+"""The body outline from a CT, for patients without a contoured one.
 
-What is denser than half of water is taken, without what is thinner than 6 mm in
-an axial slice (masks, couch tops and their bridges to the patient), of that the
-largest connected part, and every slice's holes are filled: lungs, bowel and
-airways that do not open to the outside in the slice belong to the body.
+Voxels above -500 HU are kept, except parts thinner than 6 mm in an axial slice
+(masks, couch tops and their bridges to the patient). The largest connected part
+is the body, and its holes are filled slice by slice: lungs, bowel and airways
+that do not open to the outside in the slice belong to it.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from scipy import ndimage
 from dvhflax import errors
 from dvhflax.io.resample import Occupancy, Scan
 
-# Half-way from air to water, which puts the skin at its place in a voxel that
-# it cuts.
+# Half-way between air and water, so that the skin lies at the right place in a
+# voxel it cuts.
 THRESHOLD_HU = -500
 OPENING_MM = 3.0
-# No patient is as small: the largest part is then a couch or a phantom's pin.
+# No patient is this small: the largest part is then a couch or a phantom pin.
 LEAST_CC = 50.0
-# Pixels are taken together up to about this size, then up to so many a side.
+# Pixels are averaged up to about this size, then down to this many a side.
 PIXEL_MM = 2.0
 PIXELS = 128
 
@@ -30,14 +30,14 @@ def derive_body(
 
   Args:
     ct_hu: `[X, Y, Z]` CT numbers in HU; z runs across the axial slices.
-    spacing_mm: voxel size along each axis; slices may be apart unevenly, then
-      the usual distance.
+    spacing_mm: voxel size along each axis; for unevenly spaced slices, their
+      median distance.
 
   Returns:
     `[X, Y, Z]` bool.
 
   Raises:
-    CohortError: if there is no part of a body's density and size.
+    CohortError: if no part has the density and size of a body.
   """
   dense = np.asarray(ct_hu) > THRESHOLD_HU
   disk = _disk(spacing_mm)
@@ -52,14 +52,14 @@ def derive_body(
   volume_cc = np.count_nonzero(body) * np.prod(spacing_mm) / 1000
   if volume_cc < LEAST_CC:
     raise errors.CohortError(
-      f'no body is found in the CT: its largest part above {THRESHOLD_HU} HU '
-      f'has {volume_cc:.0f} cc; are its values in HU? Or contour the outline'
+      f'no body found in the CT: its largest part above {THRESHOLD_HU} HU has '
+      f'{volume_cc:.0f} cc; are its values in HU? Or contour the body'
     )
   return body
 
 
 def from_scan(scan: Scan) -> Occupancy:
-  """The body in a CT, on a coarser grid of its own.
+  """The body in a CT, on its own coarser grid.
 
   Raises:
     CohortError: see `derive_body`.
@@ -97,7 +97,7 @@ def _disk(spacing_mm: tuple[float, float, float]) -> np.ndarray:
 
 
 def _filled(body: np.ndarray) -> np.ndarray:
-  """Every slice with the holes that its border is not reached from."""
+  """Each slice with its holes, which do not reach the border, filled."""
   within_slices = ndimage.generate_binary_structure(3, 1)
   within_slices[1, 1, [0, 2]] = False
   labels, count = ndimage.label(~body, within_slices)
@@ -109,7 +109,7 @@ def _filled(body: np.ndarray) -> np.ndarray:
 
 
 def _block_mean(values: np.ndarray, factors: list[int]) -> np.ndarray:
-  """Means over blocks of x and y, what is left over at their ends cut off.
+  """Means over blocks of x and y; incomplete blocks at the ends are cut off.
 
   Args:
     values: `[X, Y, Z]`.
@@ -129,7 +129,7 @@ def _block_mean(values: np.ndarray, factors: list[int]) -> np.ndarray:
 
 
 def _edges(centres: np.ndarray, factor: int) -> np.ndarray:
-  """Bounds of voxels, taken together by a factor if they are even."""
+  """Voxel bounds, every `factor`-th one."""
   middles = (centres[1:] + centres[:-1]) / 2
   first = centres[0] - (middles[0] - centres[0])
   last = centres[-1] + (centres[-1] - middles[-1])

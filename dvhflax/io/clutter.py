@@ -1,14 +1,14 @@
-"""What systems and archivers leave beside patients' files.
+"""Files that operating systems and archivers leave beside patients' files.
 
-AppleDouble files, `._NAME` beside every NAME, hold what macOS keeps beside a
-file's content (Apple, "AppleSingle/AppleDouble Formats", RFC 1740); archives
-made there put them into a folder `__MACOSX`. They have the names of patients'
-files, and nothing of these in them.
+macOS keeps a file's metadata in an AppleDouble file, `._NAME` beside NAME
+(Apple, "AppleSingle/AppleDouble Formats", RFC 1740); its archives put them into
+a folder `__MACOSX`. They are named like patients' files but hold no patient
+data.
 """
 
 import pathlib
 
-# In small letters.
+# In lower case.
 _BEGINNINGS = ('._', '.trash')
 _NAMES = frozenset(
   (
@@ -31,16 +31,16 @@ _NAMES = frozenset(
 
 
 def is_clutter(path: pathlib.Path, root: pathlib.Path) -> bool:
-  """Whether a path, or a folder that it lies in, is none of the user's.
+  """Whether a path, or a folder above it, was made by the system.
 
-  Other hidden names are not: a patient must not be passed over in silence.
+  Other hidden names do not count: no patient may be skipped silently.
 
   Args:
     path: below `root`.
     root: what the user named; its own name does not matter.
 
   Returns:
-    True for what Windows, macOS and network drives make.
+    True for files made by Windows, macOS or network drives.
   """
   names = [part.lower() for part in path.relative_to(root).parts]
   return any(name in _NAMES or name.startswith(_BEGINNINGS) for name in names)

@@ -1,10 +1,10 @@
 """The areas that the contours of a slice enclose together.
 
-A single contour is filled by the even-odd rule, so a keyhole, which runs along
-its channel twice, leaves its hole out. Several contours of a slice are told
-apart by how they lie, since planning systems write the same type,
-CLOSED_PLANAR, for all of them: one wholly within another is a hole (and one
-within that an island), ones that overlap are united.
+A single contour is filled by the even-odd rule, so the hole of a keyhole
+contour, whose channel is traced twice, stays empty. Planning systems write the
+same type, CLOSED_PLANAR, for all contours of a slice, so position decides: one
+wholly within another is a hole (and one within that an island); contours that
+overlap are united.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import numpy as np
 
 from dvhflax import errors
 
-# Lines a pixel that contours are crossed with: exact along x, midpoint along y.
+# Scan lines per pixel: exact along x, midpoint rule along y.
 LINES = 8
 MOST_CROSSINGS = 10_000_000
 # Of the smaller contour's area: what rounding may put outside of the larger, or
 # make two neighbours share.
 _ROUNDING = 0.01
-# No wall is as thin; such a pair of contours is one, drawn twice.
+# No wall is this thin; such a pair is one contour, drawn twice.
 LEAST_WALL_MM = 0.5
-# Contours and pairs of them in a slice that are looked at.
+# Contours, and pairs of them, examined per slice.
 _MOST_CONTOURS = 400
 _MOST_PAIRS = 5_000
 
@@ -41,11 +41,11 @@ def covers(
     pixel_mm: size of a pixel.
 
   Returns:
-    `[K, X, Y]` float32, the share of each pixel that is inside; and how
-    contours that lie on each other were taken, a line each.
+    `[K, X, Y]` float32, the share of each pixel that is inside; and notes on
+    how overlapping contours were interpreted.
 
   Raises:
-    CohortError: for contours that run to and fro without end.
+    CohortError: for contours with more than `MOST_CROSSINGS` crossings.
   """
   filled = _even_odd(contours, slices, shape)
   holes = united = repeated = many = 0
@@ -107,7 +107,7 @@ def _overlapping(boxes: np.ndarray) -> np.ndarray:
 
 
 def _relations(each: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, bool]:
-  """How contours lie to each other.
+  """Which contours lie within or across each other.
 
   Args:
     each: `[N, X, Y]` what each encloses.
@@ -149,7 +149,7 @@ def _drawn_twice(
   within: np.ndarray,
   pixel_mm: float,
 ) -> np.ndarray:
-  """`[N]` bool, contours that another follows so closely that no wall is meant.
+  """`[N]` bool, contours that closely follow another and form no wall with it.
 
   Args:
     each, within: see `_relations`.
@@ -209,7 +209,9 @@ def _even_odd(
   crossed = np.ceil(np.maximum(y0, y1)).astype(int) - first
   total = int(crossed.sum())
   if total > MOST_CROSSINGS:
-    raise errors.CohortError('has contours that run to and fro without end')
+    raise errors.CohortError(
+      'has contours with too many crossings: export the structure again'
+    )
   edge = np.repeat(np.arange(len(start)), crossed)
   before = np.cumsum(crossed) - crossed
   line = first[edge] + np.arange(total) - before[edge]

@@ -1,7 +1,7 @@
-"""Stacks of planar contours to the volume that they enclose.
+"""The volume that a stack of planar contours encloses.
 
-What lies between slices and beyond the outermost, no contour tells: see `ENDS`
-for the ways in which it is taken, and `contour_shape` for the first.
+Contours do not define the shape between slices and beyond the outermost ones:
+`ENDS` lists the options; `contour_shape` implements the first.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ LEAST_PIXEL_MM = 0.25
 _COARSEST = 0.75
 # Contours farther apart than this are separate parts of a structure.
 MOST_GAP_MM = 20.0
-# What no patient exceeds; bounds the memory that a faulty file can ask for.
+# Larger than any patient; bounds the memory that a faulty file can ask for.
 MOST_EXTENT_MM = 2500.0
 LEAST_SPACING_MM = 0.1
 
@@ -42,13 +42,13 @@ def occupancy(
 
   Args:
     contours: `[N, 3]` points in mm, LPS, each contour closed and axial.
-    spacing_mm: distance of slices where the contours themselves do not tell
-      it: there are too few, or they are apart unevenly.
+    spacing_mm: slice distance, used if the contours are too few or unevenly
+      spaced to give it.
     ends: one of `ENDS`.
 
   Returns:
-    The structure on a fine grid of its own, and what had to be left out,
-    filled in or guessed, a line each.
+    The structure on its own fine grid, and notes on what was left out,
+    filled in or guessed.
 
   Raises:
     CohortError: no usable contour, one that is not axial, or one slice only
@@ -60,13 +60,13 @@ def occupancy(
   if own_mm and spacing_mm and abs(own_mm / spacing_mm - 1) > 0.1:
     notes.append(
       f'its contours are {own_mm:.1f} mm apart, slices {spacing_mm:.1f} mm: '
-      'each stands for the former'
+      'the contour distance is used'
     )
   spacing_mm = own_mm or spacing_mm or slice_spacing(heights)
   if spacing_mm is None:
     raise errors.CohortError(
-      'has contours in one slice only, and no CT tells how thick it is: add '
-      "the patient's CT"
+      'has contours in one slice only, and its thickness is unknown: add the '
+      "patient's CT"
     )
   spacing_mm = max(spacing_mm, LEAST_SPACING_MM)
   places, slices = _slices(heights, 0.1 * spacing_mm)
@@ -108,7 +108,7 @@ def occupancy(
 
 
 def slice_spacing(heights: np.ndarray) -> float | None:
-  """Usual distance in mm of neighbouring slices; None for a single slice.
+  """Median distance in mm of neighbouring slices; None for a single slice.
 
   Args:
     heights: `[N]` z of any number of contours, in any order.
@@ -118,9 +118,9 @@ def slice_spacing(heights: np.ndarray) -> float | None:
 
 
 def regular_spacing(heights: np.ndarray) -> float | None:
-  """Distance in mm of slices that are evenly apart, but for some gaps.
+  """Distance in mm of slices that are evenly spaced, apart from gaps.
 
-  Heights may be rounded, and contours of one slice thus apart.
+  Heights may be rounded, so contours of one slice may differ in z.
 
   Args:
     heights: `[N]` z of a structure's contours, in any order.
@@ -153,7 +153,9 @@ def _usable(
   degenerate = duplicates = 0
   for contour in contours:
     if not np.isfinite(contour).all():
-      raise errors.CohortError('has a contour point that is no number')
+      raise errors.CohortError(
+        'has a contour point that is not finite: export the structure again'
+      )
     if np.ptp(contour[:, 2]) > LEAST_SPACING_MM:
       raise errors.CohortError(
         'has a contour that is not axial: its points differ by '
@@ -171,7 +173,7 @@ def _usable(
   usable = list(kept.values())
   if np.ptp(np.concatenate(usable), axis=0).max() > MOST_EXTENT_MM:
     raise errors.CohortError(
-      f'extends over more than {MOST_EXTENT_MM:.0f} mm: its contours are wrong'
+      f'extends over more than {MOST_EXTENT_MM:.0f} mm: check its contours'
     )
   notes = []
   if degenerate:

@@ -1,4 +1,4 @@
-"""What the cohort grid costs a plan in accuracy, and what looks suspicious."""
+"""Loss of accuracy on the cohort grid, and warnings on suspicious values."""
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
@@ -10,9 +10,9 @@ from dvhflax import dose_volume
 from dvhflax.dose_volume import Curve
 from dvhflax.normalisation import DoseReference
 
-# In % of the reference dose, that volumes are reported at.
+# Dose levels of the reported volumes, in % of the reference dose.
 _LEVELS = (50, 70, 90, 95)
-# In % of the volume, that doses are reported at.
+# Volumes of the reported doses, in % of the structure.
 _COVERAGES = (95, 50, 2)
 
 
@@ -62,14 +62,14 @@ def _read(
 def warnings(
   found: Mapping[str, Any], plans: Sequence[dict[str, Any]], target: str
 ) -> list[str]:
-  """What is suspicious of a patient, a line each."""
+  """Warnings on a patient, a line each."""
   lines = []
   for name, entry in found.items():
     for key, place in (('outside_grid', 'grid'), ('outside_dose', 'dose')):
       if entry[key] > 0.001:
         lines.append(f'{entry[key]:.1%} of {name} lie outside of the {place}')
     if not entry['mask_cc']:
-      lines.append(f'{name} does not reach into the grid')
+      lines.append(f'{name} lies outside of the grid')
   for plan, cost in zip(plans, found[target]['plans']):
     median = cost['source']['D50']
     if not 50 < median < 200:

@@ -1,8 +1,8 @@
-"""What every import of patients shares: from their grids to the cohort's.
+"""Shared by all imports: resamples patients onto the cohort grid.
 
-The cohort's grid is centred on the patient's targets. Coming onto it costs
-accuracy, and a plan's coverage first of all: what it costs is measured for
-every structure and plan, and reported.
+The cohort grid is centred on the patient's targets. Resampling costs accuracy,
+above all target coverage; the loss is measured for every structure and plan,
+and reported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ from dvhflax.io.source_dvh import curve
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
 
-# A target with more of its volume outside of the dose belongs elsewhere.
+# With more of a target outside of the dose, the two do not belong together.
 MOST_TARGET_OUTSIDE = 0.05
-# Nor is a CT the patient's with less of a target inside.
+# With less of a target inside of the CT, the two do not belong together.
 LEAST_TARGET_SCANNED = 0.95
 # Maximum dose over reference dose, beyond any plan, and below that of a single
 # fraction of a long course.
@@ -33,16 +33,15 @@ MOST_PRESCRIBED_GY = 200.0
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What is wanted of every patient.
+  """Import settings, the same for every patient.
 
   Attributes:
     structures: in the order of the channels; targets in ascending order of
       prescription, the last that a patient has sets the reference dose.
     shape, spacing_mm: the cohort's grid.
-    prescription_gy: for plans that do not tell theirs; None: the mean dose
-      of the target.
-    usual_gy: the prescription of a patient without a usable plan, where nothing
-      else tells it.
+    prescription_gy: for plans without one; if None, the mean target dose.
+    usual_gy: the prescription of a patient without a usable plan, if it is not
+      known otherwise.
     ct: keep the CT of a patient that has one.
   """
 
@@ -61,7 +60,7 @@ class Plan:
   Attributes:
     label: tells the plan to the user.
     parts: each reads a dose; the plan's is their sum.
-    prescription_gy: as the plan tells it, None if it does not.
+    prescription_gy: of the plan, None if it is unknown.
     uids: of the parts, where they have any.
     rtplans: SOP classes by UID of the RTPLANs that it is the dose of.
   """
@@ -75,16 +74,16 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A patient on grids of its own.
+  """A patient on the grids of its files.
 
   Attributes:
     id: unique within a cohort.
     occupancies: the structures that the patient has, by name.
-    plans: none for a patient to predict for.
-    notes: what the user should know of the files.
+    plans: empty for a patient to predict for.
+    notes: on the files, for the user.
     provenance: JSON-serialisable.
-    prescription_gy: where a plan does not tell its own, or there is none, as
-      an RTPLAN of the structure set does; None if nothing tells it.
+    prescription_gy: for plans without one, or a patient without plans, from an
+      RTPLAN of the structure set; None if unknown.
     ct: reads the CT, and notes on it, a line each; None without.
   """
 
@@ -118,12 +117,12 @@ def numbered(found: Sequence[Any]) -> list[Any]:
 def assemble(
   case: Case, settings: Settings, *, dose_optional: bool = False
 ) -> tuple[Patient, dict[str, Any]]:
-  """Brings a patient onto the cohort's grid.
+  """Resamples a patient onto the cohort grid.
 
   Args:
     case: the patient.
     settings: what is wanted.
-    dose_optional: whether a patient without a usable plan will do.
+    dose_optional: accept a patient without a usable plan.
 
   Returns:
     The patient, and its entry in the report (JSON-serialisable).
@@ -147,19 +146,19 @@ def assemble(
   }
   if not inside[targets[-1]].any():
     raise errors.CohortError(
-      f'patient {case.id}: {targets[-1]} does not reach into cohort.grid'
+      f'patient {case.id}: {targets[-1]} lies outside of cohort.grid'
     )
   doses, plans, remarks = _plans(case, settings, grid, inside, found)
   notes = [*case.notes, *remarks]
   if not doses and not dose_optional:
     raise errors.CohortError(f'patient {case.id}: {"; ".join(notes)}')
-  # One prescription a patient: that of his plan with the highest.
+  # One prescription per patient: the highest of its plans.
   told = [plan['reference_gy'] for plan in plans]
   prescription_gy = max(told or [_prescription(case, settings)])
   if not 0 < prescription_gy <= MOST_PRESCRIBED_GY:
     raise errors.CohortError(
       f'patient {case.id}: a prescription of {prescription_gy:g} Gy: is it in '
-      'cGy? Give it in Gy, --prescription_gy or cohort.prescription_gy'
+      'cGy? Give it in Gy by --prescription_gy or cohort.prescription_gy'
     )
   patient = Patient(
     id=case.id,
@@ -196,7 +195,7 @@ def assemble(
 def _scanned(case: Case, settings: Settings) -> tuple[Case, Scan | None]:
   """Reads the CT if it is wanted, or if the body has to be derived from it.
 
-  A CT that is at fault is left out: the patient can be had without.
+  A faulty CT is left out: the patient can be imported without it.
 
   Returns:
     The case, with a body if the CT tells it, and the CT if it is to be kept.
@@ -270,7 +269,7 @@ def _prescription(case: Case, settings: Settings) -> float:
     if prescription_gy is not None:
       return prescription_gy
   raise errors.CohortError(
-    f'patient {case.id}: nothing tells its prescription: give it in Gy, '
+    f'patient {case.id}: the prescription is unknown: give it in Gy by '
     '--prescription_gy'
   )
 

@@ -1,9 +1,8 @@
-"""What the numbers of an image mean as a label map, or as a mask.
+"""Image values interpreted as a label map, or as a mask.
 
-A file of whole numbers that keeps a slope and an intercept gives values back
-that are off by up to half a step of its scaling: of labels 0 to 6 in eight
-bits, 1 comes back as 1.0118. As long as half a step is well below half a label
-they are told apart still.
+Integers stored with a slope and an intercept are read back with an error of up
+to half a scaling step: of labels 0 to 6 in eight bits, 1 becomes 1.0118. Labels
+can be told apart as long as half a step is well below half a label.
 """
 
 import json
@@ -16,7 +15,7 @@ from dvhflax import errors
 
 # float32 holds every whole number up to here.
 MOST_LABEL = 2**24
-# Beside half a step, of what floats were rounded to.
+# Rounding of floats, if larger than half a step.
 _ROUNDING = 1e-3
 # At most, from a whole number.
 _MOST_OFF = 0.25
@@ -36,7 +35,7 @@ def whole_labels(
     `[X, Y, Z]` float32, whole numbers.
 
   Raises:
-    CohortError: if a value is no whole number within rounding.
+    CohortError: if a value is not a whole number within rounding.
   """
   labels = np.rint(values)
   off = np.abs(values - labels)
@@ -44,10 +43,10 @@ def whole_labels(
   if off.max() > allowed:
     worst = np.unravel_index(off.argmax(), off.shape)
     raise errors.CohortError(
-      f'{where} is no label map: {np.count_nonzero(off > allowed)} voxels are '
-      f'not whole, such as {values[worst]:.4g}; was it interpolated, or scaled '
-      'coarsely? Resample labels by the nearest neighbour and save them as '
-      'integers'
+      f'{where} is not a label map: {np.count_nonzero(off > allowed)} voxels '
+      f'are not whole, such as {values[worst]:.4g}; was it interpolated, or '
+      'scaled coarsely? Resample labels by the nearest neighbour and save them '
+      'as integers'
     )
   return labels
 
@@ -63,7 +62,7 @@ def mask_fractions(
     where: the file.
 
   Returns:
-    `[X, Y, Z]` float32 in [0, 1], exactly 0 and 1 where that is meant.
+    `[X, Y, Z]` float32 in [0, 1], exactly 0 or 1 where within rounding of it.
 
   Raises:
     CohortError: for any other values.

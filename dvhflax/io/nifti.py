@@ -74,7 +74,9 @@ def find_patients(
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise errors.CohortError(f'{root} is no folder: name that of the patients')
+    raise errors.CohortError(
+      f'there is no folder {root}: give the folder of the patients'
+    )
   images = sorted(
     path
     for path in root.rglob('*')
@@ -191,8 +193,8 @@ def read_dose(path: pathlib.Path) -> Dose:
   """Reads a dose in Gy.
 
   Raises:
-    CohortError: for a faulty file, or a dose that is negative by more than
-      interpolation makes, see `without_undershoot`.
+    CohortError: for a faulty file, or a dose more negative than interpolation
+      can make it, see `without_undershoot`.
   """
   values, axes = read_image(path)
   values, notes = without_undershoot(values, path)
@@ -212,8 +214,8 @@ def read_scan(path: pathlib.Path) -> Scan:
   values, axes = read_image(path)
   if values.min() >= 0:
     raise errors.CohortError(
-      f'{path} holds no value below 0, so that there is no air in it: is it in '
-      'HU, and not shifted by 1000 or 1024?'
+      f'{path} holds no value below 0, so no air: is it in HU, not shifted by '
+      '1000 or 1024?'
     )
   return Scan(clip_hu(values), axes)
 
@@ -231,7 +233,7 @@ def read_image(path: pathlib.Path) -> tuple[np.ndarray, Axes]:
   Raises:
     CohortError: for a file that is damaged, not three-dimensional, too
       large, oblique, of unknown orientation, not in mm, or holds values that
-      are no number.
+      are not finite.
   """
   values, axes, _ = _read(path)
   return values, axes
@@ -249,10 +251,10 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, Axes, float]:
     # nibabel raises whatever the malformed bytes happen to lead to.
     raise _unreadable(path, error) from None
   if len(shape) < 3 or any(n != 1 for n in shape[3:]):
-    raise errors.CohortError(f'{path} has shape {shape}, wanted three axes')
+    raise errors.CohortError(f'{path} has shape {shape}; expected three axes')
   if min(shape[:3]) < 2:
     raise errors.CohortError(
-      f'{path} has shape {shape}: two voxels an axis are the least'
+      f'{path} has shape {shape}: each axis needs at least two voxels'
     )
   if np.prod(shape, dtype=np.float64) > MOST_VOXELS:
     raise errors.CohortError(f'{path} has shape {shape}: too many voxels')
@@ -260,7 +262,7 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, Axes, float]:
     raise errors.CohortError(f'{path} is in {unit}: save it in mm')
   if not oriented:
     raise errors.CohortError(
-      f'{path} does not tell its orientation: set its sform or qform'
+      f'{path}: its orientation is unknown: set its sform or qform'
     )
   _check_straight(image.affine, path)
   try:
@@ -269,7 +271,9 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, Axes, float]:
   except Exception as error:  # as above
     raise _unreadable(path, error) from None
   if not np.isfinite(values).all():
-    raise errors.CohortError(f'{path} holds values that are no number')
+    raise errors.CohortError(
+      f'{path} holds values that are not finite (NaN or infinite)'
+    )
   steps, origin = np.diag(turned.affine)[:3], turned.affine[:3, 3]
   right, anterior, superior = (
     start + step * np.arange(n)
@@ -290,7 +294,7 @@ def _step(image: Any) -> float:
 def _check_straight(affine: np.ndarray, path: pathlib.Path) -> None:
   """Raises a CohortError unless the axes are those of the patient."""
   if not np.isfinite(affine).all():
-    raise errors.CohortError(f'{path}: its affine holds no finite number')
+    raise errors.CohortError(f'{path}: its affine is not finite')
   directions = np.abs(affine[:3, :3])
   sizes = directions.max(0)
   if sizes.min() <= 1e-3:

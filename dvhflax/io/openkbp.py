@@ -53,8 +53,7 @@ def find_patients(
   """Folders `pt_N` at any depth below `root`, in the order of N.
 
   Returns:
-    The folders, and those left out as there is more than one of their name:
-    nobody knows which one is right.
+    The folders, and those left out because several have the same name.
 
   Raises:
     CohortError: if there is no such folder.
@@ -70,8 +69,7 @@ def find_patients(
       folders.setdefault(folder.name, []).append(folder)
   if not folders:
     raise errors.CohortError(
-      f"{root} holds no folder pt_N: give the folder that the challenge's "
-      'archive unpacks to'
+      f'{root} holds no folder pt_N: give the unpacked archive of the challenge'
     )
   found, skipped = [], []
   for name in sorted(folders, key=lambda name: (int(name[3:]), name)):
@@ -114,7 +112,7 @@ def read_patient(
   grid = tuple(grid)
   if len(grid) != 3 or any(n < 1 or 128 % n for n in grid):
     raise errors.ConfigError(
-      f'cohort.grid={grid}: OpenKBP has 128^3 voxels, each axis must divide it'
+      f'cohort.grid={grid}: each axis must divide 128, the voxels of OpenKBP'
     )
   factors = tuple(128 // n for n in grid)
   dose, notes = _read_dose(folder / 'dose.csv')
@@ -208,7 +206,7 @@ def _read_values(path: pathlib.Path) -> np.ndarray:
       f'{path}: the second column must hold numbers only'
     ) from None
   if not len(values) or not np.isfinite(values).all():
-    raise errors.CohortError(f'{path}: a value is missing or no number')
+    raise errors.CohortError(f'{path}: a value is missing or not finite')
   once = np.zeros(np.prod(SOURCE_GRID), bool)
   once[index] = True
   if np.count_nonzero(once) != len(index):
@@ -225,8 +223,8 @@ def _read_ct(path: pathlib.Path, factors: tuple[int, ...]) -> np.ndarray | None:
   values = _read_values(path)
   if values.min() < 0 or values.max() > _MOST_CT:
     raise errors.CohortError(
-      f'{path}: values from {values.min():g} to {values.max():g}, wanted 0 to '
-      f'{_MOST_CT}, HU + 1000'
+      f'{path}: values from {values.min():g} to {values.max():g}; expected '
+      f'0 to {_MOST_CT} (HU + 1000)'
     )
   return clip_hu(_block_mean(_turned(values), factors) + CT_OFFSET_HU)
 

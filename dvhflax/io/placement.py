@@ -1,4 +1,4 @@
-"""Where a dose of the cohort's grid lies in its patient.
+"""Positions of the cohort grid in the patient's coordinates.
 
 An imported patient's provenance keeps the middle of the cohort's grid and the
 grids that its own doses came on. The grid of a patient without an import, a

@@ -154,8 +154,8 @@ def open_beamlets(
   across = index[:, :2]
   if (across == 0).any() or (across == np.array(ptv.shape[:2]) - 1).any():
     raise PlanningError(
-      'the PTV reaches the side of the grid, which is too small for the beams: '
-      f'enlarge the grid of {ptv.shape} voxels'
+      'the PTV reaches the side of the grid, so that beams do not fit: enlarge '
+      f'the grid of {ptv.shape} voxels'
     )
   points = grid.centres(index)
   isocentre = points.mean(0)

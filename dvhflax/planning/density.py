@@ -60,8 +60,7 @@ def density_of(body: np.ndarray, ct_hu: np.ndarray | None) -> np.ndarray:
   inside = np.asarray(body) > 0
   if not inside.any():
     raise errors.PlanningError(
-      'the body is empty, so that no beam reaches anything: contour the '
-      'outline, or import the CT, from which it is derived'
+      'the body is empty: contour the outline, or import a CT to derive it from'
     )
   if ct_hu is None:
     return inside.astype(np.float32)

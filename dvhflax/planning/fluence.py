@@ -391,6 +391,7 @@ def solve(
       return Solution(state[0], values, left, done)
     if done >= most_iterations or not np.isfinite(left).all():
       raise PlanningError(
-        f'after {done} iterations a plan is still within {left.max():.1%} of '
-        f'its optimum only, more than the gap of {gap:.1%}'
+        f'after {done} iterations a plan is certified to {left.max():.1%} of '
+        f'its optimum only, not planning.gap={gap:.1%}: raise '
+        'planning.most_iterations or planning.gap'
       )

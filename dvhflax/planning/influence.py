@@ -1,4 +1,4 @@
-"""Dose influence: what a unit of each beamlet's fluence gives each voxel.
+"""Dose-influence matrix: dose to each voxel per unit fluence of each beamlet.
 
   D[v, j] = (SAD / |p - source|)^2 sum_k w_k(depth) G_k(X - x_j) G_k(Z - z_j)
 

@@ -1,9 +1,9 @@
 """Dose mimicking: the deliverable dose that is closest to any given one.
 
-Turns a prediction into a plan, and tells how physical it was: how far the
-nearest dose is that beams of the protocol can deliver. Closest is meant in the
-mean squared difference, structure by structure, each counted alike, with the
-protocol's roughness as the price of a fluence that is hard to deliver.
+Turns a prediction into a plan and reports how far the prediction is from the
+closest dose that the protocol's beams can deliver. Closest means the least mean
+squared difference, all structures weighted alike, plus the protocol's penalty
+on the roughness of the fluence.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def mimic(
       protocol's highest.
 
   Raises:
-    PlanningError: a dose of another shape, negative or no number; a patient
+    PlanningError: a dose of another shape, negative or not finite; a patient
       that cannot be planned.
   """
   shape = masks['body'].shape if 'body' in masks else dose_gy.shape
@@ -69,7 +69,9 @@ def mimic(
       f'the dose has shape {dose_gy.shape}, but the masks {shape}'
     )
   if not np.isfinite(dose_gy).all() or dose_gy.min() < 0:
-    raise errors.PlanningError('the dose is negative or no number somewhere')
+    raise errors.PlanningError(
+      'the dose has voxels that are negative or not finite'
+    )
   model = Model.of(masks, spacing_mm, protocol, density)
   wanted = protocol.reference.to_fraction(dose_gy[tuple(model.sampled.index.T)])
   old = model.problem.objectives

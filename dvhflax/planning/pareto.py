@@ -1,9 +1,9 @@
-"""Which plans make a set that covers a patient's Pareto front.
+"""Chooses plans that cover a patient's Pareto front.
 
-Weights that are spread evenly do not give plans that are: most of a weight's
-range may change nothing. So many candidates are planned coarsely, and those
-are taken whose DVHs leave no other candidate far away: the medians of the
-k-median problem, beginning with anchor plans, by greedy choice (Cornuejols,
+Evenly spread weights do not give evenly spread plans: most of a weight's range
+may change nothing. So many candidates are planned coarsely, and a subset is
+chosen so that no candidate's DVH is far from a chosen one: the medians of the
+k-median problem, starting with the anchor plans, by greedy choice (Cornuejols,
 Fisher and Nemhauser 1977) and then by alternation between the nearest median
 and the best median (Maranzana 1964).
 """
@@ -27,19 +27,19 @@ def distances(curves: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def choose(distance: np.ndarray, count: int, fixed: int) -> np.ndarray:
-  """Candidates that leave the others little distance to the nearest of them.
+  """Candidates with a small distance from the others to the nearest of them.
 
   Args:
     distance: `[C, C]` between candidates.
     count: how many to choose, at most C.
-    fixed: the first so many candidates are chosen in any case.
+    fixed: the first `fixed` candidates are always chosen.
 
   Returns:
     `[count]` indices, the fixed ones first.
   """
   chosen = list(range(min(fixed, count)))
   nearest = distance[:, chosen].min(1, initial=np.inf)
-  # Of those that have none yet, far away is as far as the farthest pair.
+  # Before any is chosen, distances count as just above the farthest pair.
   nearest = np.minimum(nearest, distance.max(initial=0) + 1)
   # What a candidate would gain only shrinks as others are chosen.
   gains = [

@@ -1,8 +1,8 @@
 """Pareto-optimal plans for one patient's contours.
 
 First many candidates are planned coarsely: beamlets twice as wide, a sample of
-the voxels. Of these the set is chosen (`pareto.choose`), and each chosen one
-is solved in full, from where its coarse plan left off.
+the voxels. A subset is chosen (`pareto.choose`), and each chosen plan is
+solved in full, starting from its coarse fluence.
 """
 
 from collections.abc import Mapping
@@ -215,10 +215,11 @@ def plan_patient(
 
   Raises:
     PlanningError: body or targets are missing or empty, a target reaches out
-      of the body or to the sides of the grid, or the optimisation does not end.
+      of the body or to the sides of the grid, or the optimisation does not
+      converge.
   """
   if plans < 1:
-    raise PlanningError(f'{plans} plans were asked for; at least one is needed')
+    raise PlanningError(f'plans={plans} must be at least 1')
   model = Model.of(masks, spacing_mm, protocol, density)
   weights, start = cover(model, list(masks), plans, beside)
   solution = fluence_lib.solve(
@@ -256,8 +257,8 @@ def cover(
   trade_offs = TradeOffs.of(model.protocol, structures)
   if plans > 1 and not trade_offs.axes:
     raise PlanningError(
-      f'protocol {model.protocol.name} lets nothing of this patient be traded '
-      f'off: {plans} plans would be the same'
+      f'protocol {model.protocol.name} has no trade-off for this patient, so '
+      f'all {plans} plans would be the same: ask for one plan'
     )
   old = trade_offs.places(beside) if beside is not None else None
   first = trade_offs.anchors()[:plans] if old is None else old

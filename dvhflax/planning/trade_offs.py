@@ -1,4 +1,4 @@
-"""What a protocol's plans trade off, and the weights that say how.
+"""The trade-offs of a protocol, and the weights that set them.
 
 A plan's *place* is a point of the unit cube, an axis for each organ at risk
 whose weights may vary, and one for the body: 0 is the least weight, 1 the

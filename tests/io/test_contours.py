@@ -193,7 +193,7 @@ def test_duplicates_and_degenerate_contours_are_left_out_and_told():
   'polygons, match',
   [
     ([OUTER[:, [0, 2, 1]]], 'not axial'),
-    ([OUTER * np.nan], 'no number'),
+    ([OUTER * np.nan], 'not finite'),
     ([OUTER[:2]], 'no contour that encloses'),
     ([OUTER], 'one slice only'),
     ([OUTER * [1e5, 1, 1], lifted(INNER, 3)], 'extends over'),
@@ -208,5 +208,5 @@ def test_scribbles_are_refused_before_they_fill_the_memory():
   zigzag = np.zeros((20_000, 3))
   zigzag[::2, 1] = 100
   zigzag[:, 0] = np.arange(20_000) / 100
-  with pytest.raises(errors.CohortError, match='to and fro'):
+  with pytest.raises(errors.CohortError, match='too many crossings'):
     contours.occupancy([zigzag], 3.0)

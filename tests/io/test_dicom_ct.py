@@ -147,7 +147,7 @@ def change(folder, index, **attributes):
     ({'RescaleSlope': None}, 'RescaleSlope is missing'),
     ({'RescaleSlope': 0}, 'RescaleSlope=0.0 must be > 0'),
     ({'RescaleIntercept': None}, 'RescaleIntercept is missing'),
-    ({'RescaleType': 'OD'}, "'OD', wanted HU"),
+    ({'RescaleType': 'OD'}, "'OD'; expected HU"),
     ({'PixelSpacing': [3, 2.9]}, 'do not lie above each other'),
     ({'ImagePositionPatient': [-59, -60, 0]}, 'do not lie above'),
     (

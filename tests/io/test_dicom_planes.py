@@ -218,5 +218,5 @@ def test_other_units_are_refused(tmp_path):
   dataset = pydicom.dcmread(folder / 'dose0')
   dataset.DoseUnits = 'CGY'
   dataset.save_as(folder / 'dose0')
-  with pytest.raises(errors.CohortError, match=r"'CGY', wanted GY"):
+  with pytest.raises(errors.CohortError, match=r"'CGY'; expected GY"):
     import_one(folder)

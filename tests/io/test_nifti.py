@@ -183,7 +183,7 @@ def in_metres(path):
     ('dose_0', unoriented, 'orientation'),
     ('dose_0', lambda p: save(p, -DOSE), 'negative'),
     ('dose_0', lambda p: save(p, 100 * DOSE), 'cGy'),
-    ('dose_0', lambda p: save(p, DOSE * np.nan), 'no number'),
+    ('dose_0', lambda p: save(p, DOSE * np.nan), 'not finite'),
     ('dose_0', two_volumes, 'three axes'),
     ('dose_0', lambda p: p.write_bytes(p.read_bytes()[:200]), 'cannot be read'),
     ('dose_0', lambda p: p.write_bytes(b'x' * 500), 'cannot be read'),
@@ -320,7 +320,7 @@ def test_the_body_is_derived_from_the_ct(tmp_path):
   'hu, match',
   [
     (hu_of(MASKS['Body']) + 1024, 'not shifted by'),
-    (np.full(SHAPE, np.nan), 'no number'),
+    (np.full(SHAPE, np.nan), 'not finite'),
     (np.full(SHAPE, -1000.0), 'no body is found'),
   ],
 )

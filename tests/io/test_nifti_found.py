@@ -77,7 +77,7 @@ def test_an_interpolated_label_map_is_refused(tmp_path, dtype):
   labels[1:] = (labels[1:] + labels[:-1]) / 2
   write_labels(tmp_path, labels, dtype)
   with pytest.raises(
-    errors.CohortError, match=r'labels\.nii\.gz is no label map.*nearest'
+    errors.CohortError, match=r'labels\.nii\.gz is not a label map.*nearest'
   ):
     import_one(tmp_path)
 

@@ -122,7 +122,7 @@ def test_faulty_ct_numbers_are_named(folder, value):
   [
     ('dose', None, 'dose.csv is missing'),
     ('dose', ',data\n5,x\n', 'second column'),
-    ('dose', ',data\n5,nan\n', 'no number'),
+    ('dose', ',data\n5,nan\n', 'not finite'),
     ('dose', ',data\n5,-3\n', 'negative'),
     ('dose', f',data\n{VOXELS},3\n', 'outside'),
     ('SpinalCord', ',data\nx,\n', 'first column'),

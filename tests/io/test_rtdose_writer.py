@@ -268,7 +268,7 @@ def test_a_patient_without_a_dose(folder, patient):
   # As the RTPLAN tells, which refers to the structure set.
   assert unplanned.prescription_gy == 78
   (folder / 'z').unlink()
-  with pytest.raises(errors.CohortError, match='nothing tells its prescript'):
+  with pytest.raises(errors.CohortError, match='prescription is unknown'):
     import_one(folder, dose_optional=True)
 
 

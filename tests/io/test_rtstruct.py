@@ -196,7 +196,7 @@ def test_faulty_contours_cost_their_structure_only(tmp_path):
   assert volumes(case) == expected('body', 'PTV')
   for name in ('bladder', 'rectum'):
     (note,) = (n for n in case.notes if n.startswith(f'{name} left out'))
-    assert 'ContourData is no list of points' in note
+    assert 'ContourData is not a list of points' in note
 
 
 def test_contours_that_are_cut_off_are_told(tmp_path):

@@ -197,7 +197,7 @@ def test_impossible_patients(change, match):
 
 def test_nothing_to_trade_off():
   fixed = dataclasses.replace(QUICK, oars={}, body_weights=(9.0, 9.0))
-  with pytest.raises(PlanningError, match='traded off'):
+  with pytest.raises(PlanningError, match='no trade-off'):
     plan_patient(draw(0), SPACING, 2, fixed)
 
 

@@ -145,7 +145,7 @@ def _read_slice(path: pathlib.Path) -> tuple[np.ndarray, planes.Plane]:
   dataset = files.read(path)
   kind = files.code(dataset, 'RescaleType', path)
   if kind not in ('', 'HU'):
-    raise errors.CohortError(f'{path}: RescaleType is {kind!r}, wanted HU')
+    raise errors.CohortError(f'{path}: RescaleType is {kind!r}; expected HU')
   slope = files.numbers(dataset, 'RescaleSlope', path, 1)[0]
   intercept = files.numbers(dataset, 'RescaleIntercept', path, 1)[0]
   if slope <= 0:
@@ -153,7 +153,9 @@ def _read_slice(path: pathlib.Path) -> tuple[np.ndarray, planes.Plane]:
   stored = files.pixels(dataset, path, single='CT slice')[0]
   rows, columns = stored.shape
   if min(rows, columns) < 2:
-    raise errors.CohortError(f'{path}: {rows} x {columns} are no CT slice')
+    raise errors.CohortError(
+      f'{path}: {rows} x {columns} pixels are too few for a CT slice'
+    )
   hu = clip_hu(stored * np.float32(slope) + np.float32(intercept))
   padding = files.value(dataset, 'PixelPaddingValue', path)
   if isinstance(padding, int):

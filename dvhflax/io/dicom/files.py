@@ -1,7 +1,7 @@
-"""DICOM files, read as if any of them were faulty.
+"""Reads DICOM files, any of which may be faulty.
 
-Whatever is wrong with a file ends in a CohortError that names the file and
-the attribute. Values are checked before memory is asked for by them.
+Every fault raises a CohortError that names the file and the attribute. Sizes
+are checked before memory is allocated for them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
   size = path.stat().st_size
   if size > MOST_BYTES:
     raise errors.CohortError(
-      f'{path}: {size / 2**20:.0f} MB is more than a structure set or dose has'
+      f'{path}: {size / 2**20:.0f} MB is too large for a structure set or dose'
     )
   try:
     with quiet(), path.open('rb') as file:
@@ -118,7 +118,7 @@ def text(dataset: Any, keyword: str, where: Any) -> str:
 
 
 def code(dataset: Any, keyword: str, where: Any) -> str:
-  """A code string in capitals, as it should be written; '' if it is absent."""
+  """A code string in capitals; '' if it is absent."""
   return text(dataset, keyword, where).upper()
 
 
@@ -128,7 +128,7 @@ def items(dataset: Any, keyword: str, where: Any) -> list[Any]:
   if found is None:
     return []
   if not isinstance(found, pydicom.Sequence):
-    raise errors.CohortError(f'{where}: {keyword} is no sequence')
+    raise errors.CohortError(f'{where}: {keyword} is not a sequence')
   return list(found)
 
 
@@ -138,7 +138,7 @@ def numbers(
   """`[count]` finite float64 of a numeric attribute.
 
   Raises:
-    CohortError: if it is absent, no number, or of another count.
+    CohortError: if it is absent, not finite, or has another count.
   """
   found = value(dataset, keyword, where)
   if found is None:
@@ -146,12 +146,12 @@ def numbers(
   try:
     result = np.atleast_1d(np.asarray(found, np.float64))
   except (TypeError, ValueError, OverflowError):
-    raise errors.CohortError(f'{where}: {keyword} is no number') from None
+    raise errors.CohortError(f'{where}: {keyword} is not a number') from None
   if result.ndim != 1 or not np.isfinite(result).all():
-    raise errors.CohortError(f'{where}: {keyword} holds no finite number')
+    raise errors.CohortError(f'{where}: {keyword} is not finite')
   if count is not None and len(result) != count:
     raise errors.CohortError(
-      f'{where}: {keyword} has {len(result)} values, wanted {count}'
+      f'{where}: {keyword} has {len(result)} values; expected {count}'
     )
   return result
 
@@ -160,11 +160,13 @@ def whole(dataset: Any, keyword: str, where: Any) -> int:
   """The whole number of an attribute.
 
   Raises:
-    CohortError: if it is absent or no whole number.
+    CohortError: if it is absent or not a whole number.
   """
   number = numbers(dataset, keyword, where, 1)[0]
   if number != int(number):
-    raise errors.CohortError(f'{where}: {keyword}={number} is no whole number')
+    raise errors.CohortError(
+      f'{where}: {keyword}={number} is not a whole number'
+    )
   return int(number)
 
 
@@ -187,7 +189,7 @@ def points(contour: Any, where: Any) -> np.ndarray:
     return flat.reshape(-1, 3)
   except Exception as error:  # see `read`
     raise errors.CohortError(
-      f'{where}: ContourData is no list of points: {_reason(error)}'
+      f'{where}: ContourData is not a list of points: {_reason(error)}'
     ) from None
 
 
@@ -210,7 +212,7 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
   what = single or 'dose grid'
   if min(sizes) < 1 or frames * rows * columns > MOST_VOXELS:
     raise errors.CohortError(
-      f'{where}: {frames} frames of {rows} x {columns} are no {what}'
+      f'{where}: {frames} frames of {rows} x {columns}: not a valid {what}'
     )
   bits = whole(dataset, 'BitsAllocated', where)
   if bits not in (16, 32) or whole(dataset, 'SamplesPerPixel', where) != 1:
@@ -230,7 +232,7 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
   ):
     have = len(content) if isinstance(content, bytes) else 0
     raise errors.CohortError(
-      f'{where}: PixelData has {have} bytes, wanted {length}: truncated?'
+      f'{where}: PixelData has {have} bytes; expected {length}: truncated?'
     )
   order = '>' if str(syntax) == _BIG_ENDIAN else '<'
   kind = 'i' if value(dataset, 'PixelRepresentation', where) else 'u'
@@ -242,7 +244,7 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """No warnings of values that break the standard: those used are checked."""
+  """Silences pydicom's warnings: the values used here are checked anyway."""
   logger = logging.getLogger('pydicom')
   before = logger.disabled
   logger.disabled = True
@@ -257,7 +259,7 @@ def quiet() -> Iterator[None]:
 def _check_whole(dataset: Any, path: pathlib.Path) -> None:
   """Raises a CohortError if the file ends within an element.
 
-  pydicom takes what is there; the contours of half an organ would pass.
+  pydicom accepts such a file; the contours of half an organ would pass.
   """
   for element in dataset.values():
     if (

@@ -1,8 +1,7 @@
-"""What DICOM files say of themselves and of each other, by their headers.
+"""What DICOM files are and refer to, read from their headers.
 
-What a file is and what it belongs to is told by its SOP class, its frame of
-reference and the UIDs that it refers to, never by its name, its folder or its
-Modality.
+The SOP class, the frame of reference and the referenced UIDs decide what a file
+is and where it belongs, never its name, folder or Modality.
 """
 
 import contextlib
@@ -47,7 +46,7 @@ _AXIAL = 1 - 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-  """What a file says of itself and of others.
+  """The header of a file.
 
   Attributes:
     path: of the file.
@@ -206,7 +205,7 @@ def _delivered(
 ) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
   """Fraction groups and beams that a dose is of, as far as it tells."""
   groups, beams = set(), set()
-  # Whoever needs them says so.
+  # Missing numbers are reported where they are needed.
   with contextlib.suppress(errors.CohortError):
     for plan in files.items(dataset, 'ReferencedRTPlanSequence', path):
       for group in files.items(plan, 'ReferencedFractionGroupSequence', path):

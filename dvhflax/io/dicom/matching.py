@@ -79,7 +79,9 @@ def find_patients(
   """
   root = pathlib.Path(root)
   if not root.is_dir():
-    raise errors.CohortError(f'{root} is no folder: name that of the patients')
+    raise errors.CohortError(
+      f'there is no folder {root}: give the folder of the patients'
+    )
   instances, skipped = scan(root)
   of_class = defaultdict(list)
   for instance in instances:
@@ -147,8 +149,8 @@ def _owner(
   """
   if not dose.frames:
     raise errors.CohortError(
-      'has no FrameOfReferenceUID: nothing tells whether it lies in the '
-      'coordinates of the structures; export it anew'
+      'has no FrameOfReferenceUID, so its position relative to the structures '
+      'is unknown; export it again'
     )
   by_plan = [rtplans[uid].structure_sets for uid in dose.plans & rtplans.keys()]
   named = dose.structure_sets or frozenset().union(*by_plan)
@@ -171,8 +173,8 @@ def _owner(
   owner = sets[present[0]]
   if not owner.frames:
     raise errors.CohortError(
-      f'{owner.path} has no FrameOfReferenceUID: nothing tells whether the '
-      'dose lies in its coordinates; export the structures anew'
+      f'{owner.path} has no FrameOfReferenceUID, so the position of the dose '
+      'is unknown; export the structures again'
     )
   if not owner.frames & dose.frames:
     raise errors.CohortError(
@@ -207,7 +209,7 @@ def _slices(
     scout views; notes on what is doubtful.
   """
   series: dict[str, list[Instance]] = defaultdict(list)
-  strangers: set[str] = set()
+  other_ids: set[str] = set()
   for one in slices:
     if one.height_mm is None or one.localizer:
       continue
@@ -217,12 +219,12 @@ def _slices(
     if named or one.patient_id == structure_set.patient_id:
       series[one.series].append(one)
     else:
-      strangers.add(one.patient_id)
+      other_ids.add(one.patient_id)
   if not series:
     return [], [
       f'the CT in the frame of reference of the structures has PatientID '
       f'{other!r}, and they do not refer to it: not taken'
-      for other in sorted(strangers)
+      for other in sorted(other_ids)
     ]
   notes = []
   chosen = [uid for uid in series if uid in structure_set.images]
@@ -240,7 +242,7 @@ def _slices(
       f'{len(among)} CTs share the frame of reference of the structures; that '
       f'of most slices is taken, series {best}'
     )
-  own, remarks = _without_others(series[best])
+  own, remarks = _axial_only(series[best])
   ids = {one.patient_id for one in own} - {structure_set.patient_id}
   if ids:
     notes.append(
@@ -274,7 +276,7 @@ def _shares_frame(
   )
 
 
-def _without_others(
+def _axial_only(
   series: Sequence[Instance],
 ) -> tuple[list[Instance], list[str]]:
   """A series without images across the slices that no slice is missing for,

@@ -1,4 +1,4 @@
-"""Doses that have a file a plane: which files are planes of one dose."""
+"""Doses stored as one file per plane: which files form one dose."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -15,7 +15,7 @@ _SAME_MM = 0.01
 
 
 def stacked(doses: Iterable[Instance]) -> tuple[list[Instance], list[Skipped]]:
-  """Puts planes that are files of their own together.
+  """Groups the files of single planes into doses.
 
   Args:
     doses: RTDOSE files.
@@ -70,7 +70,7 @@ def _stack(group: Sequence[Instance]) -> Instance:
   """A dose of planes; raises a CohortError for those that make none."""
   if len(group) == 1:
     raise errors.CohortError(
-      'one plane of a dose only; its other planes are not here'
+      'only one plane of a dose; its other planes are missing'
     )
   planes = sorted(group, key=lambda dose: dose.height_mm or 0.0)
   heights = np.array([dose.height_mm for dose in planes], np.float64)

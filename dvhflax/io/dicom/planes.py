@@ -108,7 +108,7 @@ def upright(
     where: names the file in errors.
 
   Raises:
-    CohortError: for positions that no patient has.
+    CohortError: for positions metres away from any patient.
   """
   values = stored.transpose((1, 2, 0) if plane.turned else (2, 1, 0))
   axes = [plane.columns_mm, plane.rows_mm, heights_mm]
@@ -117,7 +117,9 @@ def upright(
   ascending = []
   for axis, positions in enumerate(axes):
     if np.abs(positions).max() > _FARTHEST_MM:
-      raise errors.CohortError(f'{where}: lies metres away from the patient')
+      raise errors.CohortError(
+        f'{where}: its position is metres away from any patient'
+      )
     if positions[0] > positions[-1]:
       values = np.flip(values, axis)
       positions = positions[::-1]

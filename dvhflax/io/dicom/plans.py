@@ -21,7 +21,7 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """Which doses are added up, see the keys `cohort.sum_...` of `config.py`.
+  """Which doses are added up, see the config keys `cohort.sum_...`.
 
   Attributes:
     beams: those of a plan's beams.
@@ -59,7 +59,7 @@ def by_plan(
       parts[dose.summation, dose.plans].append(dose)
     else:
       why = (
-        f'DoseSummationType is {dose.summation or "missing"!r}, wanted PLAN: '
+        f'DoseSummationType is {dose.summation or "missing"!r}; expected PLAN: '
         "export the plan's total dose"
       )
       skipped.append(Skipped(str(dose.path), why))
@@ -103,7 +103,7 @@ def _by_course(
   """Adds up the plans of a course, unless there is a dose of the whole.
 
   Raises:
-    CohortError: if nothing tells whether plans are phases or alternatives.
+    CohortError: if it is unknown whether plans are phases or alternatives.
   """
   if courses:
     told = frozenset().union(*(course.plans for course in courses))

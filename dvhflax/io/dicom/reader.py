@@ -1,6 +1,6 @@
 """Reads patients from DICOM-RT: CT, RTSTRUCT, RTDOSE and RTPLAN.
 
-Which files make a patient is told by `dicom_matching`. Coordinates are DICOM's
+`dicom.matching` decides which files make a patient. Coordinates are DICOM's
 own: mm, LPS.
 """
 
@@ -24,7 +24,7 @@ from dvhflax.io.dicom.matching import Found, find_patients
 from dvhflax.io.importing import Case, Plan
 from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
-# What `cohort.imported.open_folder` wants of the module of a source.
+# The interface that `cohort.imported.open_folder` expects of a source.
 __all__ = ('find_patients', 'read_patient')
 
 
@@ -102,7 +102,7 @@ def read_patient(
 
 
 def _shared(dataset: Any, where: pathlib.Path) -> dict[str, str]:
-  """What doses repeat of a structure set; nothing here needs to be there."""
+  """Attributes that doses copy from a structure set; all are optional."""
   shared = dict.fromkeys((*SHARED, 'StudyInstanceUID'), '')
   for keyword in shared:
     with contextlib.suppress(errors.CohortError):
@@ -195,7 +195,7 @@ def _occupancies(
 
 
 def _plans(found: Found) -> tuple[list[Plan], list[str]]:
-  """A patient's plans; what is doubtful of them or left out, a line each."""
+  """A patient's plans, and notes on what is doubtful or left out."""
   plans, notes, phases = [], [], []
   for doses in found.plans:
     try:
@@ -327,6 +327,6 @@ def _dose(dose: Instance, factor: float) -> Dose:
   if top > MOST_GY:
     raise errors.CohortError(
       f'{dose.path}: the maximum dose is {top:.4g} Gy in {factor:g} fractions: '
-      'is it that of all of them already?'
+      'is it already the dose of all fractions?'
     )
   return dataclasses.replace(read, values=read.values * np.float32(factor))

@@ -51,7 +51,7 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
       if stored.size * len(paths) > files.MOST_VOXELS:
         raise errors.CohortError(
           f'{path}: {len(paths)} planes of {stored.shape[0]} x '
-          f'{stored.shape[1]} are no dose grid'
+          f'{stored.shape[1]}: not a valid dose grid'
         )
       first = plane
       values = np.empty((len(paths), *stored.shape), np.float32)
@@ -63,7 +63,7 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
     values[i] = _scaled(stored, scaling, path)
     heights[i] = plane.height_mm
   if first is None or min(values.shape) < 2:
-    raise errors.CohortError(f'{first_path}: a dose needs two planes at least')
+    raise errors.CohortError(f'{first_path}: a dose needs at least two planes')
   values, axes = planes.upright(values, first, heights, first_path)
   return _checked(values, axes, first_path, dataset)
 
@@ -74,7 +74,7 @@ def _opened(path: pathlib.Path) -> tuple[Any, float]:
   units = files.code(dataset, 'DoseUnits', path)
   if units != 'GY':
     raise errors.CohortError(
-      f'{path}: DoseUnits is {units or "missing"!r}, wanted GY: export the '
+      f'{path}: DoseUnits is {units or "missing"!r}; expected GY: export the '
       'dose as absolute dose'
     )
   if files.code(dataset, 'DoseType', path) == 'ERROR':

@@ -227,7 +227,7 @@ def write_dose(
 
 def _check(dose_gy: np.ndarray) -> None:
   if not np.isfinite(dose_gy).all():
-    raise errors.CohortError('a dose that is no number cannot be written')
+    raise errors.CohortError('a dose that is not finite cannot be written')
   top = float(dose_gy.max())
   if top > MOST_GY:
     raise errors.CohortError(f'a dose of {top:.4g} Gy cannot be written')

@@ -37,12 +37,12 @@ def outlined_prescription(path: pathlib.Path) -> float | None:
 
 
 def highest(doses_gy: Iterable[float | None]) -> float | None:
-  """The highest of the doses that are told; one of 0 tells nothing."""
+  """The highest of the known doses; None and 0 mean unknown."""
   return max((dose for dose in doses_gy if dose and dose > 0), default=None)
 
 
 def fractions(path: pathlib.Path) -> int | None:
-  """Planned fractions of all fraction groups; None if they are not told."""
+  """Planned fractions of all fraction groups; None if unknown."""
   groups = files.items(files.read(path), 'FractionGroupSequence', path)
   key = 'NumberOfFractionsPlanned'
   if any(files.value(group, key, path) is None for group in groups):
@@ -70,7 +70,7 @@ def factors(
   if not rtplans:
     what = 'beams' if kind == 'BEAM' else 'fractions'
     raise errors.CohortError(
-      f'{where}: without the RTPLAN nobody knows whether all {what} are there'
+      f'{where}: cannot check that all {what} are there: add the RTPLAN'
     )
   path = rtplans[0].path
   dataset = files.read(path)

@@ -1,7 +1,7 @@
 """Reads regions of interest of an RTSTRUCT file.
 
 Contours belong to a region by number. Files in which numbers are missing, or
-given twice, are read as far as they can mean one thing only.
+given twice, are read as far as they are unambiguous.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ def rois(
     frames: UIDs.
 
   Returns:
-    The regions, and those that are left out and why, a line each.
+    The regions, and notes on those left out.
 
   Raises:
     CohortError: if there is none, or a sequence is faulty.
@@ -165,7 +165,7 @@ def _contours_of(
   lists: Sequence[Any],
   where: pathlib.Path,
 ) -> tuple[list[Sequence[Any] | None], list[str]]:
-  """Contours of each region; None where nobody knows which are its own.
+  """Contours of each region; None where they are ambiguous.
 
   Args:
     numbers, names: of the regions.
@@ -199,7 +199,7 @@ def _contours_of(
       notes.append(
         f'{what} left out: {len(regions)} with {called} have '
         f'{len(its_lists)} lists of contours, and nothing tells whose are '
-        'whose; export the structure set anew'
+        'whose; export the structure set again'
       )
     elif filled:
       found[regions[0]] = contours[filled[0]]
@@ -222,7 +222,7 @@ def _may_enclose(item: Any, where: pathlib.Path) -> bool:
   try:
     points = files.points(item, where)
   except errors.CohortError:
-    # What is wrong with it is said where the region is wanted.
+    # The fault is reported where the region is read.
     return True
   if kind in _CLOSED or not kind:
     return len(points) > 2
