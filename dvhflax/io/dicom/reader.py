@@ -24,7 +24,7 @@ from dvhflax.io.dicom.matching import Found, find_patients
 from dvhflax.io.importing import Case, Plan
 from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
-# What `cohort.imported.open_folder` wants of the module of a source.
+# With `read_patient`, what `io/formats.py` wants of a format.
 __all__ = ('find_patients', 'read_patient')
 
 
