@@ -18,7 +18,7 @@ from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
 from dvhflax.planning.planner import Model, cover
 from dvhflax.planning.trade_offs import TradeOffs
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sources.anatomy import sample_anatomy
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
@@ -33,15 +33,15 @@ def solved(model, weights, start):
     model.problem,
     jnp.asarray(weights, jnp.float32),
     start,
-    gap=PROSTATE.gap,
-    most_iterations=PROSTATE.most_iterations,
+    gap=PROTOCOL.gap,
+    most_iterations=PROTOCOL.most_iterations,
   )
   return scaled(model, solution.fluence), solution.iterations
 
 
 def scaled(model, fluence):
   """As plans are scaled, in fractions of the prescription."""
-  return model.scaled_gy(fluence) / PROSTATE.prescription_gy
+  return model.scaled_gy(fluence) / PROTOCOL.prescription_gy
 
 
 def curves(dose, masks):
@@ -54,8 +54,8 @@ def measure(index):
   """A patient: coverage by (kind, N), change by half the iterations, means."""
   rng = np.random.default_rng([7, index])
   masks = sample_anatomy(np.random.default_rng([0, index]), GRID, SPACING).masks
-  model = Model.of(masks, SPACING, PROSTATE)
-  trade_offs = TradeOffs.of(PROSTATE, list(masks))
+  model = Model.of(masks, SPACING, PROTOCOL)
+  trade_offs = TradeOffs.of(PROTOCOL, list(masks))
 
   def random(plans):
     weights = trade_offs.weights(rng.random((plans, len(trade_offs.axes))))
@@ -68,7 +68,7 @@ def measure(index):
     found['chosen', plans] = pareto.coverage(curves(dose, masks), fresh)
     found['random', plans] = pareto.coverage(random(plans), fresh)
     means[plans] = [
-      PROSTATE.prescription_gy * dose[:, masks[s] > 0].mean(1) for s in SEEN[1:]
+      PROTOCOL.prescription_gy * dose[:, masks[s] > 0].mean(1) for s in SEEN[1:]
     ]
   return found, halved(model, masks), means
 

@@ -15,7 +15,7 @@ from dvhflax.planning.beams import Beamlets, beam_axes
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.kernel import DEPTH_STEP_MM, MAX_DEPTH_MM, GaussianKernel
 from dvhflax.planning.raytrace import depth_maps
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 
 ENERGY_MV = 6.0
 # `deep` voxels lie farther from the skin, where both trace rays differently.
@@ -100,7 +100,7 @@ class Ours:
     kernel = machine.get_kernel_by_energy(ENERGY_MV)
     grid, isocentre = self.patient.grid, self.patient.isocentre
     water = self.patient.masks['body'].astype(np.float32)
-    for beam, angle in zip(theirs.beams.beams, PROSTATE.angles):
+    for beam, angle in zip(theirs.beams.beams, PROTOCOL.angles):
       place = np.array([ray.ray_pos_bev for ray in beam.rays])[:, [0, 2]]
       place = np.rint(place / BEAMLET_MM).astype(int)
       half = np.abs(place).max(0)

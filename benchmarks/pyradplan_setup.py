@@ -20,7 +20,7 @@ from pyRadPlan.ct import create_ct
 
 from dvhflax.planning.beams import open_beamlets
 from dvhflax.planning.grid import VoxelGrid
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sources.anatomy import sample_anatomy
 
 FULL = (128, 128, 64)
@@ -69,10 +69,10 @@ class Patient:
     return open_beamlets(
       self.masks['PTV'],
       self.grid,
-      angles=PROSTATE.angles,
-      sad_mm=PROSTATE.sad_mm,
+      angles=PROTOCOL.angles,
+      sad_mm=PROTOCOL.sad_mm,
       width_mm=BEAMLET_MM,
-      margin_mm=PROSTATE.margin_mm,
+      margin_mm=PROTOCOL.margin_mm,
     )
 
   def quality(self, dose):
@@ -80,7 +80,7 @@ class Patient:
     cube = np.zeros(self.grid.shape)
     cube[tuple(self.body.T)] = dose
     target = cube[self.masks['PTV'] > 0]
-    scale = PROSTATE.prescription_gy / np.quantile(target, 0.05)
+    scale = PROTOCOL.prescription_gy / np.quantile(target, 0.05)
     found = {'PTV D2': scale * np.quantile(target, 0.98)}
     for oar in OARS:
       outside = (self.masks[oar] > 0) & (self.masks['PTV'] == 0)
@@ -104,8 +104,8 @@ class Theirs:
     self.structures = self._structures((1.0, 1.0, 1.0))
     self.plan = PhotonPlan(machine='Generic')
     self.plan.prop_stf = {
-      'gantry_angles': list(np.degrees(PROSTATE.angles)),
-      'couch_angles': [0.0] * PROSTATE.beams,
+      'gantry_angles': list(np.degrees(PROTOCOL.angles)),
+      'couch_angles': [0.0] * PROTOCOL.beams,
       'iso_center': patient.isocentre,
       'bixel_width': BEAMLET_MM,
     }
@@ -126,7 +126,7 @@ class Theirs:
       beam.rays = kept
 
   def _structures(self, weights):
-    top = PROSTATE.prescription_gy
+    top = PROTOCOL.prescription_gy
     over = {
       'name': 'Squared Overdosing',
       'd_max': OVERDOSE_GY,

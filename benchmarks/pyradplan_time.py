@@ -13,7 +13,7 @@ from pyradplan_setup import FULL, Patient, Theirs, quiet, say, weights
 
 from dvhflax.planning import planner
 from dvhflax.planning.influence import Influence
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 
 
 def averages(rows):
@@ -52,7 +52,7 @@ def time_ours(patient, plans):
   ):
     start, cpu = time.perf_counter(), time.process_time()
     planned = planner.plan_patient(
-      patient.masks, patient.grid.spacing_mm, plans, PROSTATE
+      patient.masks, patient.grid.spacing_mm, plans, PROTOCOL
     )
     total = time.perf_counter() - start
   parts = {**clock.seconds, 'cpu': time.process_time() - cpu}

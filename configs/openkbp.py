@@ -10,42 +10,9 @@ Pareto-optimal ones that are computed from the contours.
 
 from dvhflax import config as config_lib
 from dvhflax import errors
+from dvhflax.sites import HEAD_AND_NECK
 
 VARIANTS = ('', 'small', 'planned', 'small_planned')
-
-
-def head_and_neck():
-  """Nine beams, a simultaneous boost to 70 Gy in 35 fractions.
-
-  Targets and dose levels as the challenge has them. An OAR's threshold lies
-  below the limit that plans are judged by (QUANTEC; RTOG 0615): parotids mean
-  26 Gy, larynx and oesophagus mean 45 and 34, spinal cord 45, brainstem 54,
-  mandible 70. Cord, brainstem and mandible are limits and not traded off.
-  """
-
-  def oar(threshold_gy, least, most, mean_share=0.25):
-    return {
-      'threshold_gy': threshold_gy,
-      'weights': (least, most),
-      'mean_share': mean_share,
-    }
-
-  return {
-    'name': 'head and neck, 9 beams',
-    'beams': 9,
-    # Far more beamlets than in a pelvis: the bound is looser, not the plan.
-    'gap': 0.05,
-    'targets': {'PTV56': 56.0, 'PTV63': 63.0, 'PTV70': 70.0},
-    'oars': {
-      'Brainstem': oar(40.0, 0.2, 0.2, 0.0),
-      'SpinalCord': oar(33.0, 0.2, 0.2, 0.0),
-      'RightParotid': oar(20.0, 5e-3, 0.1),
-      'LeftParotid': oar(20.0, 5e-3, 0.1),
-      'Esophagus': oar(30.0, 5e-3, 0.1),
-      'Larynx': oar(35.0, 5e-3, 0.1),
-      'Mandible': oar(62.0, 0.2, 0.2, 0.0),
-    },
-  }
 
 
 def get_config(variant: str = ''):
@@ -75,7 +42,7 @@ def get_config(variant: str = ''):
   config.loss.structure_weight = 1.0
   config.loss.mean_dose_weight = 3.0
   config.cohort.plans = 0
-  config.planning = head_and_neck()
+  config.planning = HEAD_AND_NECK.protocol.changed()
   if variant.startswith('small'):
     config.epochs = 15
     config.cohort.path = 'cohorts/openkbp_small'

@@ -7,7 +7,7 @@ them. A field that nothing reads is not in here.
 import ml_collections
 from ml_collections import config_dict
 
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites import PROSTATE
 
 
 def default() -> ml_collections.ConfigDict:
@@ -37,10 +37,10 @@ def default() -> ml_collections.ConfigDict:
   # openkbp: the folder of the challenge's CSV files. dicom, nifti: the folder
   # that holds all patients, at any depth. store: the other cohort.
   cohort.raw = config_dict.placeholder(str)
-  # dicom, nifti: the structures, in the order of the mask channels. One is
-  # `body`; those that begin with PTV are targets, in ascending order of
-  # prescription.
-  cohort.structures = ('body', 'bladder', 'rectum', 'PTV')
+  # simulated, dicom, nifti: the structures, in the order of the mask channels.
+  # One is `body`; those that begin with PTV are targets, in ascending order of
+  # prescription. `sites/` has those that are known, others need `names`.
+  cohort.structures = tuple(s.name for s in PROSTATE.structures)
   # dicom, nifti: JSON file of patterns for names that are not known here,
   # `{"rectum": ["rectum_v2", "rect.*"], ...}`; see `io/names.py`.
   cohort.names = config_dict.placeholder(str)
@@ -95,8 +95,8 @@ def default() -> ml_collections.ConfigDict:
   cohort.dvh_max_dose = 1.2
 
   # The planning protocol: beams, targets, organs at risk and their weights; its
-  # fields are described in `planning/protocol.py`.
-  config.planning = config_dict.ConfigDict(PROSTATE.to_dict())
+  # fields are described in `sites/protocol.py`.
+  config.planning = config_dict.ConfigDict(PROSTATE.protocol.to_dict())
 
   config.model = model = ml_collections.ConfigDict()
   # How the wish enters: `bottleneck` (figure 3), `film` (it scales and shifts

@@ -1,6 +1,6 @@
 """What every key of a configuration may be: its type and its range.
 
-`config.py` has the keys; rules between several keys are at its end.
+`defaults.py` has the keys, `checks.py` the rules between several keys.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import math
 from typing import Any, Protocol
 
 from dvhflax import errors, normalisation
+from dvhflax.io.formats import FORMATS
 from dvhflax.sites import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
@@ -153,7 +154,7 @@ RULES: dict[str, Rule] = {
   'max_steps': _Whole(0),
   'checkpoint_every_epochs': _Whole(1),
   'cohort.path': _PATH,
-  'cohort.source': _OneOf(('simulated', 'openkbp', 'dicom', 'nifti', 'store')),
+  'cohort.source': _OneOf(('simulated', 'openkbp', *FORMATS, 'store')),
   'cohort.raw': _Or(_Text(_PATH.wanted, 0)),
   'cohort.structures': _Each(
     _Text('a name'), "names of structures, such as ('body', 'rectum', 'PTV')"

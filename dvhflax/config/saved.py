@@ -8,7 +8,7 @@ import ml_collections
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.config import rules as config_rules
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites import PROSTATE
 
 # The keys that came after the first checkpoints, in the order in which they
 # came, each with what the code did before there was it. A key that is new goes
@@ -26,7 +26,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'cohort.sum_beams': False,
   },
   {'cohort.ct': False},
-  {'cohort.replace_plans': False, 'planning': PROSTATE.to_dict()},
+  {'cohort.replace_plans': False, 'planning': PROSTATE.protocol.to_dict()},
   # Of simulated patients; `_what_was_before` has the others'.
   {
     'cohort.normalisation': 'target_mean',
@@ -98,6 +98,7 @@ def _what_was_before(flat: Mapping[str, Any]) -> dict[str, Any]:
     if keys.keys() & flat.keys():
       break
     before |= keys
+  # All the imports that there were then.
   imported = flat.get('cohort.source') in ('openkbp', 'dicom', 'nifti')
   if imported and 'cohort.normalisation' in before:
     before['cohort.normalisation'] = 'prescription'

@@ -1,11 +1,10 @@
 """From the names in a patient's files to the structures of a cohort.
 
-An ordered table of regular expressions decides: the names of TG-263 (Mayo et
-al. 2018, IJROBP 100:1057) come first, then usual aliases. A pattern must
-match a whole name, in any case, with `_` for blanks and hyphens; signs such as
-those of `Lt. Parotid`, `Eye (left)` or `Lens, L` may be left out. What no row
-matches is unmapped, and two names that match one row alike are ambiguous;
-neither is guessed at.
+Regular expressions decide, in order; each site in `dvhflax/sites` has those of
+its organs. A pattern must match a whole name, in any case, with `_` for blanks
+and hyphens; signs such as those of `Lt. Parotid`, `Eye (left)` or `Lens, L` may
+be left out. A name that no pattern matches is unmapped, and two names that
+match the same one are ambiguous; neither is guessed at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,165 +16,7 @@ import re
 import unicodedata
 
 from dvhflax import errors
-
-_LEFT = '(l|lt|left|li|lks|links|gauche|sx|sin|sinistra|izq|izda|izquierd[oa])'
-_RIGHT = '(r|rt|right|re|rechts|droite?|dx|dex|destra|dcha|der|derech[oa])'
-
-
-def _paired(
-  left: str, right: str, *organs: str, french: str = ''
-) -> tuple[tuple[str, str], ...]:
-  """Rows of an organ that there is on either side.
-
-  Args:
-    left, right: structures of a cohort.
-    *organs: patterns, best first.
-    french: pattern of names that `G` or `D` may follow.
-  """
-  rows = [
-    (structure, pattern)
-    for organ in organs
-    for structure, side in ((left, _LEFT), (right, _RIGHT))
-    for pattern in (f'({organ})_?{side}', f'{side}_?({organ})')
-  ]
-  if french:
-    rows += [(left, f'({french})_?g'), (right, f'({french})_?d')]
-  return tuple(rows)
-
-
-# (structure of a cohort, pattern), best first.
-TABLE: tuple[tuple[str, str], ...] = (
-  ('body', 'body|external'),
-  ('body', '(body|external|patient)_?(contour|outline)|outline|patient'),
-  (
-    'body',
-    'ext|au(ss|ß)enkontur|k(oe|ö)rper(kontur)?|contour_?externe|'
-    'contorno_?(externo|esterno)',
-  ),
-  ('bladder', 'bladder'),
-  ('bladder', 'bladder_?(o|oar|whole)|urinary_?bladder|blad'),
-  ('bladder', '(harn)?blase|vessie|vejiga|vescica|blaas|bexiga'),
-  ('rectum', 'rectum'),
-  ('rectum', 'rectum_?(o|oar|whole)|rect'),
-  ('rectum', 'rektum|enddarm|mastdarm|recto|retto'),
-  ('PTV', 'ptv'),
-  ('PTV', 'ptv_?high'),
-  ('PTV', r'ptv_?\d\d(\.\d+)?(_?gy)?|ptv_?\d{4}(_?cgy)?'),
-  ('PTV', 'ptv_?(1|all|total|prost(ate)?)|ptv_?p'),
-  ('bowel', 'bowel_?bag|bowel'),
-  ('bowel', '(small_?)?bowel(_?(small|space|loops))?|d(ue|ü)nndarm'),
-  ('penile_bulb', 'penilebulb|penile_?bulb|bulbus_?penis|bulb'),
-  ('prostate', 'prostate|prostata|ctv_?prostate'),
-  ('seminal_vesicles', 'seminalves|seminal_?vesicles?|sv'),
-  *_paired(
-    'femoral_head_left',
-    'femoral_head_right',
-    'femur_?head|head_?femur',
-    'femoral_?head|head_?femoral',
-    'femur|fem(ur)?_?hd|fem_?head|fem_?kopf|hip|h(ue|ü)ftkopf|'
-    'oberschenkelkopf|femurkopf|caput_?femoris|t(e|ê)te_?f(e|é)morale|'
-    'testa_?femore',
-    french='t(e|ê)te_?f(e|é)morale',
-  ),
-  ('Brainstem', 'brainstem'),
-  ('Brainstem', 'brain_?stem'),
-  (
-    'Brainstem',
-    'b(rain|rn?|rai)?_?ste?m|brain_?st|stammhirn|hirnstamm|'
-    'tronc(_?c(e|é)r(e|é)bral)?|tronco(_?(encef(a|á)lico|encefalico|'
-    'cerebral))?|hersenstam',
-  ),
-  ('SpinalCord', 'spinalcord'),
-  ('SpinalCord', 'spinal_?cord'),
-  (
-    'SpinalCord',
-    'cord|sp(in(al?)?)?_?(cord|crd)|myelon|r(ue|ü)ckenmark|'
-    'moelle(_?(e|é)pini(e|è)re)?|medulla_?spinalis|'
-    'm(e|é)dula(_?espinal)?|midollo(_?spinale)?|ruggenmerg',
-  ),
-  *_paired(
-    'LeftParotid',
-    'RightParotid',
-    'parotid',
-    'parotis|parot|parotid_?(gland|gl|gld)|gla?nd_?parot(id|is)?|'
-    'ohrspeicheldr(ue|ü)se|parotide|par(o|ó)tida',
-    french='parotide',
-  ),
-  ('Esophagus', 'esophagus'),
-  ('Esophagus', 'o?esophagus(_?[su])?|speiser(oe|ö)hre'),
-  (
-    'Esophagus',
-    'o?esoph(ag)?|(ö|oe)sophagus|(o|œ)?esophage|œsophage|'
-    '(o|œ)?(e|é)sophage|es(o|ó)fago|slokdarm',
-  ),
-  ('Larynx', 'larynx'),
-  ('Larynx', 'larynx_?(sg|gl|oar)|kehlkopf|glottis|laringe'),
-  ('Mandible', 'bone_?mandible'),
-  ('Mandible', 'mandible|mandibula|unterkiefer|mandib|mandibule|mandibola'),
-  ('OralCavity', 'cavity_?oral|oral_?cavity|mundh(oe|ö)hle|oral_?cav'),
-  (
-    'OpticChiasm',
-    'optic_?chiasma?|opt_?chiasma?|chiasma?|chiasma_?opticum',
-  ),
-  ('Brain', 'brain|gehirn|hirn|whole_?brain|brain_?whole|cerveau'),
-  *_paired(
-    'LeftSubmandibular',
-    'RightSubmandibular',
-    'gla?nd_?submand(ib(ular)?)?',
-    'submand(ib(ular(is)?)?)?(_?(gland|gl|gld))?|subm|smg',
-  ),
-  *_paired(
-    'LeftLens',
-    'RightLens',
-    'lens',
-    'linse|lense|(eye|orbit)_?lens|cristallin',
-    french='cristallin',
-  ),
-  *_paired(
-    'LeftEye',
-    'RightEye',
-    'eye',
-    'globe|auge|eye_?(ball|globe)|augapfel|bulbus(_?oculi)?',
-    'orbita?',
-    french='oeil|œil|orbite',
-  ),
-  *_paired('LeftCochlea', 'RightCochlea', 'cochlea', 'cochl?e?|cochl(e|é)e'),
-  *_paired(
-    'LeftOpticNerve',
-    'RightOpticNerve',
-    'opticnrv',
-    'optic_?nerve|opt(ic)?_?n(erve?|rv)?|n(ervus)?_?opticus|sehnerv|'
-    'nerf_?optique',
-    french='nerf_?optique',
-  ),
-  ('LeftOpticNerve', 'on_(l|lt|left)|(l|lt|left)_on'),
-  ('RightOpticNerve', 'on_(r|rt|right)|(r|rt|right)_on'),
-  *(
-    (f'PTV{gy}', pattern)
-    for gy in (50, 54, 56, 60, 63, 66, 70, 78)
-    for pattern in (f'ptv_?{gy}', f'ptv_?({gy}_?gy|{gy}00(_?cgy)?)')
-  ),
-)
-
-
-# Names of TG-263 that a cohort may have in place of those of `TABLE`.
-_SAME = {
-  'bone_mandible': 'Mandible',
-  'cavity_oral': 'OralCavity',
-  **{
-    f'{organ}_{side}': name
-    for organ, names in {
-      'femur_head': ('femoral_head_left', 'femoral_head_right'),
-      'parotid': ('LeftParotid', 'RightParotid'),
-      'glnd_submand': ('LeftSubmandibular', 'RightSubmandibular'),
-      'lens': ('LeftLens', 'RightLens'),
-      'eye': ('LeftEye', 'RightEye'),
-      'cochlea': ('LeftCochlea', 'RightCochlea'),
-      'opticnrv': ('LeftOpticNerve', 'RightOpticNerve'),
-    }.items()
-    for side, name in zip('lr', names)
-  },
-}
+from dvhflax.sites import SITES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +39,7 @@ class Match:
 def read_table(
   path: str | None, structures: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-  """The user's rows, which come before those of `TABLE`.
+  """The user's rows, which come before those of the sites.
 
   Args:
     path: of a JSON file, `{"rectum": ["rectum_v2", "rect.*"], ...}`, a list
@@ -254,7 +95,7 @@ def match(
   Args:
     names: as in the patient's files.
     structures: names of the cohort's structures; each matches itself before
-      any row of the tables.
+      any pattern.
     rows: the user's, see `read_table`.
   """
   keys = [_spellings(name) for name in names]
@@ -302,10 +143,9 @@ def _ranked(
   rows: Sequence[tuple[str, str]],
 ) -> list[list[int]]:
   """Indices that match a structure, grouped by row, the first row first."""
-  in_table = _plain(_SAME.get(_plain(wanted), wanted))
   patterns = [pattern for name, pattern in rows if name == wanted]
   patterns.append(re.escape(_plain(wanted)))
-  patterns += [p for name, p in TABLE if _plain(name) == in_table]
+  patterns += _known(_plain(wanted))
   groups: list[list[int]] = []
   seen: set[int] = set()
   for pattern in patterns:
@@ -318,6 +158,17 @@ def _ranked(
     seen.update(group)
     groups += [group] if group else []
   return groups
+
+
+def _known(name: str) -> list[str]:
+  """The sites' patterns of a structure, best first."""
+  return [
+    pattern
+    for site in SITES
+    for organ in site.organs
+    if name in (_plain(organ.name), organ.tg263)
+    for pattern in organ.patterns
+  ]
 
 
 def _spellings(name: str) -> frozenset[str]:

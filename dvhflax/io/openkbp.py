@@ -23,6 +23,7 @@ from dvhflax.io.resample import MOST_GY, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
+from dvhflax.sites import HEAD_AND_NECK
 
 SOURCE_GRID = (128, 128, 128)
 PRESCRIPTION_GY = 70.0
@@ -34,16 +35,7 @@ _MOST_CT = 4095
 POSSIBLE_DOSE = Structure('PossibleDose', 'body')
 STRUCTURES = (
   POSSIBLE_DOSE,
-  Structure('Brainstem', 'oar'),
-  Structure('SpinalCord', 'oar'),
-  Structure('RightParotid', 'oar'),
-  Structure('LeftParotid', 'oar'),
-  Structure('Esophagus', 'oar'),
-  Structure('Larynx', 'oar'),
-  Structure('Mandible', 'oar'),
-  Structure('PTV56', 'target'),
-  Structure('PTV63', 'target'),
-  Structure('PTV70', 'target'),
+  *(s for s in HEAD_AND_NECK.structures if s.role != 'body'),
 )
 
 

@@ -1,14 +1,16 @@
 """Planning objectives: convex functions of the dose in sampled voxels.
 
-Each is a weighted mean over a structure's samples of one of three terms:
+Each is a weighted mean over a structure's samples of one of three forms:
 squared deviation from the prescription, squared overdose beyond a threshold,
-or the dose itself. The fluence's roughness (`fluence.roughness`) joins them
-as one more convex objective. A strictly positive weighted sum of all has a
-Pareto-optimal minimum.
+or the dose itself. `terms` lists those of a protocol: an objective of one of
+these forms is added there. The fluence's roughness (`fluence.roughness`) joins
+them as one more convex objective. A strictly positive weighted sum of all has
+a Pareto-optimal minimum.
 """
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Literal
 
 import flax.struct
 import jax
@@ -23,6 +25,44 @@ from dvhflax.sites.protocol import Protocol
 # More of a target out of the body, or in its skin, is a fault in the contours;
 # less is what contours lose on a grid, and is left out.
 _MOST_TARGET_OUTSIDE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+  """An objective of a protocol.
+
+  Attributes:
+    name: of the objective.
+    structure: over whose voxels it is a mean.
+    form: of the dose in a voxel: the squared `deviation` from a level, the
+      squared `overdose` beyond it, or the dose itself, for the `mean`.
+    level_gy: that level; the body's falls with the distance from the targets
+      instead.
+    weights: least and most weight of the structure.
+    share: the objective's weight in parts of the structure's.
+  """
+
+  name: str
+  structure: str
+  form: Literal['deviation', 'overdose', 'mean']
+  level_gy: float
+  weights: tuple[float, float]
+  share: float = 1.0
+
+
+def terms(protocol: Protocol) -> tuple[Term, ...]:
+  """The T objectives of a protocol: of targets, OARs, and the body last."""
+  found = [
+    Term(name, name, 'deviation', protocol.targets[name], (1.0, 1.0))
+    for name in protocol.ascending
+  ]
+  for name, oar in protocol.oars.items():
+    level_gy, weights = oar.threshold_gy, oar.weights
+    found += [
+      Term(f'{name} overdose', name, 'overdose', level_gy, weights),
+      Term(f'{name} mean', name, 'mean', 0.0, weights, oar.mean_share),
+    ]
+  return *found, Term('body', 'body', 'overdose', 0.0, protocol.body_weights)
 
 
 @flax.struct.dataclass
@@ -187,36 +227,32 @@ def sample_objectives(
   at = tuple(index.T)
 
   nothing = np.zeros(len(index))
-  terms: list[tuple] = []
-  for name in protocol.ascending:
-    own = targets[name][at] if name in targets else nothing
-    level = protocol.reference.to_fraction(protocol.targets[name])
-    terms.append((name, own, nothing + level, True, False))
-  for name, oar in protocol.oars.items():
-    inside = (seen[name] & ~target)[at]
-    threshold = nothing + protocol.reference.to_fraction(oar.threshold_gy)
-    terms += [
-      (f'{name} overdose', inside, threshold, False, False),
-      (f'{name} mean', inside, nothing, False, True),
-    ]
-  threshold = nothing
+  inside = {
+    name: targets[name][at] if name in targets else nothing
+    for name in protocol.targets
+  }
+  inside |= {name: (mask & ~target)[at] for name, mask in seen.items()}
+  inside['body'] = np.where(target[at], 0, cell[at])
+  listed = terms(protocol)
+  share = np.stack(
+    [np.asarray(inside[t.structure], np.float64) for t in listed]
+  )
+  threshold = np.stack(
+    [nothing + protocol.reference.to_fraction(t.level_gy) for t in listed]
+  )
   for name, distance in away.items():
     fall = np.clip(distance[at] / protocol.body_fall_mm, 0, 1)
     top, low = protocol.body_fall
     top *= protocol.reference.to_fraction(protocol.targets[name])
-    threshold = np.maximum(threshold, top + (low - top) * fall)
-  outside = np.where(target[at], 0, cell[at])
-  terms.append(('body', outside, threshold, False, False))
-
-  share = np.stack([np.asarray(t[1], np.float64) for t in terms])
+    threshold[-1] = np.maximum(threshold[-1], top + (low - top) * fall)
   total = share.sum(1, keepdims=True)
   objectives = Objectives(
     share=np.float32(share / np.where(total > 0, total, 1)),
-    threshold=np.float32(np.stack([t[2] for t in terms])),
-    deviation=np.array([t[3] for t in terms], np.float32),
-    linear=np.array([t[4] for t in terms], np.float32),
+    threshold=np.float32(threshold),
+    deviation=np.array([t.form == 'deviation' for t in listed], np.float32),
+    linear=np.array([t.form == 'mean' for t in listed], np.float32),
   )
-  return Sampled(index, objectives, tuple(t[0] for t in terms))
+  return Sampled(index, objectives, tuple(t.name for t in listed))
 
 
 def thinned(sampled: Sampled, most: int) -> Sampled:

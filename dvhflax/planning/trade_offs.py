@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 from scipy.stats import qmc
 
+from dvhflax.planning.objectives import terms
 from dvhflax.sites.protocol import Protocol
 
 _BODY = 'body'
@@ -60,8 +61,8 @@ class TradeOffs:
     """Objective weights of `[N, A]` places.
 
     Returns:
-      `[N, T + 1]` in the order of `sample_objectives`, then the roughness;
-      the targets' are 1.
+      `[N, T + 1]` in the order of `objectives.terms`, then the roughness; the
+      targets' are 1.
     """
     protocol, count = self.protocol, len(places)
 
@@ -73,24 +74,20 @@ class TradeOffs:
       least, most = np.log(bounds)
       return np.exp(least + (most - least) * place)
 
-    columns = [np.ones(count) for _ in protocol.targets]
-    for name, oar in protocol.oars.items():
-      weight = between(name, oar.weights)
-      columns += [weight, weight * oar.mean_share]
-    columns.append(between(_BODY, protocol.body_weights))
+    columns = [
+      between(term.structure, term.weights) * term.share
+      for term in terms(protocol)
+    ]
     columns.append(np.full(count, protocol.roughness_weight))
     return np.stack(columns, 1)
 
   def places(self, weights: np.ndarray) -> np.ndarray:
     """The inverse of `weights`: `[N, T + 1]` to `[N, A]`."""
-    protocol = self.protocol
+    listed = terms(self.protocol)
+    owners = [term.structure for term in listed]
     found = []
     for name in self.axes:
-      if name == _BODY:
-        column, bounds = -2, protocol.body_weights
-      else:
-        column = len(protocol.targets) + 2 * list(protocol.oars).index(name)
-        bounds = protocol.oars[name].weights
-      least, most = np.log(bounds)
+      column = owners.index(name)
+      least, most = np.log(listed[column].weights)
       found.append((np.log(weights[:, column]) - least) / (most - least))
     return np.stack(found, 1) if found else np.zeros((len(weights), 0))

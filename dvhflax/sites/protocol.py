@@ -146,6 +146,12 @@ class Protocol:
     values['oars'] = {k: dataclasses.asdict(v) for k, v in self.oars.items()}
     return values
 
+  def changed(self) -> dict[str, Any]:
+    """As `to_dict`, without the fields that have their default."""
+    defaults = {f.name: f.default for f in dataclasses.fields(self)}
+    values = self.to_dict()
+    return {k: v for k, v in values.items() if v != defaults[k]}
+
   @property
   def angles(self) -> np.ndarray:
     """`[B]` gantry angles in radians."""

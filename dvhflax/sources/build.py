@@ -5,13 +5,13 @@ another builds takes the patients that nobody has; `--shard=i/n` shares them
 out beforehand.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 import contextlib
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import ml_collections
 import tqdm
@@ -20,54 +20,45 @@ from dvhflax import config as config_lib
 from dvhflax import errors, locks
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
+from dvhflax.io.formats import FORMATS
 from dvhflax.models.unet import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
-from dvhflax.patient import Structure
+from dvhflax.patient import Patient, Structure
 from dvhflax.sources.imported import Imported
 from dvhflax.sources.openkbp import OpenKBP
 from dvhflax.sources.planned import Planned, Stored
-from dvhflax.sources.simulated import simulate_patient
+from dvhflax.sources.simulated import Simulated
 from dvhflax.sources.splits import split_patients
 
 # What others do is looked at so often.
 _LOOK_S = 0.5
 
-PROSTATE_STRUCTURES = (
-  Structure('body', 'body'),
-  Structure('bladder', 'oar'),
-  Structure('rectum', 'oar'),
-  Structure('PTV', 'target'),
-)
 
+class Source(Protocol):
+  """Patients that a cohort is built from.
 
-class _Simulated:
-  """Patients sampled and planned here."""
+  `splits`, of each patient, and `ct`, whether CTs are kept whatever the config
+  says, are optional.
+  """
 
-  structures = PROSTATE_STRUCTURES
+  @property
+  def structures(self) -> Sequence[Structure]:
+    """The mask channels, in order."""
 
-  def __init__(self, config: ml_collections.ConfigDict):
-    self._cohort = cohort = config.cohort
-    self._protocol = config_lib.protocol(config)
-    self.ids = [f'sim-{i:04d}' for i in range(cohort.patients)]
-    self.max_plans = cohort.plans
-    self.provenance = {
-      'source': 'simulated',
-      'seed': cohort.seed,
-      'plans': cohort.plans,
-      'patients': cohort.patients,
-      'spacing_mm': list(cohort.spacing_mm),
-      'protocol': self._protocol.to_dict(),
-    }
+  @property
+  def ids(self) -> Sequence[str]:
+    """Of the patients."""
 
-  def read(self, index: int):
-    return simulate_patient(
-      self._cohort.seed,
-      index,
-      grid=tuple(self._cohort.grid),
-      spacing_mm=tuple(self._cohort.spacing_mm),
-      plans=self._cohort.plans,
-      protocol=self._protocol,
-    )
+  @property
+  def max_plans(self) -> int:
+    """The most that a patient has."""
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    """JSON-serialisable; equal for equal patients."""
+
+  def read(self, index: int) -> Patient:
+    """The patient of `ids[index]`."""
 
 
 def _imported(
@@ -78,12 +69,11 @@ def _imported(
 
 
 _SOURCES: dict[
-  str, Callable[[ml_collections.ConfigDict, tuple[int, int]], Any]
+  str, Callable[[ml_collections.ConfigDict, tuple[int, int]], Source]
 ] = {
-  'simulated': lambda config, _: _Simulated(config),
+  'simulated': lambda config, _: Simulated(config),
   'openkbp': lambda config, shard: OpenKBP(config.cohort, shard),
-  'dicom': _imported,
-  'nifti': _imported,
+  **dict.fromkeys(FORMATS, _imported),
   'store': lambda config, _: Stored(config.cohort),
 }
 
@@ -97,13 +87,17 @@ def _normalisation(config: ml_collections.ConfigDict) -> Normalisation:
 
 
 def build(
-  config: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
+  config: ml_collections.ConfigDict,
+  shard: tuple[int, int] = (0, 1),
+  source: Source | None = None,
 ) -> bool:
   """Builds, or goes on building, the cohort at `config.cohort.path`.
 
   Args:
-    config: see `config.py`.
+    config: see `config/defaults.py`.
     shard: (i, n), write patients i, i + n, i + 2n, ... only.
+    source: patients with plans, such as `Simulated(config, site)`; None: those
+      of `cohort.source`, planned if `cohort.plans` says so.
 
   Returns:
     Whether the cohort is now complete.
@@ -116,9 +110,10 @@ def build(
   cohort = config.cohort
   existed = os.path.exists(cohort.path)
   pooling_plan(cohort.grid)
-  source = _SOURCES[cohort.source](config, shard)
-  if cohort.plans and cohort.source != 'simulated':
-    source = Planned(source, config)
+  if source is None:
+    source = _SOURCES[cohort.source](config, shard)
+    if cohort.plans and cohort.source != 'simulated':
+      source = Planned(source, config)
   splits = getattr(source, 'splits', None)
   held_out = cohort.validation_patients + cohort.test_patients
   if splits is None and held_out >= len(source.ids):

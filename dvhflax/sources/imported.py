@@ -1,7 +1,6 @@
-"""A cohort's patients from DICOM-RT or NIfTI files."""
+"""A cohort's patients from the files of one of the import formats."""
 
-from collections.abc import Callable, Mapping, Sequence
-import functools
+from collections.abc import Sequence
 import os
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ import tqdm
 
 from dvhflax import errors
 from dvhflax.io import import_report, importing, names
+from dvhflax.io.formats import FORMATS, open_folder
 from dvhflax.patient import Patient, Structure
 from dvhflax.sources.kept import Kept
 
@@ -56,15 +56,9 @@ class Imported:
       cohort.prescription_gy or to_plan_gy,
       cohort.ct,
     )
-    self._options = {'dose_optional': to_plan_gy is not None}
+    self._dose_optional = to_plan_gy is not None
     rows = names.read_table(cohort.names, cohort.structures)
-    added = sums('dicom', cohort)
-    if cohort.source != 'dicom' and any(added.values()):
-      key = next(key for key, on in added.items() if on)
-      raise errors.ConfigError(
-        f'cohort.{key}=True adds doses of DICOM files; cohort.source is '
-        f'{cohort.source}'
-      )
+    _refuse_foreign(cohort)
     path = os.path.normpath(cohort.path)
     self._kept = Kept(os.path.dirname(path) or '.')
     self._found, self._read_case, skipped = open_folder(
@@ -72,9 +66,8 @@ class Imported:
       cohort.raw,
       cohort.structures,
       rows,
-      contour_ends=cohort.contour_ends,
-      **self._options,
-      **sums(cohort.source, cohort),
+      cohort,
+      dose_optional=self._dose_optional,
     )
     entries = self._survey(cohort.raw, shard, skipped)
     import_report.write_report(path, entries, skipped)
@@ -96,8 +89,11 @@ class Imported:
       'patients': len(entries),
       'spacing_mm': list(cohort.spacing_mm),
       'prescription_gy': cohort.prescription_gy,
-      'contour_ends': cohort.contour_ends,
-      **added,
+      **{
+        key: cohort[key]
+        for one in FORMATS.values()
+        for key in (*one.reading, *one.finding)
+      },
       'names': [list(row) for row in rows],
     }
 
@@ -107,7 +103,9 @@ class Imported:
     if kept is not None:
       return kept
     case = self._read_case(self._found[self.ids[index]])
-    return importing.assemble(case, self._settings, **self._options)[0]
+    return importing.assemble(
+      case, self._settings, dose_optional=self._dose_optional
+    )[0]
 
   def _survey(
     self,
@@ -123,7 +121,7 @@ class Imported:
       try:
         case = self._read_case(found)
         patient, entry = importing.assemble(
-          case, self._settings, **self._options
+          case, self._settings, dose_optional=self._dose_optional
         )
         if len(entries) % shard[1] == shard[0]:
           self._kept.keep(patient)
@@ -133,60 +131,16 @@ class Imported:
     return entries
 
 
-def open_folder(
-  source: str,
-  folder: str,
-  structures: Sequence[str],
-  rows: Sequence[tuple[str, str]],
-  *,
-  contour_ends: str = 'rounded',
-  **options: bool,
-) -> tuple[dict[str, Any], Callable[[Any], importing.Case], list[Any]]:
-  """Finds the patients of a folder.
-
-  Args:
-    source: `dicom` or `nifti`.
-    folder: searched at any depth.
-    structures: names of the cohort's structures.
-    rows: the user's table of names, see `names.read_table`.
-    contour_ends: one of `io.contours.ENDS`, for DICOM.
-    **options: of `io.dicom.find_patients` or `io.nifti.find_patients`.
-
-  Returns:
-    What was found by id, the function that reads one of these, and what was
-    skipped.
-
-  Raises:
-    ConfigError: if the library for these files is not installed.
-    CohortError: if there is no such folder.
-  """
-  library: Any
-  reading: dict[str, Any] = {'structures': structures, 'rows': rows}
-  try:
-    if source == 'dicom':
-      from dvhflax.io.dicom import reader as library
-
-      reading['contour_ends'] = contour_ends
-    else:
-      from dvhflax.io import nifti as library
-  except ModuleNotFoundError as error:
-    raise errors.ConfigError(
-      f"{source} files need {error.name}: pip install -e '.[{source}]'"
-    ) from None
-  found, skipped = library.find_patients(folder, **options)
-  read = functools.partial(library.read_patient, **reading)
-  return {one.id: one for one in found}, read, skipped
-
-
-def sums(source: str, told: Mapping[str, Any]) -> dict[str, bool]:
-  """Which doses are added up: options of `open_folder`.
-
-  Args:
-    source: `dicom`; of another there is nothing to add.
-    told: `config.cohort`, or the provenance of a cohort.
-  """
-  keys = ('sum_beams', 'sum_fractions', 'sum_plans')
-  return {k: bool(told.get(k)) for k in keys} if source == 'dicom' else {}
+def _refuse_foreign(cohort: ml_collections.ConfigDict) -> None:
+  """Raises a ConfigError for a switch that only another format has."""
+  own = FORMATS[cohort.source]
+  for name, one in FORMATS.items():
+    for key in (*one.finding, *one.reading):
+      if cohort[key] is True and key not in (*own.finding, *own.reading):
+        raise errors.ConfigError(
+          f'cohort.{key}=True is for {name} files, but cohort.source is '
+          f'{cohort.source}: set it to False'
+        )
 
 
 def _warn_of_phases(entries: Sequence[dict[str, Any]], path: str) -> None:

@@ -13,8 +13,8 @@ from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import importing
 from dvhflax.io import names as names_lib
+from dvhflax.io.formats import open_folder
 from dvhflax.patient import Patient
-from dvhflax.sources.imported import open_folder, sums
 
 
 class Newcomers:
@@ -36,7 +36,7 @@ class Newcomers:
     """Finds the patients.
 
     Args:
-      source: `dicom` or `nifti`.
+      source: one of `io.formats.FORMATS`.
       folder: searched at any depth.
       cohort: of the training.
       prescription_gy: of patients without an RTPLAN that tells it; None: that
@@ -62,9 +62,8 @@ class Newcomers:
       folder,
       wanted,
       rows,
-      contour_ends=contour_ends(provenance),
+      {**provenance, 'contour_ends': contour_ends(provenance)},
       dose_optional=True,
-      **sums(source, provenance),
     )
     if not found:
       reasons = '; '.join(f'{one.what}: {one.why}' for one in self.skipped)

@@ -16,6 +16,7 @@ from dvhflax.cohort.validate import validate
 from dvhflax.io import dicom, importing
 from dvhflax.sources import imported, kept
 from dvhflax.sources.build import build
+from dvhflax.tuning.external import Newcomers
 
 
 def make_config(raw, path):
@@ -114,10 +115,9 @@ def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
   cohort = Cohort.open(config.cohort.path)
   assert [p.plans for p in cohort.patients] == [1] * 3
   assert [p.prescription_gy for p in cohort.patients] == [93] * 3
-  # New patients are read likewise.
-  assert imported.sums('dicom', cohort.metadata.provenance) == {
-    'sum_beams': False, 'sum_fractions': False, 'sum_plans': True,
-  }  # fmt: skip
+  # External patients are read likewise.
+  newcomers = Newcomers('dicom', config.cohort.raw, cohort)
+  assert newcomers.read('p0')[0].prescription_gy == 93
   assert (
     'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
   )

@@ -11,6 +11,7 @@ from dvhflax import errors
 from dvhflax.io import importing
 from dvhflax.io.dicom import files
 from dvhflax.io.dicom import reader as dicom
+from dvhflax.io.formats import open_folder
 from dvhflax.patient import Structure
 from dvhflax.sources import imported
 from dvhflax.tuning import external as newcomers
@@ -238,8 +239,8 @@ def test_structures_end_as_the_cohort_says(tmp_path):
   dataset = synthetic.structure_set(STRUCTURES)
   case = read(tmp_path, dataset, ends='outermost')
   assert volumes(case)['PTV'] == pytest.approx(CC['PTV'] * 0.9, rel=2e-3)
-  found, read_case, _ = imported.open_folder(
-    'dicom', str(tmp_path), NAMES, (), contour_ends='outermost',
+  found, read_case, _ = open_folder(
+    'dicom', str(tmp_path), NAMES, (), {'contour_ends': 'outermost'},
     dose_optional=True,
   )  # fmt: skip
   case = read_case(found['anna'])

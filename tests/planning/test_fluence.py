@@ -18,7 +18,7 @@ from dvhflax.planning.objectives import (
   thinned,
 )
 from dvhflax.planning.trade_offs import TradeOffs
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sources.anatomy import sample_anatomy
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
@@ -50,8 +50,8 @@ def small():
   """Objectives of a patient on few voxels, with an invented influence."""
   masks = sample_anatomy(np.random.default_rng([0, 1]), GRID, SPACING).masks
   grid = VoxelGrid(GRID, SPACING)
-  targets = prescribed(masks, grid, PROSTATE)
-  sampled = thinned(sample_objectives(masks, targets, grid, PROSTATE), 150)
+  targets = prescribed(masks, grid, PROTOCOL)
+  sampled = thinned(sample_objectives(masks, targets, grid, PROTOCOL), 150)
   rng = np.random.default_rng(0)
   voxels = len(sampled.index)
   matrix = rng.random((voxels, BEAMLETS)).astype(np.float32) ** 4
@@ -70,7 +70,7 @@ def small():
     objectives=objectives,
     most_fluence=jnp.float32(3.0),
   )
-  trade_offs = TradeOffs.of(PROSTATE, list(masks))
+  trade_offs = TradeOffs.of(PROTOCOL, list(masks))
   weights = trade_offs.weights(trade_offs.anchors()[:3])
   return problem, jnp.asarray(weights, jnp.float32)
 

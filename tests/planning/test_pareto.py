@@ -10,7 +10,7 @@ import pytest
 
 from dvhflax.planning import pareto
 from dvhflax.planning.trade_offs import TradeOffs
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sites.protocol import Oar
 
 STRUCTURES = ('body', 'PTV', 'rectum', 'bladder')
@@ -18,8 +18,8 @@ STRUCTURES = ('body', 'PTV', 'rectum', 'bladder')
 
 def test_axes_are_what_varies_and_is_there():
   fixed = dataclasses.replace(
-    PROSTATE,
-    oars={**PROSTATE.oars, 'cord': Oar(30.0, (1.0, 1.0))},
+    PROTOCOL,
+    oars={**PROTOCOL.oars, 'cord': Oar(30.0, (1.0, 1.0))},
     body_weights=(9.0, 9.0),
   )
   assert TradeOffs.of(fixed, [*STRUCTURES, 'cord']).axes == (
@@ -30,7 +30,7 @@ def test_axes_are_what_varies_and_is_there():
 
 
 def test_anchors_spare_all_and_each():
-  anchors = TradeOffs.of(PROSTATE, STRUCTURES).anchors()
+  anchors = TradeOffs.of(PROTOCOL, STRUCTURES).anchors()
   np.testing.assert_array_equal(
     anchors, [[0.5, 0.5, 0.5], [1, 1, 0.5], [1, 0, 0.5], [0, 1, 0.5]]
   )
@@ -39,19 +39,19 @@ def test_anchors_spare_all_and_each():
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
 def test_places_and_weights_are_inverse(places):
-  trade_offs = TradeOffs.of(PROSTATE, STRUCTURES)
+  trade_offs = TradeOffs.of(PROTOCOL, STRUCTURES)
   weights = trade_offs.weights(np.array(places))
   assert (weights > 0).all() and (weights[:, 0] == 1).all()
   np.testing.assert_allclose(trade_offs.places(weights), places, atol=1e-9)
 
 
 def test_bounds_of_the_weights():
-  trade_offs = TradeOffs.of(PROSTATE, STRUCTURES)
+  trade_offs = TradeOffs.of(PROTOCOL, STRUCTURES)
   least, most = trade_offs.weights(np.array([[0.0] * 3, [1.0] * 3]))
-  rectum, bladder = PROSTATE.oars['rectum'], PROSTATE.oars['bladder']
+  rectum, bladder = PROTOCOL.oars['rectum'], PROTOCOL.oars['bladder']
   for column, bounds in ((1, rectum.weights), (3, bladder.weights)):
     np.testing.assert_allclose([least[column], most[column]], bounds)
-  np.testing.assert_allclose([least[5], most[5]], PROSTATE.body_weights)
+  np.testing.assert_allclose([least[5], most[5]], PROTOCOL.body_weights)
 
 
 def test_choice_is_near_the_best_of_all():

@@ -12,13 +12,13 @@ from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.mimic import differences, mimic
 from dvhflax.planning.objectives import prescribed, sample_objectives
 from dvhflax.planning.planner import plan_patient
-from dvhflax.sites.prostate import PROSTATE
+from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sites.protocol import Oar, Protocol
 from dvhflax.sources.anatomy import sample_anatomy
 from dvhflax.sources.simulated import simulate_patient
 
 GRID, SPACING = (64, 64, 32), (7.5, 5.0, 6.0)
-QUICK = dataclasses.replace(PROSTATE, gap=0.5)
+QUICK = dataclasses.replace(PROTOCOL, gap=0.5)
 
 
 def draw(index):
@@ -29,7 +29,7 @@ def draw(index):
 @pytest.fixture(scope='module')
 def planned():
   masks = draw(1)
-  return masks, plan_patient(masks, SPACING, 6, PROSTATE)
+  return masks, plan_patient(masks, SPACING, 6, PROTOCOL)
 
 
 def test_plans_are_normalised_and_clinical(planned):
@@ -72,7 +72,7 @@ def test_sparing_weight_spares(planned):
 
 def test_plans_are_certified(planned):
   gap = planned[1].gap
-  assert (gap > -1e-4).all() and (gap <= PROSTATE.gap).all()
+  assert (gap > -1e-4).all() and (gap <= PROTOCOL.gap).all()
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_plans_beside_others_are_new(planned):
 
 def test_mimicking_a_plan_returns_it(planned):
   masks, plans = planned
-  model = dataclasses.replace(PROSTATE, most_fluence=8.0)
+  model = dataclasses.replace(PROTOCOL, most_fluence=8.0)
   found = mimic(plans.dose_gy[0], masks, SPACING, model)
   for name in ('body', 'PTV', 'rectum', 'bladder'):
     assert found.difference[name]['mean_absolute'] < 0.5, name
@@ -96,7 +96,7 @@ def test_what_no_beam_can_do_is_told(planned):
   masks, _ = planned
   # The prescription in the target and nothing anywhere else.
   wanted = 78.0 * (masks['PTV'] > 0)
-  found = mimic(wanted, masks, SPACING, PROSTATE)
+  found = mimic(wanted, masks, SPACING, PROTOCOL)
   assert found.difference['PTV']['mean_absolute'] > 2
   assert found.difference['rectum']['mean'] > 2
   assert found.dose_gy.min() >= 0
@@ -115,9 +115,9 @@ def two_levels():
   masks = draw(1)
   masks['boost'] = masks.pop('prostate')
   protocol = dataclasses.replace(
-    PROSTATE,
+    PROTOCOL,
     targets={'PTV': 60.0, 'boost': 78.0},
-    oars={**PROSTATE.oars, 'bowel': Oar(20.0, (0.01, 0.1))},
+    oars={**PROTOCOL.oars, 'bowel': Oar(20.0, (0.01, 0.1))},
   )
   return masks, protocol
 
@@ -147,7 +147,7 @@ def test_skin_is_left_out_of_targets():
   masks = draw(1)
   masks['PTV'] = masks['body'].copy()
   masks['PTV'][:, :, :4] = masks['PTV'][:, :, -4:] = 0
-  protocol = dataclasses.replace(PROSTATE, skin_mm=12.0)
+  protocol = dataclasses.replace(PROTOCOL, skin_mm=12.0)
   grid = VoxelGrid(GRID, SPACING)
   kept = prescribed(masks, grid, protocol)['PTV']
   depth = ndimage.distance_transform_edt(masks['body'], sampling=SPACING)
@@ -192,7 +192,7 @@ def test_impossible_patients(change, match):
   masks = draw(0)
   change(masks)
   with pytest.raises(PlanningError, match=match):
-    plan_patient(masks, SPACING, 2, PROSTATE)
+    plan_patient(masks, SPACING, 2, PROTOCOL)
 
 
 def test_nothing_to_trade_off():
@@ -202,7 +202,7 @@ def test_nothing_to_trade_off():
 
 
 def test_a_plan_that_is_not_solved_is_refused():
-  short = dataclasses.replace(PROSTATE, gap=1e-7, most_iterations=40)
+  short = dataclasses.replace(PROTOCOL, gap=1e-7, most_iterations=40)
   with pytest.raises(PlanningError, match='after 40 iterations'):
     plan_patient(draw(0), SPACING, 1, short)
 
@@ -220,12 +220,12 @@ def test_a_plan_that_is_not_solved_is_refused():
 )
 def test_impossible_protocols(change, match):
   with pytest.raises(PlanningError, match=match):
-    dataclasses.replace(PROSTATE, **change)
+    dataclasses.replace(PROTOCOL, **change)
 
 
 def test_protocol_round_trip():
-  assert Protocol.from_dict(PROSTATE.to_dict()) == PROSTATE
+  assert Protocol.from_dict(PROTOCOL.to_dict()) == PROTOCOL
   with pytest.raises(PlanningError, match='beam_count'):
-    Protocol.from_dict({**PROSTATE.to_dict(), 'beam_count': 3})
+    Protocol.from_dict({**PROTOCOL.to_dict(), 'beam_count': 3})
   with pytest.raises(PlanningError, match='beams'):
     Protocol.from_dict({'name': 'x', 'targets': {'PTV': 1.0}, 'oars': {}})

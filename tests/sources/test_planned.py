@@ -11,8 +11,9 @@ from dvhflax.cohort.writer import CohortWriter
 from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Patient
 from dvhflax.planning.trade_offs import TradeOffs
+from dvhflax.sites.prostate import STRUCTURES
 from dvhflax.sources.anatomy import sample_anatomy
-from dvhflax.sources.build import PROSTATE_STRUCTURES, build
+from dvhflax.sources.build import build
 
 
 def configure(path, **fields):
@@ -38,7 +39,7 @@ def simulated(tmp_path_factory):
   protocol = config_lib.protocol(config)
   writer = CohortWriter(
     str(path),
-    structures=PROSTATE_STRUCTURES,
+    structures=STRUCTURES,
     grid=(32, 32, 16),
     dvh=config_lib.dvh_spec(config),
     max_plans=2,
@@ -50,7 +51,7 @@ def simulated(tmp_path_factory):
   for index, name in enumerate('abc'):
     rng = np.random.default_rng(index)
     anatomy = sample_anatomy(rng, (32, 32, 16), (15.0, 10.0, 12.0))
-    masks = np.stack([anatomy.masks[s.name] for s in PROSTATE_STRUCTURES], -1)
+    masks = np.stack([anatomy.masks[s.name] for s in STRUCTURES], -1)
     dose = rng.random((2, 32, 32, 16), np.float32) * masks[..., 0]
     mean = dose[:, masks[..., 3] > 0].mean(1)
     trade_offs = TradeOffs.of(protocol, list(anatomy.masks))

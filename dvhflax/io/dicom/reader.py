@@ -24,7 +24,7 @@ from dvhflax.io.dicom.matching import Found, find_patients
 from dvhflax.io.importing import Case, Plan
 from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
-# The interface that `cohort.imported.open_folder` expects of a source.
+# The interface that `io/formats.py` expects of a format.
 __all__ = ('find_patients', 'read_patient')
 
 
