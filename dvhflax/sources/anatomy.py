@@ -12,12 +12,12 @@ import functools
 
 import numpy as np
 
-from dvhflax.planning.grid import VoxelGrid
+from dvhflax.grid import Grid
 
 # Between neighbouring organs, so that none touches another.
 _GAP_MM = 1.0
 # Grid on which volumes are measured while a size is searched.
-_MEASURING = VoxelGrid((96, 96, 60), (3.0, 3.0, 3.2))
+_MEASURING = Grid((96, 96, 60), (3.0, 3.0, 3.2))
 # Nothing of the bladder lies higher: the field of view ends there.
 _BLADDER_TOP_MM = 90.0
 
@@ -122,7 +122,7 @@ class _Tube:
 
 
 def _volume_cc(contains) -> float:
-  inside = contains(*_MEASURING.axes())
+  inside = contains(*np.ix_(*_MEASURING.axes))
   return float(inside.sum() * _MEASURING.voxel_cc)
 
 
@@ -150,7 +150,7 @@ def sample_anatomy(
     spacing_mm: voxel size.
   """
   contains = _sample_shapes(rng)
-  axes = VoxelGrid(grid, spacing_mm).axes()
+  axes = np.ix_(*Grid(grid, spacing_mm).axes)
   masks = {
     name: np.ascontiguousarray(
       np.broadcast_to(inside(*axes), grid), dtype=np.uint8
