@@ -26,6 +26,8 @@ from dvhflax.patient import Structure
 
 # Ids listed in an error.
 _LISTED = 8
+# Relative difference of voxel sizes that only rounding makes.
+_ROUNDING = 1e-3
 
 
 class Cohort:
@@ -158,6 +160,13 @@ class Cohort:
       'kind': 'target_mean',
       'coverage_percent': percent or COVERAGE_PERCENT,
     }
+
+  @property
+  def own_spacings(self) -> np.ndarray | None:
+    """`[P, 3]` float32 voxel sizes in mm; None where all patients have one."""
+    spacings = np.array([p.spacing_mm for p in self.patients], np.float32)
+    spread = np.ptp(spacings, axis=0)
+    return spacings if (spread > _ROUNDING * spacings.min(0)).any() else None
 
   def reference(self, patient: int, plan: int) -> DoseReference:
     """What 1.0 of a plan's dose stands for."""
