@@ -157,28 +157,6 @@ def dvh_fidelity(
   return float(np.abs(difference[present]).mean())
 
 
-def pareto_gap(
-  predicted: np.ndarray, pareto: np.ndarray, valid: np.ndarray
-) -> float:
-  """L1 distance of a predicted DVH to the patient's nearest plan.
-
-  The distance is that of the projection, equation (4).
-
-  Args:
-    predicted: `[S, K]` DVH vector.
-    pareto: `[N, S, K]` DVH vectors of the patient's plans.
-    valid: `[N]` bool, False for the padding of patients with fewer plans.
-
-  Raises:
-    ValueError: no valid plan.
-  """
-  valid = np.asarray(valid, bool)
-  if not valid.any():
-    raise ValueError('a Pareto gap needs at least one valid plan')
-  difference = np.subtract(pareto[valid], predicted, dtype=np.float64)
-  return float(np.abs(difference).sum((1, 2)).min())
-
-
 def _target(target: np.ndarray) -> np.ndarray:
   inside = np.asarray(target) > 0
   if not inside.any():
