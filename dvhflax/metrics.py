@@ -6,14 +6,14 @@ included. `dose_volume` has what is read off a single structure.
 
 import numpy as np
 
-from dvhflax import dose_volume
+from dvhflax.dose_volume import ReadOffs, Voxels
 
 
-def homogeneity_index(dose: np.ndarray) -> float:
+def homogeneity_index(dose: ReadOffs) -> float:
   """HI = (D2% - D98%) / D50% of a target; 0 is homogeneous (ICRU 83).
 
   Args:
-    dose: `[V]` doses of the target's voxels.
+    dose: of the target's voxels, or its DVH.
 
   Returns:
     HI, or NaN where D50% is not positive, as in an untrained prediction.
@@ -21,8 +21,8 @@ def homogeneity_index(dose: np.ndarray) -> float:
   Raises:
     ValueError: no voxel.
   """
-  d2, d50, d98 = dose_volume.dose_at_volume_fraction(dose, [0.02, 0.5, 0.98])
-  return float((d2 - d98) / d50) if d50 > 0 else float('nan')
+  d2, d50, d98 = (dose.dose_at_volume_percent(x) for x in (2, 50, 98))
+  return (d2 - d98) / d50 if d50 > 0 else float('nan')
 
 
 def paddick_conformity(
@@ -87,10 +87,9 @@ def means_and_maxima(
   means = np.full(masks.shape[-1], np.nan)
   maxima = means.copy()
   for s in np.flatnonzero(present):
-    inside = dose[masks[..., s] > 0]
-    if inside.size:
-      means[s] = dose_volume.mean_dose(inside)
-      maxima[s] = dose_volume.max_dose(inside)
+    inside = Voxels(dose[masks[..., s] > 0])
+    if inside.dose.size:
+      means[s], maxima[s] = inside.mean_dose, inside.max_dose
   return means, maxima
 
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from dvhflax import dose_volume, errors
-from dvhflax.dose_volume import Curve
+from dvhflax.dose_volume import Curve, Voxels
 from dvhflax.patient import Patient, Structure
 
 Kind = Literal['prescription', 'target_mean']
@@ -132,9 +132,8 @@ class Normalisation:
     if self.kind == 'prescription':
       return DoseReference.of_prescription(prescription_gy)
     target = highest_target(structures, masks.any((0, 1, 2)))
-    covered = dose_volume.dose_at_volume_percent(
-      dose[masks[..., target] > 0], self.coverage_percent
-    )
+    inside = Voxels(dose[masks[..., target] > 0])
+    covered = inside.dose_at_volume_percent(self.coverage_percent)
     name = structures[target].name
     reference = self._of_coverage(covered, name, prescription_gy)
     if reference is None:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from dvhflax import metrics
+from dvhflax.dose_volume import Voxels
 
 
 def test_metrics_of_a_gradient():
   dose = np.linspace(0, 1, 1001)
-  assert metrics.homogeneity_index(dose) == pytest.approx(0.96 / 0.5)
-  assert metrics.homogeneity_index(np.ones(9)) == 0
+  assert metrics.homogeneity_index(Voxels(dose)) == pytest.approx(0.96 / 0.5)
+  assert metrics.homogeneity_index(Voxels(np.ones(9))) == 0
 
 
 def test_dose_errors_are_true_minus_predicted_in_percent():

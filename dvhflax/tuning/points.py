@@ -77,8 +77,8 @@ class Point:
     if self.kind == 'D':
       return float(dose_volume.dose_at_volume_fraction(dose, self.at))
     if self.kind == 'mean':
-      return dose_volume.mean_dose(dose)
-    return dose_volume.max_dose(dose)
+      return dose_volume.Voxels(dose).mean_dose
+    return dose_volume.Voxels(dose).max_dose
 
 
 def split(text: str) -> list[str]:
