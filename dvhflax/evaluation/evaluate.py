@@ -26,6 +26,7 @@ from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
 from dvhflax.report import table
 from dvhflax.report import violins as violins_report
+from dvhflax.training import history
 from dvhflax.training import runs as networks
 from dvhflax.training.sampler import Sampler, Samples
 
@@ -359,8 +360,12 @@ def _write(
       )
     ],
   )
-  history = losses_report.read_history(os.path.join(workdir, 'history.csv'))
-  figures.save(losses_report.losses(history), path('figure4_losses.png'))
+  epochs = history.read(workdir)
+  if not epochs:
+    raise errors.UserError(
+      f'{workdir}/history.csv has no epoch yet: train for one, then evaluate'
+    )
+  figures.save(losses_report.losses(epochs), path('figure4_losses.png'))
   p = int(samples.patients[0])
   masks, true = cohort.masks(p), cohort.doses(p)
   rows = [
