@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
+import itertools
 import os
 from typing import Any
 
 import numpy as np
 
 from dvhflax import files
+from dvhflax.text_table import aligned
 
 # Mean and standard deviation of true minus predicted, in % of the
 # prescription, of (mean dose, maximum dose): Ma et al. 2021, table 1.
@@ -133,7 +135,8 @@ def table1(
   """
   blocks = _blocks(results, structures, paper)
   every_row = [row for block in blocks for row in (block.header, *block.rows)]
-  widths = [max(map(len, column)) for column in zip(*every_row, strict=True)]
+  texts = iter(aligned(every_row))
+  widths = [max(map(len, column)) for column in zip(*every_row)]
   # Two blanks stand between columns.
   indent = sum(widths[:2]) + 4
   mean_dose = 'mean dose'.center(sum(widths[2:5]) + 4)
@@ -142,8 +145,7 @@ def table1(
   rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
   lines = [_caption(reference), '', head.rstrip()]
   for block in blocks:
-    lines += [rule, block.title, _aligned(block.header, widths)]
-    lines += [_aligned(row, widths) for row in block.rows]
+    lines += [rule, block.title, *itertools.islice(texts, 1 + len(block.rows))]
   lines += [rule, *_notes(results, paper), *_in_gy(results, structures)]
   return '\n'.join(lines) + '\n'
 
@@ -381,12 +383,6 @@ def _ratio(baseline: np.ndarray, network: np.ndarray) -> float:
   if not of_network > 0:
     return float('nan')
   return statistics(baseline).absolute_mean / of_network
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-  first = row[0].ljust(widths[0])
-  rest = (c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))
-  return '  '.join([first, *rest]).rstrip()
 
 
 def _signed(mean: float, std: float) -> str:
