@@ -19,7 +19,7 @@ import numpy as np
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, files, locks
 from dvhflax.cohort import arrays
-from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
+from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord, read
 from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure
 
@@ -338,7 +338,7 @@ class CohortWriter:
         raise errors.CohortError(
           f'{path} is damaged: remove it, and run the same command again'
         ) from None
-      records.append(PatientRecord.from_json(values, path))
+      records.append(read(PatientRecord, values, path))
     metadata = dataclasses.replace(self._metadata, patients=tuple(records))
     _write_json(os.path.join(self._building, METADATA), metadata.to_json())
     self._remove_leftovers()

@@ -195,12 +195,24 @@ def test_validator_lists_all_faults(copy):
   [
     ('', 'metadata.json'),
     ('{"schema_version": 9}', 'schema_version 9'),
-    ('{"schema_version": 1}', "lacks the key 'structures'"),
+    (
+      '{"schema_version": 1}',
+      'json: .*missing required field `structures`',
+    ),
   ],
 )
 def test_broken_metadata(copy, content, match):
   pathlib.Path(copy, 'metadata.json').write_text(content)
   with pytest.raises(errors.CohortError, match=match):
+    Cohort.open(str(copy))
+
+
+def test_a_mistyped_key_is_named(copy):
+  name = pathlib.Path(copy, 'metadata.json')
+  values = json.loads(name.read_text())
+  values['patients'][3]['plans'] = 'two'
+  name.write_text(json.dumps(values))
+  with pytest.raises(errors.CohortError, match=r'patients\[3\]\.plans'):
     Cohort.open(str(copy))
 
 
