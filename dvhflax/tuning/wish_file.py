@@ -49,7 +49,8 @@ def read(path: str) -> list[dict[str, Any]]:
 
   Raises:
     WishError: a file that is missing, no regular file, too large or not to be
-      read, columns that are missing or there twice, numbers that are none.
+      read, columns that are missing or there twice, values that are not finite
+      numbers.
   """
   shown = errors.plain(path, 200)
   ending = os.path.splitext(path)[1].lower()
