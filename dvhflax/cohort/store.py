@@ -45,15 +45,7 @@ class Cohort:
     """Use `Cohort.open`."""
     self.path = path
     self.metadata = metadata
-    layout = arrays.layout(
-      patients=len(metadata.patients),
-      plans=metadata.max_plans,
-      grid=metadata.grid,
-      structures=len(metadata.structures),
-      points=metadata.dvh.points,
-      dose_dtype=metadata.dose_dtype,
-      ct=metadata.ct,
-    )
+    layout = arrays.layout(metadata, len(metadata.patients))
     self._arrays = {}
     for name, (shape, dtype, _) in layout.items():
       try:
@@ -90,7 +82,7 @@ class Cohort:
         values = json.load(file)
     except FileNotFoundError:
       raise errors.CohortError(
-        f'{path} has no {METADATA}: it is no cohort, or not a whole one'
+        f'{path} has no {METADATA}: it is not a cohort, or not a complete one'
       ) from None
     except ValueError as error:
       raise errors.CohortError(f'{file_name}: {error}') from None

@@ -73,7 +73,7 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
       continue
     doses.append(dose)
     if not np.isfinite(dose).all() or dose.min() < 0:
-      faults.append(f'plan {n}: a dose is negative or no number')
+      faults.append(f'plan {n}: a dose is negative or not finite')
       continue
     curves = dvh_lib.dvh(dose.astype(np.float32), masks, cohort.dvh_spec)
     if not np.allclose(curves, cohort.dvh[i, n], atol=1e-6):

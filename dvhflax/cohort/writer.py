@@ -112,15 +112,7 @@ class CohortWriter:
     )  # fmt: skip
     self._normalisation = normalisation
     self._ids, self._splits = list(patient_ids), list(splits)
-    layout = arrays.layout(
-      patients=len(self._ids),
-      plans=max_plans,
-      grid=grid,
-      structures=len(structures),
-      points=dvh.points,
-      dose_dtype=dose_dtype,
-      ct=ct,
-    )
+    layout = arrays.layout(self._metadata, len(self._ids))
     # Not while another process makes a whole cohort of the folder.
     with self._alone():
       if os.path.exists(path):
@@ -219,7 +211,7 @@ class CohortWriter:
 
     Raises:
       CohortError: if the patient does not fit the cohort, or has a dose that
-        is negative or no number.
+        is negative or not finite.
     """
     self._check(index, patient)
     plans = len(patient.dose)
@@ -277,7 +269,7 @@ class CohortWriter:
     if patient.dose.shape[1:] != grid:
       refuse(f'dose {patient.dose.shape}, wanted {(plans, *grid)}')
     if not np.isfinite(patient.dose).all() or patient.dose.min() < 0:
-      refuse('a dose is negative or no number')
+      refuse('a dose is negative or not finite')
     ct_hu = patient.ct_hu
     if ct_hu is not None:
       if ct_hu.shape != tuple(grid) or ct_hu.dtype != np.int16:

@@ -69,7 +69,7 @@ def describe(cohort: Cohort) -> str:
           np.array([of_plan[name] for of_plan in measured])
         )
   plans = sum(record.plans for record in cohort.patients)
-  rows = [['', 'mean', '5%', '95%', 'spread', 'QUANTEC kept by']]
+  rows = [['', 'mean', '5%', '95%', 'spread', 'within QUANTEC']]
   for (owner, name), per_patient in values.items():
     together = np.concatenate(per_patient)
     low, high = np.percentile(together, (5, 95))
@@ -86,7 +86,7 @@ def describe(cohort: Cohort) -> str:
     if patients:
       lines.append(
         f'{structure.name} reaches the sides of the grid in {patients} of '
-        f'{len(cohort.patients)} patients: its figures are of the part within'
+        f'{len(cohort.patients)} patients: its metrics are of the part within'
         + _lost(outside.get(structure.name, []))
       )
   return '\n'.join(lines)

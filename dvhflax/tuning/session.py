@@ -232,8 +232,8 @@ class Session:
     if texts:
       if reference is None:
         raise errors.WishError(
-          'points on curves without one of a target: nothing tells what 1.0 of '
-          'their doses stands for in Gy; give a curve of a target'
+          'points on these curves cannot be read in Gy: only a curve of a '
+          'target tells what 1.0 of their doses stands for; give one'
         )
       desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
     dose = self._decode(desired)

@@ -66,7 +66,7 @@ def test_half_built_of_another_description_is_refused(tmp_path):
   [
     ({'id': 'other'}, 'is not p0'),
     ({'dose': -np.ones((3, *GRID), 'f')}, 'negative'),
-    ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'no number'),
+    ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'not finite'),
     ({'masks': np.zeros((*GRID, 3), np.uint8)}, 'is empty'),
     ({'reference_gy': np.ones(1)}, 'an entry a plan'),
     ({'ct_hu': np.zeros(GRID, np.int32)}, 'int32.*wanted int16'),

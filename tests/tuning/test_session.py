@@ -137,8 +137,8 @@ def test_another_trail_is_refused(network, tmp_path):
   with pytest.raises(SessionError, match='another checkpoint'):
     Session(*network, 'p6').replay(path)
   for key, value, words in (
-    ('steps', 5, 'steps that no session made'),
-    ('steps', [{**trail['steps'][0], 'action': 'foo'}], 'no session made'),
+    ('steps', 5, 'damaged steps'),
+    ('steps', [{**trail['steps'][0], 'action': 'foo'}], 'damaged steps'),
     ('checkpoint', 5, 'does not say whose'),
   ):
     forged = {**trail, key: value}
@@ -235,7 +235,7 @@ def test_command_line(trained_run, tmp_path):
 @pytest.mark.parametrize(
   'wished, points, reason',
   [
-    (None, 'rectum V70', 'is not read'),
+    (None, 'rectum V70', 'is not a point'),
     ('plan:p0/x', None, 'write plan:PATIENT/NUMBER'),
     ('none.csv', None, 'No such file'),
   ],
