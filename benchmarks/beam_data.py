@@ -29,8 +29,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import erf
 
+from dvhflax.grid import Grid
 from dvhflax.planning.beams import Beamlets
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import depth_maps
@@ -44,7 +44,7 @@ FIELDS_CM = (5, 10, 20)
 PROFILES = {'profile 1.5 cm': 15.0, 'profile 10 cm': 100.0}
 SAD_MM, BEAMLET_MM = 1000.0, 5.0
 # 2.5 mm along the beam; the surface lies between two rows of voxels.
-GRID = VoxelGrid((80, 160, 80), (6.0, 2.5, 6.0))
+GRID = Grid((80, 160, 80), (6.0, 2.5, 6.0))
 SURFACE_MM = -155.0
 DEPTHS_MM = np.arange(0.0, 301.0)
 ACROSS_MM = np.arange(0.0, 201.0)
@@ -60,7 +60,7 @@ def water_rows(surface_to_isocentre_mm, points):
   Returns:
     `[V, 40, 40]`.
   """
-  _, y, _ = GRID.axes()
+  _, y, _ = np.ix_(*GRID.axes)
   water = np.broadcast_to(y > SURFACE_MM, GRID.shape).astype(np.float32)
   isocentre = np.array([0.0, SURFACE_MM + surface_to_isocentre_mm, 0.0])
   count = round(10 * max(FIELDS_CM) / BEAMLET_MM)

@@ -11,6 +11,7 @@ scatter; and what the cohort's grid adds, mean (worst) over positions of it.
 
 import numpy as np
 
+from dvhflax.grid import Grid
 from dvhflax.io import contours, resample, source_dvh
 
 SLICES_MM = (1.0, 2.0, 3.0)
@@ -221,7 +222,7 @@ def by_grid():
       rows = []
       for position in range(POSITIONS):
         centre = np.random.default_rng(position).uniform(-2, 2, 3)
-        grid = resample.Grid(sizes, spacing, tuple(centre))
+        grid = Grid(sizes, spacing, tuple(centre))
         mask = resample.to_mask(resample.fractions_on(grid, occupancy)) > 0
         inside = resample.trilinear(ramp(0), grid.axes)[mask]
         curve = source_dvh.curve(inside, np.ones(inside.size))

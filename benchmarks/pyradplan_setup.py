@@ -18,8 +18,8 @@ from pyRadPlan import (
 from pyRadPlan.cst import create_voi
 from pyRadPlan.ct import create_ct
 
+from dvhflax.grid import Grid
 from dvhflax.planning.beams import open_beamlets
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sources.anatomy import sample_anatomy
 
@@ -49,7 +49,7 @@ class Patient:
 
   def __init__(self, index, shape):
     spacing = tuple(f / n for f, n in zip(FIELD_MM, shape))
-    self.grid = VoxelGrid(shape, spacing)
+    self.grid = Grid(shape, spacing)
     rng = np.random.default_rng([0, index])
     self.masks = sample_anatomy(rng, shape, spacing).masks
 

@@ -1,11 +1,12 @@
 """Dx, Vx, mean and maximum: read off a dose, or off a cumulative DVH.
 
-The one place where they are computed. A name says what is returned: a
-`fraction` lies in [0, 1], a `percent` in [0, 100]; doses are in whatever unit
-the doses given are in.
+The one place where they are computed. `Voxels` and `Curve` are read in the same
+way, as `ReadOffs`. A name says what is returned: a `fraction` lies in [0, 1], a
+`percent` in [0, 100]; doses are in whatever unit the doses given are in.
 """
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,11 +34,6 @@ def dose_at_volume_fraction(
   return np.quantile(_voxels(dose), 1 - fraction, axis=axis)
 
 
-def dose_at_volume_percent(dose: np.ndarray, percent: float) -> float:
-  """Dx%: the dose that the hottest `percent` of `[V]` voxels receive."""
-  return float(dose_at_volume_fraction(dose, percent / 100))
-
-
 def volume_fraction_at_dose(dose: np.ndarray, level: ArrayLike) -> np.ndarray:
   """Cumulative DVH: the share of `[V]` voxels that receive a level or more.
 
@@ -60,19 +56,47 @@ def volume_fraction_at_dose(dose: np.ndarray, level: ArrayLike) -> np.ndarray:
   return (at_least / len(dose)).reshape(np.shape(level))
 
 
-def volume_percent_at_dose(dose: np.ndarray, level: float) -> float:
-  """Vx in %: the share of `[V]` voxels that receive a dose or more."""
-  return 100 * float(volume_fraction_at_dose(dose, level))
+class ReadOffs(Protocol):
+  """What can be read off the dose of one structure."""
+
+  @property
+  def mean_dose(self) -> float: ...
+
+  @property
+  def max_dose(self) -> float: ...
+
+  def dose_at_volume_percent(self, percent: float) -> float:
+    """Dx%."""
+
+  def volume_percent_at_dose(self, level: float) -> float:
+    """Vx in %."""
 
 
-def mean_dose(dose: np.ndarray) -> float:
-  """Mean over `[V]` doses; ValueError without a voxel."""
-  return float(_voxels(dose).mean())
+@dataclasses.dataclass(frozen=True)
+class Voxels:
+  """The voxels of one structure.
 
+  Attributes:
+    dose: `[V]`; reading one without a voxel raises a ValueError.
+  """
 
-def max_dose(dose: np.ndarray) -> float:
-  """Largest of `[V]` doses; ValueError without a voxel."""
-  return float(_voxels(dose).max())
+  dose: np.ndarray
+
+  @property
+  def mean_dose(self) -> float:
+    return float(_voxels(self.dose).mean())
+
+  @property
+  def max_dose(self) -> float:
+    return float(_voxels(self.dose).max())
+
+  def dose_at_volume_percent(self, percent: float) -> float:
+    """Dx%, see `dose_at_volume_fraction`."""
+    return float(dose_at_volume_fraction(self.dose, percent / 100))
+
+  def volume_percent_at_dose(self, level: float) -> float:
+    """Vx in %, see `volume_fraction_at_dose`."""
+    return 100 * float(volume_fraction_at_dose(self.dose, level))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dvhflax import dose_volume
@@ -71,28 +69,3 @@ def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
     else:
       curves[s] = dose_volume.dose_at_volume_fraction(inside, spec.levels)
   return curves
-
-
-@jax.jit
-def volume_at_dose_curves(
-  dose: jax.Array, masks: jax.Array, levels: jax.Array
-) -> jax.Array:
-  """Cumulative DVHs of a batch, on the device.
-
-  Args:
-    dose: `[B, X, Y, Z]`.
-    masks: `[B, X, Y, Z, S]`, 0 or 1.
-    levels: `[K]` ascending dose levels.
-
-  Returns:
-    `[B, S, K]` float32; zeros for a structure without a voxel.
-  """
-
-  def one(dose, masks):
-    flat = masks.reshape(-1, masks.shape[-1]).astype(jnp.float32)
-    reached = jnp.searchsorted(levels, dose.reshape(-1), side='right')
-    histogram = jax.ops.segment_sum(flat, reached, len(levels) + 1)
-    at_least = jnp.cumsum(histogram[::-1], axis=0)[::-1][1:]
-    return (at_least / jnp.maximum(flat.sum(0), 1)).T
-
-  return jax.lax.map(lambda args: one(*args), (dose, masks))

@@ -47,7 +47,7 @@ class Lock:
 def try_lock(path: str) -> Lock | None:
   """Takes the lock of a file name, or None if it is taken.
 
-  A file system without locks gives one that shuts nobody out, and says so.
+  On a file system without locks it excludes nobody, and says so.
 
   Args:
     path: of a file that means nothing else; its folder must exist.
@@ -69,8 +69,8 @@ def try_lock(path: str) -> Lock | None:
       if folder not in _told:
         _told.add(folder)
         print(
-          f'note: {folder} has no file locks: do not start there twice what '
-          'writes to one place',
+          f'note: {folder} has no file locks: do not let two processes write '
+          'to it at once',
           file=sys.stderr,
         )
       return Lock(path, file)

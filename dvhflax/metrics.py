@@ -6,14 +6,14 @@ included. `dose_volume` has what is read off a single structure.
 
 import numpy as np
 
-from dvhflax import dose_volume
+from dvhflax.dose_volume import ReadOffs, Voxels
 
 
-def homogeneity_index(dose: np.ndarray) -> float:
+def homogeneity_index(dose: ReadOffs) -> float:
   """HI = (D2% - D98%) / D50% of a target; 0 is homogeneous (ICRU 83).
 
   Args:
-    dose: `[V]` doses of the target's voxels.
+    dose: of the target's voxels, or its DVH.
 
   Returns:
     HI, or NaN where D50% is not positive, as in an untrained prediction.
@@ -21,8 +21,8 @@ def homogeneity_index(dose: np.ndarray) -> float:
   Raises:
     ValueError: no voxel.
   """
-  d2, d50, d98 = dose_volume.dose_at_volume_fraction(dose, [0.02, 0.5, 0.98])
-  return float((d2 - d98) / d50) if d50 > 0 else float('nan')
+  d2, d50, d98 = (dose.dose_at_volume_percent(x) for x in (2, 50, 98))
+  return (d2 - d98) / d50 if d50 > 0 else float('nan')
 
 
 def paddick_conformity(
@@ -87,10 +87,9 @@ def means_and_maxima(
   means = np.full(masks.shape[-1], np.nan)
   maxima = means.copy()
   for s in np.flatnonzero(present):
-    inside = dose[masks[..., s] > 0]
-    if inside.size:
-      means[s] = dose_volume.mean_dose(inside)
-      maxima[s] = dose_volume.max_dose(inside)
+    inside = Voxels(dose[masks[..., s] > 0])
+    if inside.dose.size:
+      means[s], maxima[s] = inside.mean_dose, inside.max_dose
   return means, maxima
 
 
@@ -155,28 +154,6 @@ def dvh_fidelity(
     return float('nan')
   difference = np.subtract(desired, predicted, dtype=np.float64)
   return float(np.abs(difference[present]).mean())
-
-
-def pareto_gap(
-  predicted: np.ndarray, pareto: np.ndarray, valid: np.ndarray
-) -> float:
-  """L1 distance of a predicted DVH to the patient's nearest plan.
-
-  The distance is that of the projection, equation (4).
-
-  Args:
-    predicted: `[S, K]` DVH vector.
-    pareto: `[N, S, K]` DVH vectors of the patient's plans.
-    valid: `[N]` bool, False for the padding of patients with fewer plans.
-
-  Raises:
-    ValueError: no valid plan.
-  """
-  valid = np.asarray(valid, bool)
-  if not valid.any():
-    raise ValueError('a Pareto gap needs at least one valid plan')
-  difference = np.subtract(pareto[valid], predicted, dtype=np.float64)
-  return float(np.abs(difference).sum((1, 2)).min())
 
 
 def _target(target: np.ndarray) -> np.ndarray:

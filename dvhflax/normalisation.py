@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from dvhflax import dose_volume, errors
-from dvhflax.dose_volume import Curve
+from dvhflax.dose_volume import Curve, Voxels
 from dvhflax.patient import Patient, Structure
 
 Kind = Literal['prescription', 'target_mean']
@@ -132,9 +132,8 @@ class Normalisation:
     if self.kind == 'prescription':
       return DoseReference.of_prescription(prescription_gy)
     target = highest_target(structures, masks.any((0, 1, 2)))
-    covered = dose_volume.dose_at_volume_percent(
-      dose[masks[..., target] > 0], self.coverage_percent
-    )
+    inside = Voxels(dose[masks[..., target] > 0])
+    covered = inside.dose_at_volume_percent(self.coverage_percent)
     name = structures[target].name
     reference = self._of_coverage(covered, name, prescription_gy)
     if reference is None:
@@ -192,8 +191,8 @@ class Normalisation:
     named = [name for name in named if name in curves]
     if not named:
       raise errors.WishError(
-        'curves in Gy need one of a target: its mean dose is what this '
-        'network counts doses in'
+        'curves in Gy need one of a target: this network takes doses in '
+        'fractions of its mean dose'
       )
     mean = curves[named[-1]].mean_dose
     if not mean > 0:
@@ -208,8 +207,9 @@ class Normalisation:
     """None for a dose far from any plan's."""
     if target not in self.coverage:
       raise errors.SessionError(
-        f'{target} is the highest target, as it was of no training patient: '
-        'nothing tells what this network counts its doses in'
+        f'{target} is the highest target here, but was that of no training '
+        'patient: the Gy of this prediction cannot be known; use a network of '
+        "cohort.normalisation='prescription'"
       )
     mean, spread = self.coverage[target]
     wanted_gy = mean * prescription_gy
@@ -231,7 +231,7 @@ class Normalisation:
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> 'Normalisation':
-    """Raises KeyError, TypeError or ValueError for what is none."""
+    """Raises KeyError, TypeError or ValueError for other values."""
     if values['kind'] not in KINDS:
       raise ValueError(f'normalisation {values["kind"]!r}')
     coverage = {
@@ -287,7 +287,7 @@ def renormalised(
     if not np.all(wanted_gy > 0):
       raise errors.CohortError(
         f'patient {patient.id}: a plan gives {structures[target].name} no '
-        "dose: cohort.normalisation='target_mean' cannot be had"
+        "dose: use cohort.normalisation='prescription', or leave the plan out"
       )
   by = (np.asarray(patient.reference_gy) / wanted_gy).astype(np.float32)
   # What a store has rounded is not scaled by its rounding.

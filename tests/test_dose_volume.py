@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dvhflax import dose_volume
-from dvhflax.dose_volume import Curve
+from dvhflax.dose_volume import Curve, Voxels
 from dvhflax.dvh import DVHSpec, dvh
 
 
@@ -13,15 +13,13 @@ def test_a_gradient_has_a_straight_curve():
   levels = np.linspace(0, 1, 11)
   curve = dose_volume.volume_fraction_at_dose(dose, levels)
   np.testing.assert_allclose(curve, 1 - levels, atol=2e-4)
-  assert dose_volume.volume_percent_at_dose(dose, 0.7) == pytest.approx(
-    30, abs=0.02
-  )
-  assert dose_volume.dose_at_volume_percent(dose, 95) == pytest.approx(0.05)
+  assert Voxels(dose).volume_percent_at_dose(0.7) == pytest.approx(30, abs=0.02)
+  assert Voxels(dose).dose_at_volume_percent(95) == pytest.approx(0.05)
   np.testing.assert_allclose(
     dose_volume.dose_at_volume_fraction(dose, [1.0, 0.95, 0.0]), [0, 0.05, 1]
   )
-  assert dose_volume.mean_dose(dose) == pytest.approx(0.5)
-  assert dose_volume.max_dose(dose) == 1
+  assert Voxels(dose).mean_dose == pytest.approx(0.5)
+  assert Voxels(dose).max_dose == 1
 
 
 def test_a_level_is_reached_by_an_equal_dose():
@@ -43,11 +41,11 @@ def test_several_plans_at_once():
 @pytest.mark.parametrize('percent', [-1, 101, np.nan])
 def test_what_is_no_volume_is_refused(percent):
   with pytest.raises(ValueError, match='volume fraction'):
-    dose_volume.dose_at_volume_percent(np.ones(3), percent)
+    Voxels(np.ones(3)).dose_at_volume_percent(percent)
   with pytest.raises(ValueError, match='no voxel'):
-    dose_volume.mean_dose(np.ones(0))
+    float(Voxels(np.ones(0)).mean_dose)
   with pytest.raises(ValueError, match='no voxel'):
-    dose_volume.volume_percent_at_dose(np.ones(0), 1.0)
+    Voxels(np.ones(0)).volume_percent_at_dose(1.0)
 
 
 def test_a_curve_is_read_as_the_dose_that_it_is_of():
@@ -58,18 +56,16 @@ def test_a_curve_is_read_as_the_dose_that_it_is_of():
   for kind in ('volume_at_dose', 'dose_at_volume'):
     spec = DVHSpec(kind, 2001, 3.0)
     curve = spec.curve(dvh(dose, masks, spec)[0])
-    voxels = dose.ravel()
-    assert curve.mean_dose == pytest.approx(
-      dose_volume.mean_dose(voxels), rel=2e-3
-    )
-    assert curve.max_dose == pytest.approx(float(voxels.max()), abs=2e-3)
+    voxels = Voxels(dose.ravel())
+    assert curve.mean_dose == pytest.approx(voxels.mean_dose, rel=2e-3)
+    assert curve.max_dose == pytest.approx(voxels.max_dose, abs=2e-3)
     for percent in (98, 95, 50, 2):
       assert curve.dose_at_volume_percent(percent) == pytest.approx(
-        dose_volume.dose_at_volume_percent(voxels, percent), abs=4e-3
+        voxels.dose_at_volume_percent(percent), abs=4e-3
       )
     for level in (0.3, 0.7, 1.1):
       assert curve.volume_percent_at_dose(level) == pytest.approx(
-        dose_volume.volume_percent_at_dose(voxels, level), abs=0.2
+        voxels.volume_percent_at_dose(level), abs=0.2
       )
 
 

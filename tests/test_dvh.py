@@ -1,4 +1,4 @@
-"""DVHs against closed forms, and the device's against numpy's."""
+"""DVH vectors: what holds of all of them, and which there cannot be."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,17 +17,6 @@ def test_vector_never_rises_and_starts_full(seed):
   curves = dvh.dvh(dose, masks, dvh.DVHSpec())
   assert (np.diff(curves, axis=-1) <= 0).all()
   assert (curves[masks.any((0, 1, 2)), 0] == 1).all()
-
-
-def test_device_agrees_with_numpy():
-  rng = np.random.default_rng(0)
-  dose = rng.gamma(2, 0.3, (2, 4, 4, 2)).astype(np.float32)
-  masks = (rng.random((2, 4, 4, 2, 3)) < 0.5).astype(np.uint8)
-  masks[1, ..., 2] = 0
-  spec = dvh.DVHSpec()
-  expected = [dvh.dvh(d, m, spec) for d, m in zip(dose, masks)]
-  got = dvh.volume_at_dose_curves(dose, masks, spec.levels)
-  np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_impossible_vectors():

@@ -1,39 +1,34 @@
 """The TensorStore arrays of a cohort: layout, opening, checksums."""
 
-from collections.abc import Sequence
 import os
 import zlib
 
 import numpy as np
 import tensorstore as ts
 
+from dvhflax.cohort.schema import CohortMetadata
+
 
 def layout(
-  *,
-  patients: int,
-  plans: int,
-  grid: Sequence[int],
-  structures: int,
-  points: int,
-  dose_dtype: str,
-  ct: bool = False,
+  metadata: CohortMetadata, patients: int
 ) -> dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]]:
   """Name -> (shape, dtype, chunk): one read is one patient or one plan.
 
   Args:
-    patients, plans, grid, structures, points, dose_dtype: of the cohort.
-    ct: whether there is an array of CT numbers.
+    metadata: of the cohort.
+    patients: P, that it has or will have.
   """
-  grid = tuple(grid)
+  grid, plans = tuple(metadata.grid), metadata.max_plans
+  structures, points = len(metadata.structures), metadata.dvh.points
   masks = (patients, *grid, structures)
   dose = (patients, plans, *grid)
   dvh = (patients, plans, structures, points)
   described = {
     'masks': (masks, 'uint8', (1, *masks[1:])),
-    'dose': (dose, dose_dtype, (1, 1, *grid)),
+    'dose': (dose, metadata.dose_dtype, (1, 1, *grid)),
     'dvh': (dvh, 'float32', (1, *dvh[1:])),
   }
-  if ct:
+  if metadata.ct:
     described['ct'] = ((patients, *grid), 'int16', (1, *grid))
   return described
 

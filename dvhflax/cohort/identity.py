@@ -63,12 +63,12 @@ def require(
     return
   if not isinstance(trained_on, dict):
     raise errors.CheckpointError(
-      f"{workdir}: what the checkpoint's data tell of its cohort is faulty: "
-      'name another checkpoint'
+      f'{workdir}: the cohort identity in the checkpoint is damaged: name '
+      'another checkpoint'
     )
   how = 'it has another provenance, other patients or other splits'
   if trained_on.get('description') == cohort.identity['description']:
-    how = 'it was built alike, but its masks or doses are others'
+    how = 'it has the same description, but other masks or doses'
   place = data.get(_PLACE)
   there = os.path.abspath(cohort.path) == place
   raise errors.CohortError(

@@ -1,8 +1,9 @@
 """What a cohort store says of itself: `metadata.json`, schema version 1."""
 
-from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from dvhflax import errors
 from dvhflax.dvh import DVHSpec
@@ -11,6 +12,8 @@ from dvhflax.patient import Structure
 
 SCHEMA_VERSION = 1
 SPLITS = ('train', 'validation', 'test')
+
+Kind = TypeVar('Kind')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +45,6 @@ class PatientRecord:
   def has_ct(self) -> bool:
     """Whether the patient's CT is in the store."""
     return 'ct' in self.checksums
-
-  @classmethod
-  def from_json(cls, values: Mapping[str, Any], where: str) -> 'PatientRecord':
-    """Raises a CohortError that names the first faulty key of `where`."""
-    fields = _fields(cls, values, where)
-    fields['present'] = tuple(map(bool, fields['present']))
-    fields['spacing_mm'] = tuple(map(float, fields['spacing_mm']))
-    fields['reference_gy'] = tuple(map(float, fields['reference_gy']))
-    fields['plan_weights'] = tuple(map(tuple, fields['plan_weights']))
-    fields['coverage_gy'] = tuple(map(float, fields.get('coverage_gy', ())))
-    return cls(**fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,43 +102,27 @@ class CohortMetadata:
         f'{where} has schema_version {version!r}; this version of dvhflax '
         f'reads {SCHEMA_VERSION}: build the cohort again'
       )
-    fields = _fields(cls, values, where)
-    try:
-      fields['structures'] = tuple(Structure(**s) for s in fields['structures'])
-      fields['dvh'] = DVHSpec(**fields['dvh'])
-      fields['grid'] = tuple(map(int, fields['grid']))
-      if fields.get('normalisation') is not None:
-        Normalisation.from_json(fields['normalisation'])
-    except (KeyError, TypeError, ValueError) as error:
-      raise errors.CohortError(f'{where}: {error}') from None
-    fields['patients'] = tuple(
-      PatientRecord.from_json(p, f'{where}, patient {i}')
-      for i, p in enumerate(fields['patients'])
-    )
-    return cls(**fields)
+    metadata = read(cls, values, where)
+    if metadata.normalisation is not None:
+      try:
+        Normalisation.from_json(metadata.normalisation)
+      except (KeyError, TypeError, ValueError) as error:
+        raise errors.CohortError(f'{where}: normalisation: {error}') from None
+    return metadata
 
 
-_KINDS: dict[str, Any] = {
-  'id': str, 'split': str, 'plans': int, 'present': list, 'spacing_mm': list,
-  'prescription_gy': (int, float), 'reference_gy': list,
-  'plan_weights': list, 'provenance': dict, 'checksums': dict,
-  'structures': list, 'grid': list, 'dvh': dict, 'max_plans': int,
-  'patients': list, 'dose_dtype': str, 'ct': bool,
-  'normalisation': dict, 'coverage_gy': list,
-}  # fmt: skip
+def read(kind: type[Kind], values: Any, where: str) -> Kind:
+  """A dataclass from parsed JSON.
 
+  Args:
+    kind: the class.
+    values: the parsed JSON; keys that the class lacks are passed over.
+    where: name of the file, for errors.
 
-def _fields(cls, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-  fields = {}
-  for field in dataclasses.fields(cls):
-    if field.name not in values:
-      if field.default is not dataclasses.MISSING:
-        continue
-      raise errors.CohortError(f'{where} lacks the key {field.name!r}')
-    value = values[field.name]
-    if not isinstance(value, _KINDS[field.name]):
-      raise errors.CohortError(
-        f'{where}: {field.name!r} is of type {type(value).__name__}'
-      )
-    fields[field.name] = value
-  return fields
+  Raises:
+    CohortError: for a key that is missing or mistyped, which it names.
+  """
+  try:
+    return msgspec.convert(values, kind)
+  except msgspec.ValidationError as error:
+    raise errors.CohortError(f'{where}: {error}') from None

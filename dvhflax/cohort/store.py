@@ -26,6 +26,8 @@ from dvhflax.patient import Structure
 
 # Ids listed in an error.
 _LISTED = 8
+# Relative difference of voxel sizes that only rounding makes.
+_ROUNDING = 1e-3
 
 
 class Cohort:
@@ -43,15 +45,7 @@ class Cohort:
     """Use `Cohort.open`."""
     self.path = path
     self.metadata = metadata
-    layout = arrays.layout(
-      patients=len(metadata.patients),
-      plans=metadata.max_plans,
-      grid=metadata.grid,
-      structures=len(metadata.structures),
-      points=metadata.dvh.points,
-      dose_dtype=metadata.dose_dtype,
-      ct=metadata.ct,
-    )
+    layout = arrays.layout(metadata, len(metadata.patients))
     self._arrays = {}
     for name, (shape, dtype, _) in layout.items():
       try:
@@ -88,7 +82,7 @@ class Cohort:
         values = json.load(file)
     except FileNotFoundError:
       raise errors.CohortError(
-        f'{path} has no {METADATA}: it is no cohort, or not a whole one'
+        f'{path} has no {METADATA}: it is not a cohort, or not a complete one'
       ) from None
     except ValueError as error:
       raise errors.CohortError(f'{file_name}: {error}') from None
@@ -158,6 +152,13 @@ class Cohort:
       'kind': 'target_mean',
       'coverage_percent': percent or COVERAGE_PERCENT,
     }
+
+  @property
+  def own_spacings(self) -> np.ndarray | None:
+    """`[P, 3]` float32 voxel sizes in mm; None where all patients have one."""
+    spacings = np.array([p.spacing_mm for p in self.patients], np.float32)
+    spread = np.ptp(spacings, axis=0)
+    return spacings if (spread > _ROUNDING * spacings.min(0)).any() else None
 
   def reference(self, patient: int, plan: int) -> DoseReference:
     """What 1.0 of a plan's dose stands for."""

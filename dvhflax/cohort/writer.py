@@ -19,7 +19,7 @@ import numpy as np
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, files, locks
 from dvhflax.cohort import arrays
-from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord
+from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord, read
 from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure
 
@@ -112,15 +112,7 @@ class CohortWriter:
     )  # fmt: skip
     self._normalisation = normalisation
     self._ids, self._splits = list(patient_ids), list(splits)
-    layout = arrays.layout(
-      patients=len(self._ids),
-      plans=max_plans,
-      grid=grid,
-      structures=len(structures),
-      points=dvh.points,
-      dose_dtype=dose_dtype,
-      ct=ct,
-    )
+    layout = arrays.layout(self._metadata, len(self._ids))
     # Not while another process makes a whole cohort of the folder.
     with self._alone():
       if os.path.exists(path):
@@ -219,7 +211,7 @@ class CohortWriter:
 
     Raises:
       CohortError: if the patient does not fit the cohort, or has a dose that
-        is negative or no number.
+        is negative or not finite.
     """
     self._check(index, patient)
     plans = len(patient.dose)
@@ -277,7 +269,7 @@ class CohortWriter:
     if patient.dose.shape[1:] != grid:
       refuse(f'dose {patient.dose.shape}, wanted {(plans, *grid)}')
     if not np.isfinite(patient.dose).all() or patient.dose.min() < 0:
-      refuse('a dose is negative or no number')
+      refuse('a dose is negative or not finite')
     ct_hu = patient.ct_hu
     if ct_hu is not None:
       if ct_hu.shape != tuple(grid) or ct_hu.dtype != np.int16:
@@ -338,7 +330,7 @@ class CohortWriter:
         raise errors.CohortError(
           f'{path} is damaged: remove it, and run the same command again'
         ) from None
-      records.append(PatientRecord.from_json(values, path))
+      records.append(read(PatientRecord, values, path))
     metadata = dataclasses.replace(self._metadata, patients=tuple(records))
     _write_json(os.path.join(self._building, METADATA), metadata.to_json())
     self._remove_leftovers()

@@ -1,16 +1,12 @@
-"""Evaluation: table 1, figures 4 to 6, and the baselines that test hearing.
+"""Evaluation: table 1 and figures 4 to 6, of a network and its baselines.
 
 A network that ignores its wish has the same errors when the wishes are
 shuffled: that baseline stands in every table.
 """
 
-from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import functools
 import os
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -18,14 +14,24 @@ from dvhflax import dvh as dvh_lib
 from dvhflax import errors, files, metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import openkbp_scores
-from dvhflax.models import build
-from dvhflax.models.unet import UNet
+from dvhflax.evaluation.predictors import (
+  Predict,
+  for_patient,
+  make_predict,
+  mean_dose_predict,
+)
 from dvhflax.normalisation import DoseReference
 from dvhflax.report import figure as figures
 from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
 from dvhflax.report import table
 from dvhflax.report import violins as violins_report
+from dvhflax.report.sample_errors import (
+  Sample,
+  SampleErrors,
+  write_samples_csv,
+)
+from dvhflax.training import history
 from dvhflax.training import runs as networks
 from dvhflax.training.sampler import Sampler, Samples
 
@@ -36,100 +42,6 @@ MEAN_DOSE = 'mean dose of the training plans'
 
 # Rows of figure 5.
 _FIGURE_ROWS = 3
-
-# `[M, S, K]` wishes for one patient's masks -> M doses, one after another.
-Predict = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkPredict:
-  """Predicts many wishes for one patient; the anatomy is encoded once.
-
-  Attributes:
-    model: the network.
-    variables: its variables.
-    batch_size: wishes decoded at once.
-    encode, decode: see `build.halves`.
-  """
-
-  model: UNet
-  variables: Any
-  batch_size: int
-  encode: Callable[..., Any]
-  decode: Callable[..., Any]
-
-  def __call__(
-    self,
-    masks: np.ndarray,
-    desired_dvh: np.ndarray,
-    spacing_mm: Sequence[float] | None = None,
-  ) -> Iterator[np.ndarray]:
-    """Generates `[X, Y, Z]` float32 doses.
-
-    Args:
-      masks: `[X, Y, Z, S]`.
-      desired_dvh: `[M, S, K]`.
-      spacing_mm: voxel size, for a network with `own_spacing`.
-    """
-    masks, decode = jnp.asarray(masks), self.decode
-    features = self.encode(self.variables, masks, spacing_mm)
-    number = len(desired_dvh)
-    # The anatomy-only network gives every wish the same dose.
-    if self.model.conditioning == 'none':
-      dose = np.asarray(decode(self.variables, features, desired_dvh[:1]))[0]
-      yield from (dose for _ in range(number))
-      return
-    for start in range(0, number, self.batch_size):
-      index = np.arange(start, start + self.batch_size)
-      batch = desired_dvh[np.minimum(index, number - 1)]
-      doses = np.asarray(decode(self.variables, features, batch))
-      yield from doses[: number - start]
-
-
-def make_predict(model: UNet, variables: Any, batch_size: int) -> Predict:
-  """A network's predictions, see `NetworkPredict`."""
-  return NetworkPredict(model, variables, batch_size, *build.halves(model))
-
-
-def for_patient(predict: Predict, cohort: Cohort, patient: int) -> Predict:
-  """A prediction that knows the voxel size of the patient of an index."""
-  if isinstance(predict, NetworkPredict):
-    spacing_mm = cohort.patients[patient].spacing_mm
-    return functools.partial(predict, spacing_mm=spacing_mm)
-  return predict
-
-
-def shift(dose: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
-  """Moves a `[X, Y, Z]` dose by whole voxels; zeros come in at the border."""
-  moved = np.zeros_like(dose)
-  to, source = [], []
-  for size, by in zip(dose.shape, voxels):
-    to.append(slice(max(by, 0), size + min(by, 0)))
-    source.append(slice(max(-by, 0), size + min(-by, 0)))
-  moved[tuple(to)] = dose[tuple(source)]
-  return moved
-
-
-def _centroid(masks: np.ndarray, targets: Sequence[int]) -> np.ndarray:
-  return np.argwhere(masks[..., list(targets)].any(-1)).mean(0)
-
-
-def mean_training_dose(
-  cohort: Cohort, targets: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-  """The mean of all training plans, aligned on the targets' centroid.
-
-  Returns:
-    `[X, Y, Z]` dose and the centroid, in voxels, that it is aligned to.
-  """
-  centre = (np.array(cohort.grid) - 1) / 2
-  total, number = np.zeros(cohort.grid), 0
-  for p in cohort.split('train'):
-    offset = np.rint(centre - _centroid(cohort.masks(p), targets)).astype(int)
-    doses = cohort.doses(p)
-    total += shift(doses.sum(0), offset)
-    number += len(doses)
-  return (total / number).astype(np.float32), centre
 
 
 @dataclasses.dataclass
@@ -142,8 +54,8 @@ class _Errors:
   mean_gy: list[np.ndarray] = dataclasses.field(default_factory=list)
   max_gy: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-  def collect(self) -> table.SampleErrors:
-    return table.SampleErrors(
+  def collect(self) -> SampleErrors:
+    return SampleErrors(
       np.array(self.mean),
       np.array(self.max),
       np.array(self.fidelity),
@@ -169,7 +81,7 @@ def measure(
   predicts: dict[str, tuple[Predict, np.ndarray]],
   cohort: Cohort,
   samples: Samples,
-) -> tuple[dict[str, table.SampleErrors], dict[str, list[np.ndarray]]]:
+) -> tuple[dict[str, SampleErrors], dict[str, list[np.ndarray]]]:
   """Errors of several networks or baselines over the same samples.
 
   Args:
@@ -290,14 +202,7 @@ def evaluate(
       wishes,
     )
   targets = [i for i, s in enumerate(cohort.structures) if s.role == 'target']
-  mean_dose, centre = mean_training_dose(cohort, targets)
-
-  def predict_mean(masks, desired_dvh):
-    offset = np.rint(_centroid(masks, targets) - centre).astype(int)
-    dose = shift(mean_dose, offset)
-    yield from (dose for _ in desired_dvh)
-
-  predicts[MEAN_DOSE] = (predict_mean, wishes)
+  predicts[MEAN_DOSE] = (mean_dose_predict(cohort, targets), wishes)
 
   results, shown = measure(predicts, cohort, samples)
   names = [s.name for s in cohort.structures]
@@ -335,7 +240,7 @@ def _write(
   workdir: str,
   cohort: Cohort,
   samples: Samples,
-  results: dict[str, table.SampleErrors],
+  results: dict[str, SampleErrors],
   doses: list[np.ndarray],
   names: list[str],
 ) -> None:
@@ -345,12 +250,12 @@ def _write(
     return os.path.join(output, name)
 
   ids = [record.id for record in cohort.patients]
-  table.write_samples_csv(
+  write_samples_csv(
     path('samples.csv'),
     results,
     names,
     [
-      table.Sample(ids[p], ids[m], int(j), int(n))
+      Sample(ids[p], ids[m], int(j), int(n))
       for p, m, j, n in zip(
         samples.patients,
         samples.wish_patients,
@@ -359,8 +264,12 @@ def _write(
       )
     ],
   )
-  history = losses_report.read_history(os.path.join(workdir, 'history.csv'))
-  figures.save(losses_report.losses(history), path('figure4_losses.png'))
+  epochs = history.read(workdir)
+  if not epochs:
+    raise errors.UserError(
+      f'{workdir}/history.csv has no epoch yet: train for one, then evaluate'
+    )
+  figures.save(losses_report.losses(epochs), path('figure4_losses.png'))
   p = int(samples.patients[0])
   masks, true = cohort.masks(p), cohort.doses(p)
   rows = [

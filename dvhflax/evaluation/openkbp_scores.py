@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from dvhflax import dose_volume
+from dvhflax.dose_volume import Voxels
 from dvhflax.patient import Structure
 
 # Percentiles of a target's dose: D99, D95 and D1.
@@ -137,19 +137,19 @@ def dvh_metrics(
   hot_voxels = max(1, round(float(HOT_VOLUME_MM3 / np.prod(spacing_mm))))
   metrics = np.full((len(structures), 3), np.nan)
   for s, structure in enumerate(structures):
-    inside = dose[masks[..., s] > 0].astype(np.float64)
-    if not inside.size:
+    inside = Voxels(dose[masks[..., s] > 0].astype(np.float64))
+    if not inside.dose.size:
       continue
     if structure.role == 'target':
       metrics[s] = [
-        dose_volume.dose_at_volume_percent(inside, 100 - percentile)
+        inside.dose_at_volume_percent(100 - percentile)
         for percentile in TARGET_PERCENTILES
       ]
     elif structure.role == 'oar':
       # A structure smaller than 0.1 cc has its minimum as D0.1cc.
-      rank = max(0.0, 100 - 100 * hot_voxels / inside.size)
-      metrics[s, 0] = dose_volume.dose_at_volume_percent(inside, 100 - rank)
-      metrics[s, 1] = dose_volume.mean_dose(inside)
+      rank = max(0.0, 100 - 100 * hot_voxels / inside.dose.size)
+      metrics[s, 0] = inside.dose_at_volume_percent(100 - rank)
+      metrics[s, 1] = inside.mean_dose
   return metrics
 
 

@@ -1,13 +1,11 @@
 """Loss of accuracy on the cohort grid, and warnings on suspicious values."""
 
-from collections.abc import Callable, Mapping, Sequence
-import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dvhflax import dose_volume
-from dvhflax.dose_volume import Curve
+from dvhflax.dose_volume import Curve, ReadOffs, Voxels
 from dvhflax.normalisation import DoseReference
 
 # Dose levels of the reported volumes, in % of the reference dose.
@@ -27,35 +25,21 @@ def cost(
     reference_gy: the plan's prescription.
   """
   unit = DoseReference.of_prescription(reference_gy)
-  return {
-    'source': _read(
-      unit,
-      before.mean_dose,
-      before.dose_at_volume_percent,
-      before.volume_percent_at_dose,
-    ),
-    'cohort': _read(
-      unit,
-      dose_volume.mean_dose(after),
-      functools.partial(dose_volume.dose_at_volume_percent, after),
-      functools.partial(dose_volume.volume_percent_at_dose, after),
-    ),
-  }
+  return {'source': _read(unit, before), 'cohort': _read(unit, Voxels(after))}
 
 
-def _read(
-  unit: DoseReference,
-  mean_gy: float,
-  dose_gy: Callable[[float], float],
-  volume: Callable[[float], float],
-) -> dict[str, float]:
-  """Mean, Dx and Vx; `dose_gy` of % of volume, `volume` in % of Gy."""
-  read = {'mean': unit.to_percent(unit.to_fraction(mean_gy))}
-  for percent in _COVERAGES:
-    read[f'D{percent}'] = unit.to_percent(unit.to_fraction(dose_gy(percent)))
-  for percent in _LEVELS:
-    level_gy = unit.to_gy(unit.percent_to_fraction(percent))
-    read[f'V{percent}'] = volume(level_gy)
+def _read(unit: DoseReference, dose_gy: ReadOffs) -> dict[str, float]:
+  """Mean, Dx and Vx."""
+
+  def percent(gy: float) -> float:
+    return unit.to_percent(unit.to_fraction(gy))
+
+  read = {'mean': percent(dose_gy.mean_dose)}
+  for volume in _COVERAGES:
+    read[f'D{volume}'] = percent(dose_gy.dose_at_volume_percent(volume))
+  for level in _LEVELS:
+    level_gy = unit.to_gy(unit.percent_to_fraction(level))
+    read[f'V{level}'] = dose_gy.volume_percent_at_dose(level_gy)
   return read
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from dvhflax import files
+from dvhflax.text_table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +70,13 @@ def _cost_table(structures: Mapping[str, Any]) -> list[str]:
   costs = {name: entry['plans'] for name, entry in structures.items()}
   some = next(filter(None, costs.values()), None)
   keys = list(some[0]['source']) if some else []
-  width = max(map(len, structures)) + 2
-  lines = [
-    f'  {"structure":<{width}}{"cc":>9}{"change":>11}'
-    + ''.join(f'{key:>7}' for key in keys)
-  ]
+  rows = [['structure', 'cc', 'change', *keys]]
   for name, entry in structures.items():
     changes = []
     for key in keys:
       each = [p['cohort'][key] - p['source'][key] for p in costs[name]]
       changes.append(max(each, key=abs) if each else float('nan'))
-    lines.append(
-      f'  {name:<{width}}{entry["volume_cc"]:>9.2f}'
-      f'{entry["mask_cc"] - entry["volume_cc"]:>+11.2f}'
-      + ''.join(f'{change:>+7.2f}' for change in changes)
-    )
-  return lines
+    changes.insert(0, entry['mask_cc'] - entry['volume_cc'])
+    volume = f'{entry["volume_cc"]:.2f}'
+    rows.append([name, volume, *(f'{change:+.2f}' for change in changes)])
+  return [f'  {line}' for line in aligned(rows)]

@@ -13,9 +13,10 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.dose_volume import Curve
+from dvhflax.grid import Axes, Grid
 from dvhflax.io import body as body_lib
 from dvhflax.io import grid_cost, placement, resample
-from dvhflax.io.resample import Axes, Dose, Grid, Occupancy, Scan
+from dvhflax.io.resample import Dose, Occupancy, Scan
 from dvhflax.io.source_dvh import curve
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient, Structure
@@ -279,19 +280,18 @@ def _masks(
 ) -> tuple[np.ndarray, dict[str, Any]]:
   """`[X, Y, Z, S]` masks, and what became of each structure's volume."""
   masks = np.zeros((*grid.shape, len(settings.structures)), np.uint8)
-  voxel_cc = float(np.prod(grid.spacing_mm)) / 1000
   found = {}
   for channel, structure in enumerate(settings.structures):
     occupancy = case.occupancies.get(structure.name)
     if occupancy is None:
       continue
     fractions = resample.fractions_on(grid, occupancy)
-    within_cc = float(fractions.sum(dtype=np.float64)) * voxel_cc
+    within_cc = float(fractions.sum(dtype=np.float64)) * grid.voxel_cc
     masks[..., channel] = resample.to_mask(fractions)
     found[structure.name] = {
       'volume_cc': occupancy.volume_cc,
       'outside_grid': max(0.0, 1 - within_cc / occupancy.volume_cc),
-      'mask_cc': float(masks[..., channel].sum()) * voxel_cc,
+      'mask_cc': float(masks[..., channel].sum()) * grid.voxel_cc,
       'outside_dose': 0.0,
       'plans': [],
     }

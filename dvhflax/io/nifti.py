@@ -22,12 +22,13 @@ import nibabel
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.grid import Axes
 from dvhflax.io import mask_values
 from dvhflax.io import names as names_lib
 from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
 from dvhflax.io.importing import Case, Plan, numbered
-from dvhflax.io.resample import MOST_GY, Axes, Dose, Occupancy, Scan, clip_hu
+from dvhflax.io.resample import MOST_GY, Dose, Occupancy, Scan, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 
 # 512 x 512 x 256; read and resampled it stays below 2 GB.

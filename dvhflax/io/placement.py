@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors, files
+from dvhflax.grid import Axes, Grid
 from dvhflax.io import resample
-from dvhflax.io.resample import Axes, Dose, Grid
+from dvhflax.io.resample import Dose
 
 # Unevenness of an axis, in mm, that only rounding makes.
 _EVEN_MM = 1e-3

@@ -1,9 +1,9 @@
 """Doses and structures on grids of any source, and from one to another.
 
-Positions are in mm, LPS: x to the patient's left, y to posterior, z to
-superior; arrays are indexed `[x, y, z]`. Grids are rectilinear, so all
-resampling is one axis after another: doses trilinear, structures by the share
-of each voxel's volume that they fill.
+Positions and indices are those of `grid.Grid`, but a source's spacing may vary
+along an axis. Grids are rectilinear, so all resampling is one axis after
+another: doses trilinear, structures by the share of each voxel's volume that
+they fill.
 """
 
 import dataclasses
@@ -11,14 +11,13 @@ import functools
 
 import numpy as np
 
+from dvhflax.grid import Axes, Grid
 from dvhflax.patient import LEAST_HU, MOST_HU
 
 # Of what lies outside of a CT.
 AIR_HU = -1000
 # No plan gives as much: a dose in cGy, or a faulty scaling.
 MOST_GY = 1000.0
-# Of x, y, z: `[X]`, `[Y]`, `[Z]`.
-Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,30 +80,6 @@ class Occupancy:
   def volume_cc(self) -> float:
     """Volume of the structure in cubic centimetres."""
     return float(self.volumes_mm3.sum(dtype=np.float64)) / 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-  """A regular grid of a cohort.
-
-  Attributes:
-    shape: voxels along x, y, z.
-    spacing_mm: voxel size along x, y, z.
-    centre_mm: position of the middle of the grid.
-  """
-
-  shape: tuple[int, int, int]
-  spacing_mm: tuple[float, float, float]
-  centre_mm: tuple[float, float, float]
-
-  @property
-  def axes(self) -> Axes:
-    """Voxel centres in mm along each axis."""
-    x, y, z = (
-      centre + (np.arange(n) - (n - 1) / 2) * step
-      for n, step, centre in zip(self.shape, self.spacing_mm, self.centre_mm)
-    )
-    return x, y, z
 
 
 def centroid(occupancies: list[Occupancy]) -> tuple[float, float, float]:

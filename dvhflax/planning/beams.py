@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from dvhflax.errors import PlanningError
-from dvhflax.planning.grid import VoxelGrid
+from dvhflax.grid import Grid
 
 # Beamlets per axis and active beamlets are rounded up to multiples of these,
 # so that patients share compiled programs.
@@ -122,7 +122,7 @@ def project(
 
 def open_beamlets(
   ptv: np.ndarray,
-  grid: VoxelGrid,
+  grid: Grid,
   *,
   angles: np.ndarray,
   sad_mm: float,

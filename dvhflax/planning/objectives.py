@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from dvhflax.errors import PlanningError
-from dvhflax.planning.grid import VoxelGrid
+from dvhflax.grid import Grid
 from dvhflax.sites.protocol import Protocol
 
 # More of a target out of the body, or in its skin, is a fault in the contours;
@@ -127,7 +127,7 @@ class Sampled:
 
 
 def prescribed(
-  masks: Mapping[str, np.ndarray], grid: VoxelGrid, protocol: Protocol
+  masks: Mapping[str, np.ndarray], grid: Grid, protocol: Protocol
 ) -> dict[str, np.ndarray]:
   """The targets as they are planned.
 
@@ -183,7 +183,7 @@ def prescribed(
 def sample_objectives(
   masks: Mapping[str, np.ndarray],
   targets: Mapping[str, np.ndarray],
-  grid: VoxelGrid,
+  grid: Grid,
   protocol: Protocol,
 ) -> Sampled:
   """Chooses voxels and writes the protocol's objectives on them.
@@ -272,7 +272,7 @@ def thinned(sampled: Sampled, most: int) -> Sampled:
   return Sampled(sampled.index[keep], objectives, sampled.names)
 
 
-def _lattice(grid: VoxelGrid, spacing_mm: float) -> np.ndarray:
+def _lattice(grid: Grid, spacing_mm: float) -> np.ndarray:
   """`[X, Y, Z]` voxels a lattice point stands for; 0 off the lattice."""
   steps = [max(1, round(spacing_mm / s)) for s in grid.spacing_mm]
   cells = np.zeros(grid.shape, np.float32)

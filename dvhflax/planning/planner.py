@@ -14,11 +14,11 @@ import numpy as np
 
 from dvhflax import dose_volume
 from dvhflax.errors import PlanningError
+from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
 from dvhflax.planning.beams import Beamlets, open_beamlets
 from dvhflax.planning.fluence import BLOCK, Problem
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.objectives import (
   Sampled,
@@ -74,7 +74,7 @@ class Model:
       highest prescription that prescription on average.
   """
 
-  grid: VoxelGrid
+  grid: Grid
   body: np.ndarray
   targets: Mapping[str, np.ndarray]
   protocol: Protocol
@@ -108,7 +108,7 @@ class Model:
     shapes = sorted({mask.shape for mask in masks.values()})
     if len(shapes) != 1:
       raise PlanningError(f'masks of several shapes: {shapes}')
-    grid = VoxelGrid(shapes[0], spacing_mm)
+    grid = Grid(shapes[0], spacing_mm)
     targets = prescribed(masks, grid, protocol)
     body = masks['body'] > 0
     beamlets = _beamlets(targets, grid, protocol, protocol.beamlet_mm)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dvhflax.grid import Grid
 from dvhflax.planning.beams import Beamlets, beam_axes
-from dvhflax.planning.grid import VoxelGrid
 
 # Steps of the divergent (t, X, Z) grid in mm. Density varies slowly but at
 # the skin, where the beam enters across it: t is the fine axis.
@@ -33,7 +33,7 @@ class DepthMaps:
 
 
 def depth_maps(
-  density: np.ndarray, grid: VoxelGrid, beamlets: Beamlets
+  density: np.ndarray, grid: Grid, beamlets: Beamlets
 ) -> DepthMaps:
   """Traces each beam through the patient.
 

@@ -14,8 +14,11 @@ import tqdm
 
 from dvhflax import dose_volume, metrics
 from dvhflax.cohort.store import Cohort
+from dvhflax.dose_volume import Voxels
+from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
+from dvhflax.text_table import aligned
 
 # Dose in Gy and the largest share of the volume, in %, that may receive it
 # (Quantitative Analyses of Normal Tissue Effects in the Clinic, 2010).
@@ -53,40 +56,46 @@ def describe(cohort: Cohort) -> str:
     for s, structure in enumerate(cohort.structures):
       if not cohort.present[p, s]:
         continue
-      inside = doses[:, masks[..., s]]
-      measured = {'mean': inside.mean(1), 'max': inside.max(1)}
-      if structure.role == 'target':
-        for percent in (98, 95, 2):
-          measured[f'D{percent}'] = np.array(
-            [dose_volume.dose_at_volume_percent(d, percent) for d in inside]
-          )
-      for gray, _ in QUANTEC.get(structure.name, ()):
-        measured[f'V{gray}'] = 100 * (inside >= gray).mean(1)
-      for name, measure in measured.items():
-        values.setdefault((structure.name, name), []).append(measure)
+      measured = [
+        _measured(Voxels(dose), structure) for dose in doses[:, masks[..., s]]
+      ]
+      for name in measured[0]:
+        values.setdefault((structure.name, name), []).append(
+          np.array([of_plan[name] for of_plan in measured])
+        )
   plans = sum(record.plans for record in cohort.patients)
-  lines = [
-    f'{cohort.path}: {len(cohort.patients)} patients, {plans} plans',
-    f'{"":16}{"mean":>8}{"5%":>8}{"95%":>8}{"spread":>8}  QUANTEC kept by',
-  ]
+  rows = [['', 'mean', '5%', '95%', 'spread', 'within QUANTEC']]
   for (owner, name), per_patient in values.items():
     together = np.concatenate(per_patient)
     low, high = np.percentile(together, (5, 95))
     spread = np.mean([measure.std() for measure in per_patient])
-    line = f'{owner + " " + name:16}{together.mean():8.1f}{low:8.1f}'
-    line += f'{high:8.1f}{spread:8.1f}'
-    for gray, limit in QUANTEC.get(owner, ()):
-      if name == f'V{gray}':
-        line += f'  {100 * (together < limit).mean():.1f}% (< {limit}%)'
-    lines.append(line)
+    numbers = [f'{x:.1f}' for x in (together.mean(), low, high, spread)]
+    limits = {f'V{gy}': limit for gy, limit in QUANTEC.get(owner, ())}
+    kept = ''
+    if limit := limits.get(name):
+      kept = f'{100 * (together < limit).mean():.1f}% (< {limit}%)'
+    rows.append([f'{owner} {name}', *numbers, kept])
+  lines = [f'{cohort.path}: {len(cohort.patients)} patients, {plans} plans']
+  lines += aligned(rows)
   for structure, patients in zip(cohort.structures, cut):
     if patients:
       lines.append(
         f'{structure.name} reaches the sides of the grid in {patients} of '
-        f'{len(cohort.patients)} patients: its figures are of the part within'
+        f'{len(cohort.patients)} patients: its metrics are of the part within'
         + _lost(outside.get(structure.name, []))
       )
   return '\n'.join(lines)
+
+
+def _measured(dose_gy: Voxels, structure: Structure) -> dict[str, float]:
+  """What is told of a structure, doses in Gy and volumes in %."""
+  found = {'mean': dose_gy.mean_dose, 'max': dose_gy.max_dose}
+  if structure.role == 'target':
+    for percent in (98, 95, 2):
+      found[f'D{percent}'] = dose_gy.dose_at_volume_percent(percent)
+  for gy, _ in QUANTEC.get(structure.name, ()):
+    found[f'V{gy}'] = dose_gy.volume_percent_at_dose(gy)
+  return found
 
 
 def _lost(shares: Sequence[float]) -> str:
@@ -150,9 +159,13 @@ def plans(cohort: Cohort, patients: Sequence[int]) -> Figure:
 
 def _mean_doses(cohort: Cohort, patient: int) -> np.ndarray:
   """`[N, S]` mean dose of each plan in each structure, 0 in an absent one."""
-  masks = cohort.masks(patient).astype(np.float32)
-  sums = np.einsum('nxyz,xyzs->ns', cohort.doses(patient), masks)
-  return sums / np.maximum(masks.sum((0, 1, 2)), 1)
+  masks, present = cohort.masks(patient), cohort.present[patient]
+  return np.nan_to_num(
+    [
+      metrics.means_and_maxima(dose, masks, present)[0]
+      for dose in cohort.doses(patient)
+    ]
+  )
 
 
 def _draw_curves(

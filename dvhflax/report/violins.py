@@ -9,7 +9,7 @@ import numpy as np
 
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
-from dvhflax.report.table import SampleErrors
+from dvhflax.report.sample_errors import SampleErrors
 
 
 @matplotlib.rc_context(figures.STYLE)

@@ -4,19 +4,16 @@ import dataclasses
 
 import numpy as np
 
+from dvhflax.grid import Grid
 from dvhflax.sites.site import Shape
 
-# Grid on which volumes are measured while a size is searched: voxels, mm.
-_SHAPE, _SPACING_MM = (96, 96, 60), (3.0, 3.0, 3.2)
+# On which volumes are measured while a size is searched.
+_MEASURING = Grid((96, 96, 60), (3.0, 3.0, 3.2))
 
 
 def _volume_cc(contains: Shape) -> float:
-  axes = (
-    -(n - 1) / 2 * step + np.arange(n) * step
-    for n, step in zip(_SHAPE, _SPACING_MM)
-  )
-  inside = contains(*np.meshgrid(*axes, indexing='ij', sparse=True))
-  return float(inside.sum() * (float(np.prod(_SPACING_MM)) / 1000))
+  inside = contains(*np.ix_(*_MEASURING.axes))
+  return float(inside.sum() * _MEASURING.voxel_cc)
 
 
 def truncated(rng, mean: float, std: float, low: float, high: float):

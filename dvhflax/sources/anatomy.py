@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dvhflax.errors import ConfigError
-from dvhflax.planning.grid import VoxelGrid
+from dvhflax.grid import Grid
 from dvhflax.sites import PROSTATE, Site
 
 
@@ -41,7 +41,7 @@ def sample_anatomy(
   """
   if site.shapes is None:
     raise ConfigError(f'{site.name} patients cannot be simulated: import them')
-  axes = VoxelGrid(grid, spacing_mm).axes()
+  axes = np.ix_(*Grid(grid, spacing_mm).axes)
   masks = {
     name: np.ascontiguousarray(
       np.broadcast_to(inside(*axes), grid), dtype=np.uint8

@@ -17,13 +17,13 @@ import sys
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import orbax.checkpoint.checkpoint_managers as managers
 
 from dvhflax import errors
 from dvhflax.training import partners
+from dvhflax.training.trees import first_not_finite, named
 
 _FOLDER = 'checkpoints'
 _DISCARDED = '.discarded'
@@ -128,7 +128,7 @@ class Checkpoints:
         'that the best checkpoint is not known: name one, --checkpoint=latest '
         f'or {_listed(losses, "--checkpoint=")}, or remove that folder'
       )
-    # A loss that is no number was written by versions that did not look.
+    # Versions that did not check have saved a loss of NaN.
     known = [(x, -step) for step, x in losses.items() if x is not None]
     known = [pair for pair in known if not math.isnan(pair[0])]
     return -min(known)[1] if known else None
@@ -144,7 +144,7 @@ class Checkpoints:
     return max(finite, default=None)
 
   def _half_deleted(self, step: int) -> bool:
-    """Whether a run of before was killed as it removed this checkpoint."""
+    """Whether an earlier run was killed as it removed this checkpoint."""
     whole = os.path.join(self._path, str(step), '_CHECKPOINT_METADATA')
     return (
       step != self.latest
@@ -297,15 +297,10 @@ class Checkpoints:
 
   def _check(self, step: int, item: str, wanted: Any) -> None:
     """Orbax would return a stored, wrong shape and cast types in silence."""
-
-    def describe(tree):
-      return {
-        _name(path): (tuple(x.shape), np.dtype(x.dtype))
-        for path, x in jax.tree_util.tree_leaves_with_path(tree)
-      }
-
-    stored = self._manager.item_metadata(step)[item]
-    stored, wanted = describe(stored.tree), describe(wanted)
+    stored, wanted = (
+      {name: (tuple(x.shape), np.dtype(x.dtype)) for name, x in named(tree)}
+      for tree in (self._manager.item_metadata(step)[item].tree, wanted)
+    )
     for name in sorted(stored.keys() | wanted.keys()):
       if stored.get(name) != wanted.get(name):
         raise errors.CheckpointError(
@@ -378,16 +373,6 @@ def has_checkpoint(workdir: str) -> bool:
   return os.path.isdir(path) and any(map(str.isdigit, os.listdir(path)))
 
 
-def first_not_finite(tree: Any) -> str | None:
-  """Name of the first array with a value that is not finite, None if none."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    leaf = np.asarray(leaf)
-    # JAX's, since bfloat16 is no subtype of NumPy's.
-    if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
-      return _name(path)
-  return None
-
-
 def _first_line(error: BaseException) -> str:
   text = (str(error).splitlines() or [type(error).__name__])[0]
   # TensorStore's tell the reason at their end.
@@ -396,11 +381,3 @@ def _first_line(error: BaseException) -> str:
 
 def _listed(steps: Any, prefix: str) -> str:
   return ' or '.join(f'{prefix}{step}' for step in sorted(steps))
-
-
-def _name(path: Any) -> str:
-  """`params/encoder_0_a/kernel`, whatever containers the leaf lies in."""
-  keys = [
-    getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))) for k in path
-  ]
-  return '/'.join(map(str, keys))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 from dvhflax.training import memory, parallel, resident
 from dvhflax.training.sampler import Draw, Sampler, Samples
@@ -60,7 +59,7 @@ class Source:
   ):
     self.placement = resolve(placement, cohort, patients)
     self._store = cohort
-    self._spacings = own_spacings(cohort)
+    self._spacings = cohort.own_spacings
     self._masks: dict[int, np.ndarray] = {}
     self._doses: dict[tuple[int, int], np.ndarray] = {}
     self.cohort = None

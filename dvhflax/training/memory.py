@@ -1,11 +1,15 @@
-"""Memory that this process may still take: the machine's, the container's."""
+"""Memory that this process may still take: the machine's, the container's.
+
+psutil tells the machine's only; the limit of a container is its control
+group's, which it does not read.
+"""
 
 import os
 import pathlib
 
 import psutil
 
-# A limit of this many bytes and more is none.
+# Groups without a limit show one of this many bytes or more.
 _NONE = 1 << 60
 
 

@@ -1,7 +1,7 @@
-"""Passes on what C++ writes to standard error, but for JAX's last words.
+"""Passes on what C++ writes to standard error, except JAX's last messages.
 
 A program of its own: JAX's service aborts a process when another one of the
-training is gone, so that this one is left to say so, in a line. It imports
+training is gone, and only this one is left to say so, in one line. It imports
 nothing of the package.
 """
 
@@ -10,17 +10,17 @@ import re
 import select
 import sys
 
-# What the service says before, which may also come to nothing.
-_OMEN = re.compile(
+# What the service says before it aborts, and at times without doing so.
+_WARNING = re.compile(
   rb'^[EW]\d{4} .*(coordination_\w+|preemption_\w+)\.cc', re.MULTILINE
 )
 _END = re.compile(
   rb'^F\d{4} .*Terminating process because the JAX distributed service',
   re.MULTILINE,
 )
-# The process leaves in order: nothing more is worth to be said.
+# The process leaves in order: what comes after is not shown.
 QUIET = b'\0'
-# An omen is held back for so long.
+# A warning is held back for so long.
 _HELD_S = 3.0
 
 
@@ -42,16 +42,16 @@ def main(said: str) -> None:
     text, *quiet = text.split(QUIET, 1)
     held += text
     if quiet:
-      omen = _OMEN.search(held)
-      os.write(2, held[: omen.start()] if omen else held)
+      warning = _WARNING.search(held)
+      os.write(2, held[: warning.start()] if warning else held)
       while os.read(0, 65536):
         pass
       return
     if end := _END.search(held):
       ended = True
-      omen = _OMEN.search(held)
-      held = held[: min(omen.start() if omen else len(held), end.start())]
-    if ended or not ready or not _OMEN.search(held):
+      warning = _WARNING.search(held)
+      held = held[: min(warning.start() if warning else len(held), end.start())]
+    if ended or not ready or not _WARNING.search(held):
       os.write(2, held)
       held = b''
   if ended:

@@ -1,8 +1,8 @@
-"""The processes of one training: how they meet, and how they part.
+"""The processes of one training: how they meet, and how they leave.
 
-One that is gone, killed or crashed, is found by the others in a collective
-operation that fails, or by JAX's service that all report to, which aborts the
-process with pages of C++ messages. Either way it is said in one line.
+When one is killed or crashes, the others notice it in a collective operation
+that fails, or JAX's coordination service aborts them with pages of C++
+messages. Either way the user reads one line.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ GONE = (
   'its own, or not started; see what it said last, then start all of them '
   'again; they go on from the last checkpoint'
 )
-# Without a sign of life for so long a process counts as gone.
+# A process without a heartbeat for so long counts as gone.
 _HEARTBEAT_S = 20
-# Those that part wait so long for each other.
+# Processes that leave wait so long for each other.
 _PARTING_S = 5
 # The one that the others report to leaves so much later.
 _LAST_S = 0.5
@@ -142,7 +142,7 @@ def _told(error: BaseException | None) -> str:
 
 @contextlib.contextmanager
 def parting() -> Iterator[None]:
-  """Lets a process of several that fails leave, without a word of C++.
+  """Lets a process of several that fails leave without C++ messages.
 
   JAX would wait for the others first, who may wait for this one. What is said
   and the status are as of `cli.run`.

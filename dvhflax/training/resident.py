@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 from dvhflax.training.sampler import Draw, wishes_and_labels
 
@@ -63,7 +62,7 @@ def read(cohort: Cohort, patients: np.ndarray) -> ResidentCohort:
     masks[row[p]] = masks_of_plans[0]
   return ResidentCohort(
     masks, doses, row, first, cohort.dvh, cohort.valid, cohort.present,
-    own_spacings(cohort),
+    cohort.own_spacings,
   )  # fmt: skip
 
 

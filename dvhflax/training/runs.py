@@ -13,7 +13,6 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.checksum import checksum
 from dvhflax.cohort import identity
-from dvhflax.cohort.spacing import own_spacings
 from dvhflax.cohort.store import Cohort
 from dvhflax.config import saved as config_saved
 from dvhflax.dvh import DVHSpec
@@ -63,7 +62,7 @@ def data_item(
       with open fields on the median voxel size keeps to them.
   """
   spacing = np.median([p.spacing_mm for p in cohort.patients], axis=0)
-  own_spacing = own_spacings(cohort) is not None
+  own_spacing = cohort.own_spacings is not None
   if before is not None:
     own_spacing = before.get('own_spacing', False)
   return {

@@ -12,10 +12,11 @@ import numpy as np
 class Stopping:
   """SIGTERM and Ctrl-C set a flag, so that the run saves before it leaves.
 
-  Several processes must leave their loop after the very same update, or one
-  waits for the other for ever. So each update carries every process's flag to
-  all of them, `vote`, and what an update brought is looked at so many updates
-  later, `lag`, by when it is computed anyway.
+  Several processes must leave their loop after the same update, or one waits
+  for the other for ever. So each update carries every process's flag to all of
+  them, `vote`; its result is read `lag` updates later, when it is computed
+  anyway. (Orbax's `reached_preemption` knows SIGTERM only, not Ctrl-C, and
+  nothing of a single process.)
 
   Handlers can be set by the main thread alone; another one is not stopped.
   """

@@ -27,7 +27,7 @@ from dvhflax.models.build import (
 from dvhflax.models.convolution import describe
 from dvhflax.schedules import inverse_time_decay
 from dvhflax.training import feed, parallel, partners
-from dvhflax.training.checkpoint import Checkpoints, first_not_finite
+from dvhflax.training.checkpoint import Checkpoints
 from dvhflax.training.history import History
 from dvhflax.training.resuming import COHORT_FLAG, resume
 from dvhflax.training.resuming import check_same_run as _check_same_run
@@ -40,6 +40,7 @@ from dvhflax.training.step import (
   make_train_step,
 )
 from dvhflax.training.stopping import Stopping
+from dvhflax.training.trees import first_not_finite
 
 # Losses are looked at so many updates late: waiting for the newest would
 # leave the device idle.

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax import dose_volume, metrics
+from dvhflax import metrics
 from dvhflax.cohort.store import Cohort
+from dvhflax.dose_volume import ReadOffs, Voxels
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
@@ -52,19 +53,8 @@ def achieved(
     inside = masks[..., s] > 0
     if not inside.any():
       continue
-    voxels = dose[inside]
-    row = {
-      'mean': reference.to_gy(dose_volume.mean_dose(voxels)),
-      'max': reference.to_gy(dose_volume.max_dose(voxels)),
-    }
-    for percent in _DOSES_AT:
-      row[f'D{percent}%'] = reference.to_gy(
-        dose_volume.dose_at_volume_percent(voxels, percent)
-      )
-    for percent in _levels(structure):
-      row[f'V{percent}%'] = dose_volume.volume_percent_at_dose(
-        voxels, reference.percent_to_fraction(percent)
-      )
+    voxels = Voxels(dose[inside])
+    row = _read(voxels, structure, reference)
     if structure.role == 'target':
       row['HI'] = metrics.homogeneity_index(voxels)
       row['CI'] = metrics.paddick_conformity(
@@ -87,19 +77,10 @@ def desired(
     if not vector.any():
       continue
     curve = spec.curve(vector)
-    row = {
-      'mean': reference.to_gy(curve.mean_dose),
-      'max': reference.to_gy(curve.max_dose),
-    }
-    doses = {p: curve.dose_at_volume_percent(p) for p in (*_DOSES_AT, 50)}
-    for percent in _DOSES_AT:
-      row[f'D{percent}%'] = reference.to_gy(doses[percent])
-    for percent in _levels(structure):
-      row[f'V{percent}%'] = curve.volume_percent_at_dose(
-        reference.percent_to_fraction(percent)
-      )
-    if structure.role == 'target' and doses[50] > 0:
-      row['HI'] = (doses[2] - doses[98]) / doses[50]
+    row = _read(curve, structure, reference)
+    homogeneity = metrics.homogeneity_index(curve)
+    if structure.role == 'target' and np.isfinite(homogeneity):
+      row['HI'] = homogeneity
     table[structure.name] = row
   return table
 
@@ -130,8 +111,22 @@ def point_achieved(
   }
 
 
-def _levels(structure: Structure) -> tuple[int, ...]:
-  return (_COVERAGE,) if structure.role == 'target' else _ORGAN_LEVELS
+def _read(
+  dose: ReadOffs, structure: Structure, reference: DoseReference
+) -> dict[str, float]:
+  """What both a dose and a DVH tell of a structure."""
+  row = {
+    'mean': reference.to_gy(dose.mean_dose),
+    'max': reference.to_gy(dose.max_dose),
+  }
+  for percent in _DOSES_AT:
+    row[f'D{percent}%'] = reference.to_gy(dose.dose_at_volume_percent(percent))
+  levels = (_COVERAGE,) if structure.role == 'target' else _ORGAN_LEVELS
+  for percent in levels:
+    row[f'V{percent}%'] = dose.volume_percent_at_dose(
+      reference.percent_to_fraction(percent)
+    )
+  return row
 
 
 @dataclasses.dataclass(frozen=True)

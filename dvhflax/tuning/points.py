@@ -21,7 +21,7 @@ Kind = Literal['V', 'D', 'mean', 'max']
 _TOLERANCE = 1e-6
 # In fractions of the prescription: more is a dose in another unit.
 MOST_DOSE = 3.0
-# A longer point is none, and no one has more of them.
+# A longer text is not a point, and no wish has more of them.
 _MOST_CHARACTERS = 200
 _MOST_POINTS = 100
 
@@ -77,8 +77,8 @@ class Point:
     if self.kind == 'D':
       return float(dose_volume.dose_at_volume_fraction(dose, self.at))
     if self.kind == 'mean':
-      return dose_volume.mean_dose(dose)
-    return dose_volume.max_dose(dose)
+      return dose_volume.Voxels(dose).mean_dose
+    return dose_volume.Voxels(dose).max_dose
 
 
 def split(text: str) -> list[str]:
@@ -121,7 +121,7 @@ def parse(
     found = _NOTATION.fullmatch(text)
   if not found:
     raise errors.WishError(
-      f"{errors.shown(text)} is not read: write 'rectum V70 <= 10%', "
+      f"{errors.shown(text)} is not a point: write 'rectum V70 <= 10%', "
       "'bladder mean <= 30 Gy' or 'PTV D95 >= 95%'"
     )
   kind = _KINDS[(found['kind'] or found['whole']).lower()]

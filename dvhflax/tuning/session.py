@@ -213,7 +213,13 @@ class Session:
       raise errors.SessionError('give points or curves to tune to')
     asked: dict[str, Any] = {'points': texts}
     if curves is not None:
-      base, reference = self._vectors(curves, reference_gy)
+      base, reference = wish.vectors(
+        curves,
+        self.cohort,
+        self.present,
+        self.record.prescription_gy,
+        reference_gy,
+      )
       asked['curves'] = base.tolist()
       asked['reference_gy'] = reference.gy if reference else None
     elif self._steps:
@@ -226,8 +232,8 @@ class Session:
     if texts:
       if reference is None:
         raise errors.WishError(
-          'points on curves without one of a target: nothing tells what 1.0 of '
-          'their doses stands for in Gy; give a curve of a target'
+          'points on these curves cannot be read in Gy: only a curve of a '
+          'target tells what 1.0 of their doses stands for; give one'
         )
       desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
     dose = self._decode(desired)
@@ -294,30 +300,6 @@ class Session:
     return self.tune(
       asked['points'], curves=curves, reference_gy=asked.get('reference_gy')
     )
-
-  def _vectors(
-    self,
-    curves: np.ndarray | Mapping[str, Curve],
-    reference_gy: float | None,
-  ) -> tuple[np.ndarray, DoseReference | None]:
-    """`[S, K]` of curves in either form, and what 1.0 of it stands for."""
-    structures, spec = self.cohort.structures, self.cohort.dvh_spec
-    normalisation = self.cohort.normalisation
-    prescription_gy = self.record.prescription_gy
-    reference = None
-    if isinstance(curves, Mapping):
-      curves, reference = wish.in_fractions(
-        curves, structures, normalisation, prescription_gy
-      )
-      vectors = wish.from_curves(curves, structures, self.present, spec)
-    else:
-      vectors = wish.check(curves, structures, self.present, spec)
-    if reference is None and reference_gy is not None:
-      reference = DoseReference(reference_gy, prescription_gy, 'given')
-    if reference is None:
-      wished = [spec.curve(v) if v.any() else None for v in vectors]
-      reference = normalisation.of_vectors(wished, structures, prescription_gy)
-    return vectors, reference
 
   def _points(
     self, texts: Sequence[str], reference: DoseReference

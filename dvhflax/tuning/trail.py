@@ -61,8 +61,8 @@ class Trail:
       raise errors.SessionError(
         f'{self.path}, step {number} gives another dose than is recorded '
         f'(doses of structures at most {apart:.2g} Gy apart): jax was '
-        f'{self.jax_version}, is {jax.__version__}; replay on the machine and '
-        'with the versions of then, or allow a difference (atol)'
+        f'{self.jax_version}, is {jax.__version__}; replay on the same '
+        'machine with the same versions, or allow a difference with atol'
       )
 
 
@@ -123,12 +123,12 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
       trail = json.load(file)
   except (OSError, ValueError) as error:
     reason = error.strerror if isinstance(error, OSError) else error
-    raise errors.SessionError(f'{path} is not read: {reason}') from None
+    raise errors.SessionError(f'{path} cannot be read: {reason}') from None
   version = trail.get('schema_version') if isinstance(trail, dict) else None
   if version != _SCHEMA:
     raise errors.SessionError(
-      f'{path} is no audit trail of this version: schema_version is {version}, '
-      f'not {_SCHEMA}'
+      f'{path} is not an audit trail of this version: schema_version is '
+      f'{version}, not {_SCHEMA}'
     )
   if trail.get('sha256') != digest(trail):
     raise errors.SessionError(
@@ -138,7 +138,7 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   if not all(isinstance(trail.get(k), dict) for k in ('checkpoint', 'patient')):
     raise errors.SessionError(f'{path} does not say whose trail it is')
   if not isinstance(steps, list) or not all(map(_is_step, steps)):
-    raise errors.SessionError(f'{path} has steps that no session made')
+    raise errors.SessionError(f'{path} has damaged steps: restore the file')
   return trail
 
 

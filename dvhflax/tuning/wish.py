@@ -278,6 +278,47 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
   return np.maximum.accumulate(vector).astype(np.float32)
 
 
+def vectors(
+  curves: np.ndarray | Mapping[str, Curve],
+  cohort: Cohort,
+  present: np.ndarray,
+  prescription_gy: float,
+  reference_gy: float | None = None,
+) -> tuple[np.ndarray, DoseReference | None]:
+  """A wish in any form as DVH vectors, and what 1.0 of them stands for.
+
+  Args:
+    curves: `[S, K]` vectors, or curves by structure.
+    cohort: of the network.
+    present: `[S]`, structures of the patient.
+    prescription_gy: of the patient.
+    reference_gy: what 1.0 of curves in fractions stands for, where it is known
+      better than by the normalisation: of a plan.
+
+  Returns:
+    `[S, K]` float32, and the reference; None where nothing tells it.
+
+  Raises:
+    WishError: see `from_curves`, `check` and `in_fractions`.
+  """
+  structures, spec = cohort.structures, cohort.dvh_spec
+  normalisation = cohort.normalisation
+  reference = None
+  if isinstance(curves, Mapping):
+    curves, reference = in_fractions(
+      curves, structures, normalisation, prescription_gy
+    )
+    wished = from_curves(curves, structures, present, spec)
+  else:
+    wished = check(curves, structures, present, spec)
+  if reference is None and reference_gy is not None:
+    reference = DoseReference(reference_gy, prescription_gy, 'given')
+  if reference is None:
+    read = [spec.curve(v) if v.any() else None for v in wished]
+    reference = normalisation.of_vectors(read, structures, prescription_gy)
+  return wished, reference
+
+
 def from_plan(
   cohort: Cohort,
   patient: str,
@@ -333,8 +374,8 @@ def check(
     The same as float32.
 
   Raises:
-    WishError: another shape, numbers that are none, a curve that is no DVH or
-      is of a structure that the patient lacks.
+    WishError: another shape, a value that is not finite, a curve that is no
+      DVH or is of a structure that the patient lacks.
   """
   desired_dvh = np.asarray(desired_dvh, np.float32)
   shape = len(structures), spec.points
@@ -349,7 +390,7 @@ def check(
       raise errors.WishError(
         f'a curve of {structure.name}, which the patient lacks: leave it out'
       )
-    fault = 'holds numbers that are none'
+    fault = 'holds a value that is not finite'
     if np.isfinite(vector).all():
       fault = fault_of(_in_order(spec.curve(vector)))
     if fault:

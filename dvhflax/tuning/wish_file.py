@@ -48,8 +48,9 @@ def read(path: str) -> list[dict[str, Any]]:
     `DOSES` and one of `VOLUMES`, of the same length.
 
   Raises:
-    WishError: a file that is missing, no regular file, too large or not to be
-      read, columns that are missing or there twice, numbers that are none.
+    WishError: a file that is missing, irregular, too large or unreadable,
+      columns that are missing or there twice, values that are not finite
+      numbers.
   """
   shown = errors.plain(path, 200)
   ending = os.path.splitext(path)[1].lower()
@@ -66,22 +67,22 @@ def _text(path: str, shown: str) -> str:
   try:
     # A device or a pipe may never end.
     if not stat.S_ISREG(os.stat(path).st_mode):
-      raise errors.WishError(f'{shown} is no regular file')
+      raise errors.WishError(f'{shown} is not a regular file')
     with open(path, 'rb') as file:
       content = file.read(_MOST_BYTES + 1)
   except (OSError, ValueError) as error:
     reason = error.strerror if isinstance(error, OSError) else error
-    raise errors.WishError(f'{shown} is not read: {reason}') from None
+    raise errors.WishError(f'{shown} cannot be read: {reason}') from None
   if len(content) > _MOST_BYTES:
     raise errors.WishError(
-      f'{shown} has more than {_MOST_BYTES // 2**20} MiB: that is no file of '
-      'curves'
+      f'{shown} has more than {_MOST_BYTES // 2**20} MiB: too large for a '
+      'file of curves'
     )
   try:
     return content.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise errors.WishError(
-      f'{shown} is no text in UTF-8 (byte {error.start}): save it as such'
+      f'{shown} is not UTF-8 text (byte {error.start}): save it as UTF-8'
     ) from None
 
 
@@ -99,10 +100,10 @@ def _of_json(text: str, shown: str) -> object:
     return json.loads(text, parse_int=float, object_pairs_hook=unique)
   except ValueError as error:
     reason = errors.plain(str(error), 200)
-    raise errors.WishError(f'{shown} is not read: {reason}') from None
+    raise errors.WishError(f'{shown} cannot be read: {reason}') from None
   except RecursionError:
     raise errors.WishError(
-      f'{shown} is not read: it is nested too deeply for a list of curves'
+      f'{shown} cannot be read: it is nested too deeply for a list of curves'
     ) from None
 
 
@@ -116,8 +117,8 @@ def _of_csv(text: str, shown: str) -> list[dict[str, Any]]:
         raise errors.WishError(f'{shown} has two columns {name!r}')
     if 'structure' not in columns:
       raise errors.WishError(
-        f"{shown} has no column 'structure'; parted by commas, its columns are "
-        f'{errors.shown(columns)}'
+        f"{shown} has no column 'structure'; separated by commas, its columns "
+        f'are {errors.shown(columns)}'
       )
     dose, volume = _columns(columns, f'{shown} has', 'column')
     places = [columns.index(name) for name in ('structure', dose, volume)]
@@ -135,7 +136,7 @@ def _of_csv(text: str, shown: str) -> list[dict[str, Any]]:
         curve[key].append(number)
   except csv.Error as error:
     raise errors.WishError(
-      f'{shown}, line {reader.line_num}, is not read: '
+      f'{shown}, line {reader.line_num}, cannot be read: '
       f'{errors.plain(str(error), 200)}'
     ) from None
   return list(curves.values())
@@ -160,7 +161,7 @@ def _columns(
 
 def _entry(entry: object, shown: str) -> dict[str, Any]:
   if not isinstance(entry, Mapping):
-    raise errors.WishError(f'{shown}: a curve is no object with keys')
+    raise errors.WishError(f'{shown}: a curve is not an object with keys')
   name = entry.get('structure')
   if not isinstance(name, str) or not name:
     raise errors.WishError(f"{shown}: a curve has no 'structure'")

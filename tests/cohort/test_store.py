@@ -66,7 +66,7 @@ def test_half_built_of_another_description_is_refused(tmp_path):
   [
     ({'id': 'other'}, 'is not p0'),
     ({'dose': -np.ones((3, *GRID), 'f')}, 'negative'),
-    ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'no number'),
+    ({'dose': np.full((3, *GRID), np.nan, 'f')}, 'not finite'),
     ({'masks': np.zeros((*GRID, 3), np.uint8)}, 'is empty'),
     ({'reference_gy': np.ones(1)}, 'an entry a plan'),
     ({'ct_hu': np.zeros(GRID, np.int32)}, 'int32.*wanted int16'),
@@ -195,12 +195,24 @@ def test_validator_lists_all_faults(copy):
   [
     ('', 'metadata.json'),
     ('{"schema_version": 9}', 'schema_version 9'),
-    ('{"schema_version": 1}', "lacks the key 'structures'"),
+    (
+      '{"schema_version": 1}',
+      'json: .*missing required field `structures`',
+    ),
   ],
 )
 def test_broken_metadata(copy, content, match):
   pathlib.Path(copy, 'metadata.json').write_text(content)
   with pytest.raises(errors.CohortError, match=match):
+    Cohort.open(str(copy))
+
+
+def test_a_mistyped_key_is_named(copy):
+  name = pathlib.Path(copy, 'metadata.json')
+  values = json.loads(name.read_text())
+  values['patients'][3]['plans'] = 'two'
+  name.write_text(json.dumps(values))
+  with pytest.raises(errors.CohortError, match=r'patients\[3\]\.plans'):
     Cohort.open(str(copy))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: files, table, and a deaf network shown as one."""
+"""Evaluation: files, table, and a network that ignores its wish."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dvhflax.errors import CheckpointError
-from dvhflax.evaluation import evaluate
+from dvhflax.evaluation import evaluate, predictors
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.train import train
 
@@ -28,7 +28,7 @@ def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
     assert len(file.readlines()) == 1 + 4 * 8
 
 
-def test_perfect_and_deaf_predictions_are_told_apart(cohort):
+def test_predictions_with_and_without_the_wish_are_told_apart(cohort):
   sampler = Sampler(cohort, 'test', seed=0, own_wish_share=1.0)
   samples = sampler.samples(sampler.fixed(6))
   shuffled = samples.desired_dvh[::-1]
@@ -45,15 +45,15 @@ def test_perfect_and_deaf_predictions_are_told_apart(cohort):
 
     return look_up
 
-  def deaf(masks, wishes):
+  def ignoring(masks, wishes):
     yield from (np.zeros(cohort.grid, np.float32) for _ in wishes)
 
   results, _ = evaluate.measure(
     {
       'perfect': (look_up_in_turn(), samples.desired_dvh),
       'perfect, shuffled': (look_up_in_turn(), shuffled),
-      'deaf': (deaf, samples.desired_dvh),
-      'deaf, shuffled': (deaf, shuffled),
+      'ignoring': (ignoring, samples.desired_dvh),
+      'ignoring, shuffled': (ignoring, shuffled),
     },
     cohort,
     samples,
@@ -62,15 +62,15 @@ def test_perfect_and_deaf_predictions_are_told_apart(cohort):
     name: np.nanmax(np.abs(r.mean_error)) for name, r in results.items()
   }
   assert errors['perfect'] == 0 and errors['perfect, shuffled'] > 5
-  assert errors['deaf'] == errors['deaf, shuffled'] > 5
+  assert errors['ignoring'] == errors['ignoring, shuffled'] > 5
 
 
 def test_shift_is_undone_by_its_opposite():
   dose = np.zeros((6, 5, 4))
   dose[2:4, 2:4, 1:3] = np.arange(8).reshape(2, 2, 2)
-  moved = evaluate.shift(dose, (1, -2, 1))
+  moved = predictors.shift(dose, (1, -2, 1))
   assert moved[3, 0, 2] == dose[2, 2, 1]
-  np.testing.assert_array_equal(evaluate.shift(moved, (-1, 2, -1)), dose)
+  np.testing.assert_array_equal(predictors.shift(moved, (-1, 2, -1)), dose)
 
 
 def test_no_checkpoint(tmp_path):

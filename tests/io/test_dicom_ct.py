@@ -9,6 +9,7 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
+from dvhflax.grid import Grid
 from dvhflax.io import importing, resample
 from dvhflax.io.dicom import ct as dicom_ct
 from dvhflax.io.dicom import reader as dicom
@@ -98,7 +99,7 @@ def test_a_ramp_on_the_grid_is_exact_and_air_around_it():
   z = np.array([-10.0, -7.0, -4.0, 2.0, 5.0, 8.0])  # one is missing
   values = 10 * x[:, None, None] + 5 * y[:, None] + 20 * z
   scan = resample.Scan(np.rint(values).astype(np.int16), (x, y, z))
-  grid = resample.Grid((32, 32, 8), (2.5, 2.5, 3.0), (1.0, 2.0, 0.0))
+  grid = Grid((32, 32, 8), (2.5, 2.5, 3.0), (1.0, 2.0, 0.0))
   got = resample.hu_on(grid, scan)
   gx, gy, gz = np.meshgrid(*grid.axes, indexing='ij')
   inner = (abs(gx) <= 30) & (abs(gy) <= 20) & (gz >= -10) & (gz <= 8)
@@ -187,7 +188,7 @@ def test_missing_slices_are_interpolated(tmp_path):
   del slices[3:5]
   scan, notes = dicom_ct.read_scan(write(tmp_path, slices))
   assert notes == ['2 missing CT slices interpolated']
-  grid = resample.Grid((2, 2, 8), (3.0, 3.0, 3.0), (-55.5, -55.5, -49.5))
+  grid = Grid((2, 2, 8), (3.0, 3.0, 3.0), (-55.5, -55.5, -49.5))
   np.testing.assert_array_equal(
     resample.hu_on(grid, scan)[0, 0], 10 * np.arange(8)
   )

@@ -11,7 +11,7 @@ import pytest
 
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.evaluation import evaluate, export
+from dvhflax.evaluation import export, predictors
 from dvhflax.models import build
 from dvhflax.models.open_fields import (
   ATTENUATION_PER_MM,
@@ -127,7 +127,7 @@ def test_a_network_sees_the_voxels_of_each_patient(tmp_path):
 
   sampler = Sampler(cohort, 'train', seed=0, own_wish_share=1.0)
   draw = sampler.draw(0, 4)
-  predict = evaluate.make_predict(model, variables, 2)
+  predict = predictors.make_predict(model, variables, 2)
   for placement in ('device', 'memory', 'store'):
     source = feed.Source(cohort, sampler.patients, placement)
     batch = feed.unpack(source.cohort, source.batch(sampler, draw))
@@ -143,7 +143,7 @@ def test_a_network_sees_the_voxels_of_each_patient(tmp_path):
   for row, p in enumerate(draw.patients):
     wanted = alone[sizes[p % 2]]
     np.testing.assert_allclose(fed[row], wanted, **tolerance)
-    (dose,) = evaluate.for_patient(predict, cohort, int(p))(masks, wish)
+    (dose,) = predictors.for_patient(predict, cohort, int(p))(masks, wish)
     np.testing.assert_allclose(dose, wanted, **tolerance)
     encode = functools.partial(network.encode, variables)
     ours = dataclasses.replace(network, encode=encode)

@@ -175,10 +175,10 @@ def test_no_regular_file(ending, tmp_path):
   for target in ('/dev/zero', str(tmp_path)):
     link = tmp_path / f'{os.path.basename(target)}.{ending}'
     link.symlink_to(target)
-    with pytest.raises(WishError, match='no regular file'):
+    with pytest.raises(WishError, match='not a regular file'):
       read(link)
   os.mkfifo(tmp_path / f'pipe.{ending}')
-  with pytest.raises(WishError, match='no regular file'):
+  with pytest.raises(WishError, match='not a regular file'):
     read(tmp_path / f'pipe.{ending}')
 
 

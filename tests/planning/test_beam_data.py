@@ -8,19 +8,19 @@ https://github.com/DRO-Physics/DCAL (`Golden_Beam_Data.json`, commit 6b3f157);
 import numpy as np
 import pytest
 
+from dvhflax.grid import Grid
 from dvhflax.planning.beams import Beamlets
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.raytrace import depth_maps
 
-GRID = VoxelGrid((32, 144, 32), (14.0, 2.5, 14.0))
+GRID = Grid((32, 144, 32), (14.0, 2.5, 14.0))
 SURFACE_MM = -155.0
 MAXIMUM_MM = 15.0
 
 
 def open_fields(points, isocentre_depth_mm=0.0, widths_cm=(10,)):
   """`[F, V]` dose of square fields in x, depth, z (mm) from the axis."""
-  _, y, _ = GRID.axes()
+  _, y, _ = np.ix_(*GRID.axes)
   water = np.broadcast_to(y > SURFACE_MM, GRID.shape).astype(np.float32)
   isocentre = np.array([0.0, SURFACE_MM + isocentre_depth_mm, 0.0])
   count = 2 * max(widths_cm)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.fluence import BLOCK, Problem
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.objectives import (
   Objectives,
   prescribed,
@@ -49,7 +49,7 @@ def test_gradient_of_the_roughness():
 def small():
   """Objectives of a patient on few voxels, with an invented influence."""
   masks = sample_anatomy(np.random.default_rng([0, 1]), GRID, SPACING).masks
-  grid = VoxelGrid(GRID, SPACING)
+  grid = Grid(GRID, SPACING)
   targets = prescribed(masks, grid, PROTOCOL)
   sampled = thinned(sample_objectives(masks, targets, grid, PROTOCOL), 150)
   rng = np.random.default_rng(0)

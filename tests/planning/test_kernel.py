@@ -6,20 +6,20 @@ import pytest
 from scipy.special import erf
 
 from dvhflax import native
+from dvhflax.grid import Grid
 from dvhflax.planning.beams import Beamlets, project
 from dvhflax.planning.fluence import adjoint, dose
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import depth_maps
 
-GRID = VoxelGrid((64, 128, 32), (7.0, 2.5, 7.0))
+GRID = Grid((64, 128, 32), (7.0, 2.5, 7.0))
 SURFACE_MM = -155.0
 
 
 def square_field(source_to_isocentre_depth_mm, width_mm=100.0):
   """One beam from anterior on a water block that begins at SURFACE_MM."""
-  _, y, _ = GRID.axes()
+  _, y, _ = np.ix_(*GRID.axes)
   water = np.broadcast_to(y > SURFACE_MM, GRID.shape).astype(np.float32)
   isocentre = np.array([0, SURFACE_MM + source_to_isocentre_depth_mm, 0])
   count = round(width_mm / 5)

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from dvhflax.errors import PlanningError
+from dvhflax.grid import Grid
 from dvhflax.normalisation import DoseReference
-from dvhflax.planning.grid import VoxelGrid
 from dvhflax.planning.mimic import differences, mimic
 from dvhflax.planning.objectives import prescribed, sample_objectives
 from dvhflax.planning.planner import plan_patient
@@ -124,7 +124,7 @@ def two_levels():
 
 def test_the_highest_prescription_rules():
   masks, protocol = two_levels()
-  targets = prescribed(masks, VoxelGrid(GRID, SPACING), protocol)
+  targets = prescribed(masks, Grid(GRID, SPACING), protocol)
   assert list(targets) == ['PTV', 'boost']
   assert not (targets['PTV'] & targets['boost']).any()
   assert (targets['boost'] == (masks['boost'] > 0)).all()
@@ -135,7 +135,7 @@ def test_a_simultaneous_boost():
   plans = plan_patient(
     masks, SPACING, 2, dataclasses.replace(protocol, gap=0.1)
   )
-  targets = prescribed(masks, VoxelGrid(GRID, SPACING), protocol)
+  targets = prescribed(masks, Grid(GRID, SPACING), protocol)
   boost = plans.dose_gy[:, targets['boost']]
   ring = plans.dose_gy[:, targets['PTV']]
   np.testing.assert_allclose(np.quantile(boost, 0.05, axis=1), 78, rtol=1e-4)
@@ -148,7 +148,7 @@ def test_skin_is_left_out_of_targets():
   masks['PTV'] = masks['body'].copy()
   masks['PTV'][:, :, :4] = masks['PTV'][:, :, -4:] = 0
   protocol = dataclasses.replace(PROTOCOL, skin_mm=12.0)
-  grid = VoxelGrid(GRID, SPACING)
+  grid = Grid(GRID, SPACING)
   kept = prescribed(masks, grid, protocol)['PTV']
   depth = ndimage.distance_transform_edt(masks['body'], sampling=SPACING)
   assert kept.any() and depth[kept].min() > 12
@@ -156,7 +156,7 @@ def test_skin_is_left_out_of_targets():
 
 def test_an_absent_organ_has_no_objective():
   masks, protocol = two_levels()
-  grid = VoxelGrid(GRID, SPACING)
+  grid = Grid(GRID, SPACING)
   targets = prescribed(masks, grid, protocol)
   sampled = sample_objectives(masks, targets, grid, protocol)
   share = dict(zip(sampled.names, sampled.objectives.share))

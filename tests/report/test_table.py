@@ -4,14 +4,14 @@ import csv
 
 import numpy as np
 
-from dvhflax.report import table
+from dvhflax.report import sample_errors, table
 
 
 def results():
-  network = table.SampleErrors(
+  network = sample_errors.SampleErrors(
     np.array([[1.0, np.nan], [-3.0, np.nan]]), np.zeros((2, 2))
   )
-  baseline = table.SampleErrors(
+  baseline = sample_errors.SampleErrors(
     np.array([[6.0, np.nan], [-6.0, np.nan]]), np.zeros((2, 2))
   )
   return {'network': network, 'baseline': baseline}
@@ -29,9 +29,12 @@ def test_numbers_ratio_and_paper():
 
 
 def test_csv_has_a_row_a_network_and_sample(tmp_path):
-  samples = [table.Sample('a', 'b', 1, 2), table.Sample('a', 'c', 0, 1)]
+  samples = [
+    sample_errors.Sample('a', 'b', 1, 2),
+    sample_errors.Sample('a', 'c', 0, 1),
+  ]
   path = tmp_path / 'samples.csv'
-  table.write_samples_csv(path, results(), ['rectum', 'PTV'], samples)
+  sample_errors.write_samples_csv(path, results(), ['rectum', 'PTV'], samples)
   with open(path, newline='') as file:
     rows = list(csv.DictReader(file))
   assert len(rows) == 4

@@ -55,7 +55,7 @@ def test_notation(text, expected):
 @pytest.mark.parametrize(
   'text, reason',
   [
-    ('rectum is fine', 'is not read'),
+    ('rectum is fine', 'is not a point'),
     ('colon V70 <= 10%', "no structure 'colon'; there are rectum, PTV"),
     ('rectum V70 <= 110%', 'more than all the volume'),
     ('rectum V70 <= 10 Gy', 'volume of V in %'),

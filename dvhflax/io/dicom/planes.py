@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.grid import Axes
 from dvhflax.io.dicom import files
-from dvhflax.io.resample import Axes
 
 # Tolerance of direction cosines.
 _EXACT = 1e-3

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.grid import Axes
 from dvhflax.io.dicom import files, planes
-from dvhflax.io.resample import MOST_GY, Axes, Dose
+from dvhflax.io.resample import MOST_GY, Dose
 from dvhflax.io.undershoot import without_undershoot
 
 # Tolerance of positions in mm.

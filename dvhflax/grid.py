@@ -1,24 +1,31 @@
-"""The voxel grid that anatomy and dose share."""
+"""The regular grid of voxels that masks, doses and CTs share.
+
+Positions are in mm, LPS: x to the patient's left, y to posterior, z to
+superior; an array on a grid is indexed `[x, y, z]`.
+"""
 
 import dataclasses
 
 import numpy as np
 
+# Voxel centres in mm along x, y, z: `[X]`, `[Y]`, `[Z]`.
+Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
-class VoxelGrid:
-  """Voxel centres in LPS millimetres, the origin in the middle of the grid.
-
-  x increases to the patient's left, y to posterior, z to superior; an array
-  on the grid is indexed `[x, y, z]`.
+class Grid:
+  """A regular grid.
 
   Attributes:
-    shape: voxels along x, y and z.
-    spacing_mm: voxel size along x, y and z.
+    shape: voxels along x, y, z.
+    spacing_mm: voxel size along x, y, z.
+    centre_mm: position of the middle of the grid. Planning knows no other
+      place and leaves it at the origin.
   """
 
   shape: tuple[int, int, int]
   spacing_mm: tuple[float, float, float]
+  centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
   def __post_init__(self):
     if len(self.shape) != 3 or min(self.shape) < 1:
@@ -27,9 +34,19 @@ class VoxelGrid:
       raise ValueError(f'a grid needs positive spacings: {self.spacing_mm}')
 
   @property
+  def axes(self) -> Axes:
+    """Voxel centres in mm along each axis."""
+    x, y, z = (
+      centre + (np.arange(n) - (n - 1) / 2) * step
+      for n, step, centre in zip(self.shape, self.spacing_mm, self.centre_mm)
+    )
+    return x, y, z
+
+  @property
   def first_centre(self) -> np.ndarray:
     """`[3]` position in mm of voxel (0, 0, 0)."""
-    return -(np.array(self.shape) - 1) / 2 * np.array(self.spacing_mm)
+    half = (np.array(self.shape) - 1) / 2 * np.array(self.spacing_mm)
+    return np.array(self.centre_mm) - half
 
   @property
   def half_extent(self) -> np.ndarray:
@@ -40,16 +57,6 @@ class VoxelGrid:
   def voxel_cc(self) -> float:
     """Volume of a voxel in cubic centimetres."""
     return float(np.prod(self.spacing_mm)) / 1000
-
-  def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`[X, 1, 1]`, `[1, Y, 1]` and `[1, 1, Z]` voxel centres in mm."""
-    x, y, z = (
-      first + np.arange(n) * step
-      for first, n, step in zip(
-        self.first_centre, self.shape, self.spacing_mm, strict=True
-      )
-    )
-    return x[:, None, None], y[None, :, None], z[None, None, :]
 
   def centres(self, index: np.ndarray) -> np.ndarray:
     """`[V, 3]` positions in mm of voxels with indices `[V, 3]`."""
