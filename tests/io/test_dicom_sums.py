@@ -218,7 +218,8 @@ def test_the_dose_of_one_fraction_counts_for_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'fractions, match', [(0, 'must be > 0'), (999, 'already the dose of all fractions')]
+  'fractions, match',
+  [(0, 'must be > 0'), (999, 'already the dose of all fractions')],
 )
 def test_impossible_numbers_of_fractions(tmp_path, fractions, match):
   folder = write(
