@@ -56,7 +56,7 @@ def test_uniform_images(value):
   if value == 0:
     assert body_lib.derive_body(hu, SPACING).all()
     return
-  with pytest.raises(errors.CohortError, match='no body is found in the CT'):
+  with pytest.raises(errors.CohortError, match='no body found in the CT'):
     body_lib.derive_body(hu, SPACING)
 
 

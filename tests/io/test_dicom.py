@@ -196,8 +196,8 @@ def test_prone_and_feet_first(tmp_path, orientation, flips, normal):
     ({'PixelSpacing': [0, 3]}, 'must be positive'),
     ({'PixelSpacing': [3]}, 'PixelSpacing'),
     ({'Rows': 1000}, 'truncated'),
-    ({'Rows': 60000, 'Columns': 60000}, 'no dose grid'),
-    ({'NumberOfFrames': 2**30}, 'no dose grid'),
+    ({'Rows': 60000, 'Columns': 60000}, 'not a valid dose grid'),
+    ({'NumberOfFrames': 2**30}, 'not a valid dose grid'),
     ({'NumberOfFrames': None}, 'NumberOfFrames is missing'),
     ({'DoseSummationType': 'MULTI_PLAN'}, 'cohort.sum_plans'),
     ({'BitsAllocated': 8}, '16 or 32'),
@@ -283,7 +283,7 @@ def test_the_ct_tells_how_thick_slices_are(tmp_path):
   }
   synthetic.save(synthetic.structure_set(structures), tmp_path / '1')
   synthetic.save(synthetic.dose(synthetic.gradient() + 1), tmp_path / '2')
-  assert 'no CT tells' in reasons(tmp_path)
+  assert 'thickness is unknown' in reasons(tmp_path)
   for i, one in enumerate(synthetic.ct_slices(5.0, 8)):
     synthetic.save(one, tmp_path / 'ct' / f'{i}')
   (found,), _ = dicom.find_patients(tmp_path)

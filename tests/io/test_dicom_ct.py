@@ -158,7 +158,7 @@ def change(folder, index, **attributes):
     ({'ImagePositionPatient': [-60, -60, 90]}, 'are missing, from z=60'),
     ({'ImageOrientationPatient': [1, 0, 0, 0, 0, 1]}, 'not axial'),
     ({'PixelData': b'\0' * 100}, 'truncated'),
-    ({'Rows': 1, 'Columns': 1681}, 'no CT slice'),
+    ({'Rows': 1, 'Columns': 1681}, 'too few for a CT slice'),
     ({'BitsAllocated': 8}, '16 or 32'),
   ],
 )

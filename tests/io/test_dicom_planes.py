@@ -179,7 +179,7 @@ def test_planes_that_make_no_dose_are_told_of_in_one_line(tmp_path):
   for path in [folder / 'again', *by_height.values()]:
     if path != by_height[3.0]:
       path.unlink(missing_ok=True)
-  assert 'one plane of a dose only' in why(folder)
+  assert 'only one plane of a dose' in why(folder)
 
 
 def test_a_plane_that_lies_elsewhere_is_refused(tmp_path):

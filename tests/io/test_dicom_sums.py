@@ -214,11 +214,12 @@ def test_the_dose_of_one_fraction_counts_for_all(tmp_path):
   assert_dose(patient, 40, 0.2, 40)
   assert 'd1: the dose of one fraction, times 20' in text
   (folder / 'plan1').unlink()
-  assert 'without the RTPLAN' in why(folder, sum_fractions=True)
+  assert 'add the RTPLAN' in why(folder, sum_fractions=True)
 
 
 @pytest.mark.parametrize(
-  'fractions, match', [(0, 'must be > 0'), (999, 'of all of them already')]
+  'fractions, match',
+  [(0, 'must be > 0'), (999, 'already the dose of all fractions')],
 )
 def test_impossible_numbers_of_fractions(tmp_path, fractions, match):
   folder = write(

@@ -321,7 +321,7 @@ def test_the_body_is_derived_from_the_ct(tmp_path):
   [
     (hu_of(MASKS['Body']) + 1024, 'not shifted by'),
     (np.full(SHAPE, np.nan), 'not finite'),
-    (np.full(SHAPE, -1000.0), 'no body is found'),
+    (np.full(SHAPE, -1000.0), 'no body found'),
   ],
 )
 def test_a_faulty_ct_is_told(tmp_path, hu, match):

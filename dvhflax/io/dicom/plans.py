@@ -71,8 +71,8 @@ def by_plan(
         why = f'{what}; the total dose of its plan is there'
       elif not getattr(sums, field):
         why = (
-          f'DoseSummationType is {kind}, {what}, wanted PLAN: export the total '
-          f'dose, or set cohort.sum_{field}'
+          f'DoseSummationType is {kind}, {what}; expected PLAN: export the '
+          f'total dose, or set cohort.sum_{field}'
         )
       else:
         plans.append(tuple(own))
