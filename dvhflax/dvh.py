@@ -50,7 +50,9 @@ class DVHSpec:
     return Curve(values, levels)
 
 
-def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
+def dvh_vectors(
+  dose: np.ndarray, masks: np.ndarray, spec: DVHSpec
+) -> np.ndarray:
   """DVH of every structure of one plan.
 
   Args:

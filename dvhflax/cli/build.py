@@ -7,7 +7,7 @@ from absl import flags
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.cli import program as cli
-from dvhflax.sources.build import build, open_checked
+from dvhflax.sources.build import build_cohort, open_checked
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
@@ -26,7 +26,7 @@ def main(_):
   if os.path.exists(config.cohort.path):
     open_checked(config)
     print(f'{config.cohort.path} is complete already')
-  elif build(config, _parse_shard(flags.FLAGS.shard)):
+  elif build_cohort(config, _parse_shard(flags.FLAGS.shard)):
     print(f'{config.cohort.path} is complete')
   else:
     print(f'{config.cohort.path}: patients of other shards are missing yet')

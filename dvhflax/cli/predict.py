@@ -24,7 +24,7 @@ from dvhflax.io import import_report, placement
 from dvhflax.normalisation import DoseReference
 from dvhflax.training.runs import Network, load_networks
 from dvhflax.tuning import dose_file, wish
-from dvhflax.tuning.external import Newcomers
+from dvhflax.tuning.external import ExternalPatients
 from dvhflax.tuning.session import Session, Step
 from dvhflax.tuning.trail import USE
 
@@ -288,7 +288,7 @@ def _load(
   )
   newcomers = None
   for source, folder in given.items():
-    newcomers = Newcomers(
+    newcomers = ExternalPatients(
       source,
       folder,
       loaded[1],

@@ -18,7 +18,7 @@ from dvhflax.normalisation import highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU
 
 
-def validate(path: str) -> list[str]:
+def validate_cohort(path: str) -> list[str]:
   """All faults of the store at a path, one line each; none if it is sound."""
   try:
     cohort = Cohort.open(path)
@@ -75,7 +75,9 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
     if not np.isfinite(dose).all() or dose.min() < 0:
       faults.append(f'plan {n}: a dose is negative or no number')
       continue
-    curves = dvh_lib.dvh(dose.astype(np.float32), masks, cohort.dvh_spec)
+    curves = dvh_lib.dvh_vectors(
+      dose.astype(np.float32), masks, cohort.dvh_spec
+    )
     if not np.allclose(curves, cohort.dvh[i, n], atol=1e-6):
       faults.append(f'plan {n}: its DVH vector is not that of its dose')
   found = {'dvh': cohort.dvh[i, : record.plans]}
@@ -146,7 +148,7 @@ def main(argv: list[str]) -> int:
   if len(argv) != 2 or argv[1].startswith('-'):
     print('usage: dvhflax validate PATH', file=sys.stderr)
     return 2
-  faults = validate(argv[1])
+  faults = validate_cohort(argv[1])
   for fault in faults:
     print(fault)
   print(f'{argv[1]}: {len(faults) or "no"} fault{"s" * (len(faults) != 1)}')

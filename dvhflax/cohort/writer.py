@@ -227,7 +227,9 @@ class CohortWriter:
     # Of the dose as stored, so that the store agrees with itself.
     curves = np.stack(
       [
-        dvh_lib.dvh(d.astype(np.float32), patient.masks, self._metadata.dvh)
+        dvh_lib.dvh_vectors(
+          d.astype(np.float32), patient.masks, self._metadata.dvh
+        )
         for d in dose
       ]
     )

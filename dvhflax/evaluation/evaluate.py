@@ -212,7 +212,7 @@ def measure(
         found.fidelity.append(
           metrics.dvh_fidelity(
             samples.desired_dvh[row],
-            dvh_lib.dvh(dose, masks, cohort.dvh_spec),
+            dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
             samples.desired_dvh[row].any(-1) & present,
           )
         )

@@ -96,7 +96,7 @@ def _normalisation(config: ml_collections.ConfigDict) -> Normalisation:
   return Normalisation('target_mean', percent)
 
 
-def build(
+def build_cohort(
   config: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
 ) -> bool:
   """Builds, or goes on building, the cohort at `config.cohort.path`.
@@ -214,7 +214,7 @@ def _claimed(
       time.sleep(_LOOK_S)
 
 
-def open_or_build(config: ml_collections.ConfigDict) -> Cohort:
+def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
   """The cohort of a configuration, built first if there is none.
 
   Of several processes that ask for it at once, one builds, and the others
@@ -225,7 +225,7 @@ def open_or_build(config: ml_collections.ConfigDict) -> Cohort:
     with _only_builder(path) as alone:
       if not os.path.exists(path):
         assert alone
-        build(config)
+        build_cohort(config)
   return open_checked(config)
 
 

@@ -17,7 +17,7 @@ from dvhflax.patient import Patient
 from dvhflax.sources.imported import open_folder, sums
 
 
-class Newcomers:
+class ExternalPatients:
   """The patients below a folder.
 
   Attributes:

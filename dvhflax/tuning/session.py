@@ -78,21 +78,21 @@ class Session:
     """Use `Session.open`, or this to share networks between patients.
 
     Args:
-      network: that hears a wish.
+      network: conditioned on the wish.
       cohort: of the training plans.
-      patient: id in that cohort, or a patient from outside, see `newcomers`.
+      patient: id in that cohort, or one of `ExternalPatients`.
       anatomy: anatomy-only network for the first dose.
       who: name for the audit trail.
 
     Raises:
       CohortError: if there is no such patient, or his grid or structures are
         not those of the cohort.
-      SessionError: if `network` hears no wish, or `anatomy` does.
+      SessionError: if `network` is anatomy-only, or `anatomy` is not.
     """
     if network.mean_dvh is None:
       raise errors.SessionError(
-        f'{network.identity["workdir"]} is an anatomy-only network and hears '
-        'no wish: name a run of another one'
+        f'{network.identity["workdir"]} is an anatomy-only network, not '
+        'conditioned on a wish: name another run'
       )
     if anatomy and anatomy.mean_dvh is not None:
       raise errors.SessionError(
@@ -136,7 +136,7 @@ class Session:
 
     Args:
       workdir: path of a training run.
-      patient: id in the cohort, or a patient from outside, see `newcomers`.
+      patient: id in the cohort, or one of `ExternalPatients`.
       cohort_path: cohort store, if it moved since.
       anatomy_workdir: of an anatomy-only run, for the first dose.
       which: `best`, `latest` or a saved step.
@@ -395,7 +395,7 @@ class Session:
       )
       for point in self._points(points, reference)
     ]
-    curves = dvh_lib.dvh(dose, self.masks, spec)
+    curves = dvh_lib.dvh_vectors(dose, self.masks, spec)
     return Step(
       dose, curves, desired_dvh, reference, desired_reference, metrics
     )
