@@ -72,16 +72,22 @@ class Cohort:
     self.dvh = self._read('dvh', [()], lambda _: '')[0]
 
   @classmethod
-  def open(cls, path: str) -> 'Cohort':
+  def open(cls, path: str | os.PathLike[str]) -> 'Cohort':
     """Opens a cohort store.
+
+    Args:
+      path: of the store's folder.
 
     Raises:
       CohortError: if it is missing, half-written or damaged.
     """
+    path = os.fspath(path)
     if not os.path.isdir(path):
       if os.path.isdir(building_path(path)):
         raise errors.CohortError(_half_written(path))
-      raise errors.CohortError(f'there is no cohort at {path}')
+      raise errors.CohortError(
+        f'there is no cohort at {path}: build it, or give the path of another'
+      )
     file_name = os.path.join(path, METADATA)
     try:
       with open(file_name) as file:

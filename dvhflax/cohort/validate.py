@@ -4,6 +4,7 @@ dvhflax validate cohorts/prostate
 """
 
 from collections import Counter
+import os
 import sys
 
 import numpy as np
@@ -18,7 +19,7 @@ from dvhflax.normalisation import highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU
 
 
-def validate_cohort(path: str) -> list[str]:
+def validate_cohort(path: str | os.PathLike[str]) -> list[str]:
   """All faults of the store at a path, one line each; none if it is sound."""
   try:
     cohort = Cohort.open(path)

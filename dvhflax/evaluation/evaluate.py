@@ -241,25 +241,30 @@ def figure_rows(cohort: Cohort, samples: Samples) -> list[int]:
 
 
 def evaluate(
-  workdir: str,
+  workdir: str | os.PathLike[str],
   *,
-  anatomy_workdir: str | None = None,
-  cohort_path: str | None = None,
+  anatomy_workdir: str | os.PathLike[str] | None = None,
+  cohort_path: str | os.PathLike[str] | None = None,
   which: str = 'best',
-  output: str | None = None,
+  output: str | os.PathLike[str] | None = None,
 ) -> str:
   """Evaluates a run on its test patients; writes table, figures, samples.
 
   Args:
-    workdir: absolute path of a training run.
+    workdir: path of a training run.
     anatomy_workdir: of an anatomy-only run on the same cohort, a baseline.
     cohort_path: cohort store, if it moved since.
     which: `best`, `latest` or a saved step.
     output: folder to write to; None is `workdir/evaluation`.
 
   Returns:
-    Table 1, and the OpenKBP scores where the cohort is theirs.
+    Table 1, and the OpenKBP scores where the cohort is theirs, as text.
+
+  Raises:
+    CheckpointError: if there is no such run or checkpoint.
+    CohortError: if its cohort is not found, or is another.
   """
+  workdir = os.path.abspath(workdir)
   model, variables, config, cohort, step = networks.load_model(
     workdir, which, cohort_path
   )
@@ -318,7 +323,7 @@ def evaluate(
       f'\nOpenKBP dose score {scores.dose:.2f} Gy, DVH score '
       f'{scores.dvh:.2f} Gy\n'
     )
-  output = output or os.path.join(workdir, 'evaluation')
+  output = os.path.abspath(output or os.path.join(workdir, 'evaluation'))
   os.makedirs(output, exist_ok=True)
   _write(output, workdir, cohort, samples, results, shown[NETWORK], names)
   files.write_text(os.path.join(output, 'table1.txt'), text)

@@ -124,11 +124,11 @@ class Session:
   @classmethod
   def open(
     cls,
-    workdir: str,
+    workdir: str | os.PathLike[str],
     patient: str | Patient,
     *,
-    cohort_path: str | None = None,
-    anatomy_workdir: str | None = None,
+    cohort_path: str | os.PathLike[str] | None = None,
+    anatomy_workdir: str | os.PathLike[str] | None = None,
     which: str = 'best',
     who: str | None = None,
   ) -> 'Session':
