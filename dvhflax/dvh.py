@@ -29,7 +29,7 @@ class DVHSpec:
   points: int = 32
   max_dose: float = 1.2
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.kind not in ('volume_at_dose', 'dose_at_volume'):
       raise ValueError(f'unknown DVH kind {self.kind!r}')
     if self.points < 2 or self.max_dose <= 0:
@@ -90,11 +90,12 @@ def volume_at_dose_curves(
     `[B, S, K]` float32; zeros for a structure without a voxel.
   """
 
-  def one(dose, masks):
+  def one(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+    dose, masks = args
     flat = masks.reshape(-1, masks.shape[-1]).astype(jnp.float32)
     reached = jnp.searchsorted(levels, dose.reshape(-1), side='right')
     histogram = jax.ops.segment_sum(flat, reached, len(levels) + 1)
     at_least = jnp.cumsum(histogram[::-1], axis=0)[::-1][1:]
     return (at_least / jnp.maximum(flat.sum(0), 1)).T
 
-  return jax.lax.map(lambda args: one(*args), (dose, masks))
+  return jax.lax.map(one, (dose, masks))

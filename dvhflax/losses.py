@@ -79,7 +79,9 @@ def dose_loss(
   return loss
 
 
-def _structure_means(values, masks):
+def _structure_means(
+  values: jax.Array, masks: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """Mean of `values [B, X, Y, Z]` within each mask, `[B, S]`; which exist."""
   masks = masks.astype(values.dtype)
   voxels = masks.sum((1, 2, 3))
@@ -87,5 +89,5 @@ def _structure_means(values, masks):
   return sums / jnp.maximum(voxels, 1), voxels > 0
 
 
-def _mean_over(values, present):
+def _mean_over(values: jax.Array, present: jax.Array) -> jax.Array:
   return values.sum(1) / jnp.maximum(present.sum(1), 1)

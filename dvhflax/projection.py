@@ -61,7 +61,9 @@ def _project(
   block = min(block, plans)
   l1 = _l1 if pareto.shape[0] == batch else _l1_of_shared
 
-  def nearer(best, start):
+  def nearer(
+    best: tuple[jax.Array, jax.Array], start: jax.Array
+  ) -> tuple[tuple[jax.Array, jax.Array], None]:
     # A last block that would run over the end is moved back, as dynamic_slice
     # does: plans seen twice change nothing.
     start = jnp.minimum(start, plans - block)
@@ -107,7 +109,9 @@ def _l1_of_shared(desired: jax.Array, candidates: jax.Array) -> jax.Array:
     for x in (desired, candidates[0])
   ]
 
-  def add(total, chunk):
+  def add(
+    total: jax.Array, chunk: tuple[jax.Array, ...]
+  ) -> tuple[jax.Array, None]:
     desired, candidates = chunk
     for i in range(_CHUNK):
       total += jnp.abs(candidates[i] - desired[i][:, None])

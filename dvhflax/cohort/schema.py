@@ -136,7 +136,9 @@ _KINDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _fields(cls, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _fields(
+  cls: type[Any], values: Mapping[str, Any], where: str
+) -> dict[str, Any]:
   fields = {}
   for field in dataclasses.fields(cls):
     if field.name not in values:

@@ -1,6 +1,6 @@
 """Reads a cohort store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -244,7 +244,9 @@ class Cohort:
     return self._read('ct', [(patient,)], self._patient)[0]
 
   def read(
-    self, patients: Sequence[int], plans: Sequence[int]
+    self,
+    patients: Sequence[int] | np.ndarray,
+    plans: Sequence[int] | np.ndarray,
   ) -> tuple[np.ndarray, np.ndarray]:
     """A batch, read all at once.
 
@@ -276,7 +278,12 @@ class Cohort:
   def _plan(self, key: tuple[int, ...]) -> str:
     return f' of patient {self.patients[key[0]].id}, plan {key[1]}'
 
-  def _read(self, name, keys, describe) -> list[np.ndarray]:
+  def _read(
+    self,
+    name: str,
+    keys: Sequence[tuple[int, ...]],
+    describe: Callable[[tuple[int, ...]], str],
+  ) -> list[np.ndarray]:
     # All reads are under way before the first is waited for.
     futures = [self._arrays[name][key].read() for key in keys]
     read = []

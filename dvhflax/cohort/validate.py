@@ -16,7 +16,7 @@ from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS
 from dvhflax.cohort.store import Cohort
 from dvhflax.normalisation import highest_target
-from dvhflax.patient import LEAST_HU, MOST_HU
+from dvhflax.patient import LEAST_HU, MOST_HU, occupied
 
 
 def validate_cohort(path: str | os.PathLike[str]) -> list[str]:
@@ -65,12 +65,12 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
     faults.append(str(error))
   doses = []
   for n in range(record.plans):
+    if masks is None:
+      break
     try:
-      dose = cohort.read([i], [n])[1][0] if masks is not None else None
+      dose = cohort.read([i], [n])[1][0]
     except errors.CohortError as error:
       faults.append(str(error))
-      continue
-    if dose is None:
       continue
     doses.append(dose)
     if not np.isfinite(dose).all() or dose.min() < 0:
@@ -131,16 +131,16 @@ def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:
   faults = []
   if masks.max() > 1:
     faults.append('a mask holds values other than 0 and 1')
-  occupied = masks.any((0, 1, 2))
+  filled = occupied(masks)
   flags = cohort.patients[i].present
-  for structure, some, present in zip(cohort.structures, occupied, flags):
+  for structure, some, present in zip(cohort.structures, filled, flags):
     if some != present:
       faults.append(
         f'{structure.name} is {"empty" if present else "there"}, but flagged '
         f'{"present" if present else "absent"}'
       )
   targets = [s.role == 'target' for s in cohort.structures]
-  if not occupied[targets].any():
+  if not filled[targets].any():
     faults.append('has no target')
   return faults
 

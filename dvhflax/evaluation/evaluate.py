@@ -71,8 +71,8 @@ class NetworkPredict:
       desired_dvh: `[M, S, K]`.
       spacing_mm: voxel size, for a network with `own_spacing`.
     """
-    masks, decode = jnp.asarray(masks), self.decode
-    features = self.encode(self.variables, masks, spacing_mm)
+    decode = self.decode
+    features = self.encode(self.variables, jnp.asarray(masks), spacing_mm)
     number = len(desired_dvh)
     # The anatomy-only network gives every wish the same dose.
     if self.model.conditioning == 'none':
@@ -297,7 +297,9 @@ def evaluate(
   targets = [i for i, s in enumerate(cohort.structures) if s.role == 'target']
   mean_dose, centre = mean_training_dose(cohort, targets)
 
-  def predict_mean(masks, desired_dvh):
+  def predict_mean(
+    masks: np.ndarray, desired_dvh: np.ndarray
+  ) -> Iterator[np.ndarray]:
     offset = np.rint(_centroid(masks, targets) - centre).astype(int)
     dose = shift(mean_dose, offset)
     yield from (dose for _ in desired_dvh)
@@ -346,7 +348,7 @@ def _write(
 ) -> None:
   """The samples' CSV and figures 4 to 6."""
 
-  def path(name):
+  def path(name: str) -> str:
     return os.path.join(output, name)
 
   ids = [record.id for record in cohort.patients]
@@ -398,7 +400,7 @@ def _openkbp(
   """The challenge's scores, with each patient's first wish."""
   body = next(i for i, s in enumerate(cohort.structures) if s.role == 'body')
 
-  def cases():
+  def cases() -> Iterator[openkbp_scores.Case]:
     for p in dict.fromkeys(samples.patients.tolist()):
       row = int(np.flatnonzero(samples.patients == p)[0])
       masks, label = cohort.masks(p), int(samples.labels[row])

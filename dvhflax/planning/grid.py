@@ -20,7 +20,7 @@ class VoxelGrid:
   shape: tuple[int, int, int]
   spacing_mm: tuple[float, float, float]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if len(self.shape) != 3 or min(self.shape) < 1:
       raise ValueError(f'a grid needs three positive sizes: {self.shape}')
     if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:

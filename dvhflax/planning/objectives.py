@@ -25,6 +25,10 @@ from dvhflax.sites.protocol import Protocol
 _MOST_TARGET_OUTSIDE = 0.05
 
 
+# Numpy's while voxels are chosen, JAX's while plans are optimised.
+Array = jax.Array | np.ndarray
+
+
 @flax.struct.dataclass
 class Objectives:
   """T objectives over V sampled voxels.
@@ -36,10 +40,10 @@ class Objectives:
     linear: `[T]` 1 where the term is the dose itself.
   """
 
-  share: jax.Array
-  threshold: jax.Array
-  deviation: jax.Array
-  linear: jax.Array
+  share: Array
+  threshold: Array
+  deviation: Array
+  linear: Array
 
   def values(self, dose: jax.Array) -> jax.Array:
     """`[N, T]` objective values of `[N, V]` doses."""
@@ -51,7 +55,7 @@ class Objectives:
       -1,
     )
 
-  def _term(self, dose, t):
+  def _term(self, dose: jax.Array, t: int) -> jax.Array:
     excess = dose - self.threshold[t]
     excess = jnp.where(self.deviation[t], excess, jnp.maximum(excess, 0))
     return jnp.where(self.linear[t], dose, jnp.square(excess))
@@ -187,7 +191,7 @@ def sample_objectives(
   at = tuple(index.T)
 
   nothing = np.zeros(len(index))
-  terms: list[tuple] = []
+  terms: list[tuple[str, np.ndarray, np.ndarray, bool, bool]] = []
   for name in protocol.ascending:
     own = targets[name][at] if name in targets else nothing
     level = protocol.reference.to_fraction(protocol.targets[name])
@@ -211,8 +215,8 @@ def sample_objectives(
   share = np.stack([np.asarray(t[1], np.float64) for t in terms])
   total = share.sum(1, keepdims=True)
   objectives = Objectives(
-    share=np.float32(share / np.where(total > 0, total, 1)),
-    threshold=np.float32(np.stack([t[2] for t in terms])),
+    share=(share / np.where(total > 0, total, 1)).astype(np.float32),
+    threshold=np.stack([t[2] for t in terms]).astype(np.float32),
     deviation=np.array([t[3] for t in terms], np.float32),
     linear=np.array([t[4] for t in terms], np.float32),
   )

@@ -153,7 +153,12 @@ class Model:
     return dose
 
 
-def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
+def _beamlets(
+  targets: Mapping[str, np.ndarray],
+  grid: VoxelGrid,
+  protocol: Protocol,
+  width_mm: float,
+) -> Beamlets:
   return open_beamlets(
     np.any(list(targets.values()), 0),
     grid,
@@ -164,7 +169,9 @@ def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
   )
 
 
-def _problem(influence, sampled, grid, protocol) -> tuple[Problem, jax.Array]:
+def _problem(
+  influence: Influence, sampled: Sampled, grid: VoxelGrid, protocol: Protocol
+) -> tuple[Problem, jax.Array]:
   matrix = influence.rows(grid.centres(sampled.index))
   padding = ((0, 0), (0, len(matrix) - len(sampled.index)))
   objectives = dataclasses.replace(
@@ -285,9 +292,9 @@ def cover(
 
 def _curves(model: Model, fluence: jax.Array) -> np.ndarray:
   """`[C, S, K]` cumulative DVHs of the sampled voxels of each structure."""
-  dose = fluence_lib.dose(fluence, model.problem.influence)
   objectives = model.sampled.objectives
-  dose = np.asarray(dose)[:, : objectives.share.shape[1]]
+  dose = np.asarray(fluence_lib.dose(fluence, model.problem.influence))
+  dose = dose[:, : objectives.share.shape[1]]
   targets = np.flatnonzero((objectives.deviation > 0) & objectives.share.any(1))
   target = objectives.share[targets[-1]] > 0
   dose = dose / _coverage_dose(dose[:, target], model.protocol)[:, None]

@@ -230,7 +230,7 @@ def _sample_shapes(rng: np.random.Generator):
     radius = np.full(3, rng.uniform(22, 27))
     heads[name] = _Ellipsoid(centre, radius, radius, np.zeros(5))
 
-  def in_body(x, y, z, inset=0.0):
+  def in_body(x, y, z, *, inset=0.0):
     shrink = 1 - 0.00025 * np.abs(z)
     across = np.abs(x / ((half_x - inset) * shrink)) ** 2.5
     along = np.abs((y - body_y) / ((half_y - inset) * shrink)) ** 2.5

@@ -22,7 +22,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.models.unet import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
-from dvhflax.patient import Structure
+from dvhflax.patient import Patient, Structure
 from dvhflax.sources.imported import Imported
 from dvhflax.sources.openkbp import OpenKBP
 from dvhflax.sources.planned import Planned, Stored
@@ -59,7 +59,7 @@ class _Simulated:
       'protocol': self._protocol.to_dict(),
     }
 
-  def read(self, index: int):
+  def read(self, index: int) -> Patient:
     return simulate_patient(
       self._cohort.seed,
       index,

@@ -298,7 +298,7 @@ class Checkpoints:
   def _check(self, step: int, item: str, wanted: Any) -> None:
     """Orbax would return a stored, wrong shape and cast types in silence."""
 
-    def describe(tree):
+    def describe(tree: Any) -> dict[str, Any]:
       return {
         _name(path): (tuple(x.shape), np.dtype(x.dtype))
         for path, x in jax.tree_util.tree_leaves_with_path(tree)

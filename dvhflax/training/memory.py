@@ -1,5 +1,6 @@
 """Memory that this process may still take: the machine's, the container's."""
 
+from collections.abc import Iterator
 import os
 import pathlib
 
@@ -30,7 +31,9 @@ def free(
   return min(left)
 
 
-def _groups(groups: str, mounted: str):
+def _groups(
+  groups: str, mounted: str
+) -> Iterator[tuple[pathlib.Path, str, str, str]]:
   """Folder and names of the files of every group this process is in."""
   try:
     lines = _text(pathlib.Path(groups)).splitlines()
@@ -58,8 +61,9 @@ def _groups(groups: str, mounted: str):
     # A parent's limit holds too. Within a container the path may be the
     # host's, of which only the root is seen.
     folder = root / path.lstrip('/')
+    limit, used, reclaimable = names
     while True:
-      yield folder, *names
+      yield folder, limit, used, reclaimable
       if folder == root or root not in folder.parents:
         break
       folder = folder.parent

@@ -113,7 +113,7 @@ class Session:
       index = cohort.index(patient)
       self.record = cohort.patients[index]
       self.masks, self.present = cohort.masks(index), cohort.present[index]
-    self._network = network
+    self._network, self._mean_dvh = network, network.mean_dvh
     self._anatomy = anatomy
     self._who = who
     self._features: Any = None
@@ -182,7 +182,7 @@ class Session:
       dose = self._anatomy.decode(features, nothing)
       desired = None
     else:
-      desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
+      desired = np.where(self.present[:, None], self._mean_dvh, 0)
       dose = self._decode(desired)
     return self._add('first_dose', None, dose, desired, None, ())
 
