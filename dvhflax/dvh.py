@@ -31,7 +31,9 @@ class DVHSpec:
 
   def __post_init__(self) -> None:
     if self.kind not in ('volume_at_dose', 'dose_at_volume'):
-      raise ValueError(f'unknown DVH kind {self.kind!r}')
+      raise ValueError(
+        f'DVH kind {self.kind!r}: use volume_at_dose or dose_at_volume'
+      )
     if self.points < 2 or self.max_dose <= 0:
       raise ValueError(f'a DVH needs points >= 2 and max_dose > 0: {self}')
 
@@ -62,7 +64,15 @@ def dvh_vectors(
 
   Returns:
     `[S, K]` float32; zeros for a structure without a voxel.
+
+  Raises:
+    ValueError: for masks of another grid than the dose's.
   """
+  if masks.shape[:-1] != dose.shape:
+    raise ValueError(
+      f'dose {dose.shape} and masks {masks.shape} do not fit: masks are '
+      '[X, Y, Z, S]'
+    )
   curves = np.zeros((masks.shape[-1], spec.points), np.float32)
   for s in range(masks.shape[-1]):
     inside = dose[masks[..., s] > 0].astype(np.float32)

@@ -108,11 +108,9 @@ def prescribed(
     those that the patient has.
 
   Raises:
-    PlanningError: no body, no target, an empty one, or one that leaves the
+    PlanningError: no target, an empty one, or one that leaves the
       body.
   """
-  if 'body' not in masks:
-    raise PlanningError('body is missing: the dose needs its surface')
   found = {k: masks[k] > 0 for k in protocol.ascending if k in masks}
   if not found:
     raise PlanningError(

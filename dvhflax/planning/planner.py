@@ -105,9 +105,17 @@ class Model:
       PlanningError: body or targets are missing or empty, a target reaches out
         of the body or to the sides of the grid.
     """
+    if 'body' not in masks:
+      raise PlanningError('body is missing: the dose needs its surface')
     shapes = sorted({mask.shape for mask in masks.values()})
     if len(shapes) != 1:
       raise PlanningError(f'masks of several shapes: {shapes}')
+    if len(shapes[0]) != 3:
+      raise PlanningError(f'masks must be [X, Y, Z], not {shapes[0]}')
+    if len(spacing_mm) != 3 or not min(spacing_mm) > 0:
+      raise PlanningError(
+        f'spacing_mm={spacing_mm}: give three positive numbers, along x, y, z'
+      )
     grid = VoxelGrid(shapes[0], spacing_mm)
     targets = prescribed(masks, grid, protocol)
     body = masks['body'] > 0

@@ -102,7 +102,7 @@ def build_cohort(
   """Builds, or goes on building, the cohort at `config.cohort.path`.
 
   Args:
-    config: see `config.py`.
+    config: such as `config.default()`; `config.cohort` says what to build.
     shard: (i, n), write patients i, i + n, i + 2n, ... only.
 
   Returns:
@@ -113,6 +113,7 @@ def build_cohort(
     CohortError: for faulty source files, or a half-built cohort of others.
     PlanningError: for a patient that cannot be planned.
   """
+  config_lib.validate(config)
   cohort = config.cohort
   existed = os.path.exists(cohort.path)
   pooling_plan(cohort.grid)
