@@ -70,7 +70,18 @@ def dose_loss(
   structure_weight: float = 0.0,
   mean_dose_weight: float = 0.0,
 ) -> jax.Array:
-  """`[B]`: equation (5) plus the weighted errors of the structures."""
+  """Equation (5) plus the weighted errors of the structures.
+
+  Args:
+    predicted: `[B, X, Y, Z]` dose in fractions of the reference dose.
+    dose: `[B, X, Y, Z]` label.
+    masks: `[B, X, Y, Z, S]`; an empty one does not count.
+    structure_weight: of `structure_squared_error`.
+    mean_dose_weight: of `mean_dose_squared_error`.
+
+  Returns:
+    `[B]`.
+  """
   loss = squared_error(predicted, dose)
   if structure_weight:
     loss += structure_weight * structure_squared_error(predicted, dose, masks)
