@@ -47,7 +47,7 @@ def slices(polygons):
 
 def ours(dose, occupancy):
   """cc; D95, D50, D2 and mean in Gy; cc that receive 5% of the maximum."""
-  curve = source_dvh.dvh(dose, occupancy)
+  curve = source_dvh.dvh_vectors(dose, occupancy)
   cc = occupancy.volume_cc
   low = cc * curve.volume_percent_at_dose(LOW * dose.values.max()) / 100
   return np.array(

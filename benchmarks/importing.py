@@ -148,7 +148,7 @@ def errors(shape, true, polygons, spacing, ends):
   """Of the volume in %; the largest of the doses in Gy."""
   occupancy, _ = contours.occupancy(polygons, spacing, ends)
   off = [
-    np.abs(doses(source_dvh.dvh(ramp(axis), occupancy)) - true[axis])
+    np.abs(doses(source_dvh.dvh_vectors(ramp(axis), occupancy)) - true[axis])
     for axis in range(3)
   ]
   return 100 * (occupancy.volume_cc * 1000 / shape[2] - 1), np.max(off)

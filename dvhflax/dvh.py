@@ -27,9 +27,11 @@ class DVHSpec:
   points: int = 32
   max_dose: float = 1.2
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.kind not in ('volume_at_dose', 'dose_at_volume'):
-      raise ValueError(f'unknown DVH kind {self.kind!r}')
+      raise ValueError(
+        f'DVH kind {self.kind!r}: use volume_at_dose or dose_at_volume'
+      )
     if self.points < 2 or self.max_dose <= 0:
       raise ValueError(f'a DVH needs points >= 2 and max_dose > 0: {self}')
 
@@ -48,7 +50,9 @@ class DVHSpec:
     return Curve(values, levels)
 
 
-def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
+def dvh_vectors(
+  dose: np.ndarray, masks: np.ndarray, spec: DVHSpec
+) -> np.ndarray:
   """DVH of every structure of one plan.
 
   Args:
@@ -58,7 +62,15 @@ def dvh(dose: np.ndarray, masks: np.ndarray, spec: DVHSpec) -> np.ndarray:
 
   Returns:
     `[S, K]` float32; zeros for a structure without a voxel.
+
+  Raises:
+    ValueError: for masks of another grid than the dose's.
   """
+  if masks.shape[:-1] != dose.shape:
+    raise ValueError(
+      f'dose {dose.shape} and masks {masks.shape} do not fit: masks are '
+      '[X, Y, Z, S]'
+    )
   curves = np.zeros((masks.shape[-1], spec.points), np.float32)
   for s in range(masks.shape[-1]):
     inside = dose[masks[..., s] > 0].astype(np.float32)

@@ -27,7 +27,7 @@ class Grid:
   spacing_mm: tuple[float, float, float]
   centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if len(self.shape) != 3 or min(self.shape) < 1:
       raise ValueError(f'a grid needs three positive sizes: {self.shape}')
     if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:

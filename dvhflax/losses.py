@@ -70,7 +70,18 @@ def dose_loss(
   structure_weight: float = 0.0,
   mean_dose_weight: float = 0.0,
 ) -> jax.Array:
-  """`[B]`: equation (5) plus the weighted errors of the structures."""
+  """Equation (5) plus the weighted errors of the structures.
+
+  Args:
+    predicted: `[B, X, Y, Z]` dose in fractions of the reference dose.
+    dose: `[B, X, Y, Z]` label.
+    masks: `[B, X, Y, Z, S]`; an empty one does not count.
+    structure_weight: of `structure_squared_error`.
+    mean_dose_weight: of `mean_dose_squared_error`.
+
+  Returns:
+    `[B]`.
+  """
   loss = squared_error(predicted, dose)
   if structure_weight:
     loss += structure_weight * structure_squared_error(predicted, dose, masks)
@@ -79,7 +90,9 @@ def dose_loss(
   return loss
 
 
-def _structure_means(values, masks):
+def _structure_means(
+  values: jax.Array, masks: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """Mean of `values [B, X, Y, Z]` within each mask, `[B, S]`; which exist."""
   masks = masks.astype(values.dtype)
   voxels = masks.sum((1, 2, 3))
@@ -87,5 +100,5 @@ def _structure_means(values, masks):
   return sums / jnp.maximum(voxels, 1), voxels > 0
 
 
-def _mean_over(values, present):
+def _mean_over(values: jax.Array, present: jax.Array) -> jax.Array:
   return values.sum(1) / jnp.maximum(present.sum(1), 1)

@@ -24,7 +24,7 @@ import numpy as np
 
 from dvhflax import dose_volume, errors
 from dvhflax.dose_volume import Curve, Voxels
-from dvhflax.patient import Patient, Structure
+from dvhflax.patient import Patient, Structure, occupied
 
 Kind = Literal['prescription', 'target_mean']
 KINDS: tuple[Kind, ...] = ('prescription', 'target_mean')
@@ -131,7 +131,7 @@ class Normalisation:
     """
     if self.kind == 'prescription':
       return DoseReference.of_prescription(prescription_gy)
-    target = highest_target(structures, masks.any((0, 1, 2)))
+    target = highest_target(structures, occupied(masks))
     inside = Voxels(dose[masks[..., target] > 0])
     covered = inside.dose_at_volume_percent(self.coverage_percent)
     name = structures[target].name

@@ -70,6 +70,11 @@ class Patient:
   ct_hu: np.ndarray | None = None
 
 
+def occupied(masks: np.ndarray) -> np.ndarray:
+  """`[S]` bool: which of `[X, Y, Z, S]` masks have a voxel."""
+  return np.asarray(masks.any((0, 1, 2)))
+
+
 def named_masks(
   structures: Sequence[Structure], masks: np.ndarray, present: np.ndarray
 ) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ _BLOCK = 256
 _CHUNK = 16
 
 
-@functools.partial(jax.jit, static_argnames='block')
 def project(
   desired: jax.Array,
   pareto: jax.Array,
@@ -35,12 +34,36 @@ def project(
   Returns:
     `[B]` int32 index; the lowest one on ties; -1 where no plan is valid or
     the desired DVH is not a number.
+
+  Raises:
+    ValueError: for arrays of other shapes.
   """
+  if (
+    desired.ndim != 2
+    or pareto.shape[2:] != desired.shape[1:]
+    or len(pareto) not in (1, len(desired))
+    or valid.shape != pareto.shape[:2]
+  ):
+    raise ValueError(
+      'project needs desired [B, K], pareto [B, N, K] and valid [B, N], or one '
+      f'set, [1, N, K] and [1, N], got {desired.shape}, {pareto.shape} and '
+      f'{valid.shape}'
+    )
+  return _project(desired, pareto, valid, block=block)
+
+
+@functools.partial(jax.jit, static_argnames='block')
+def _project(
+  desired: jax.Array, pareto: jax.Array, valid: jax.Array, *, block: int
+) -> jax.Array:
+  """See `project`."""
   batch, plans = desired.shape[0], pareto.shape[1]
   block = min(block, plans)
   l1 = _l1 if pareto.shape[0] == batch else _l1_of_shared
 
-  def nearer(best, start):
+  def nearer(
+    best: tuple[jax.Array, jax.Array], start: jax.Array
+  ) -> tuple[tuple[jax.Array, jax.Array], None]:
     # A last block that would run over the end is moved back, as dynamic_slice
     # does: plans seen twice change nothing.
     start = jnp.minimum(start, plans - block)
@@ -86,7 +109,9 @@ def _l1_of_shared(desired: jax.Array, candidates: jax.Array) -> jax.Array:
     for x in (desired, candidates[0])
   ]
 
-  def add(total, chunk):
+  def add(
+    total: jax.Array, chunk: tuple[jax.Array, ...]
+  ) -> tuple[jax.Array, None]:
     desired, candidates = chunk
     for i in range(_CHUNK):
       total += jnp.abs(candidates[i] - desired[i][:, None])

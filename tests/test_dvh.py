@@ -14,7 +14,7 @@ def test_vector_never_rises_and_starts_full(seed):
   rng = np.random.default_rng(seed)
   dose = rng.gamma(2, 0.3, (4, 4, 2)).astype(np.float32)
   masks = (rng.random((4, 4, 2, 3)) < 0.5).astype(np.uint8)
-  curves = dvh.dvh(dose, masks, dvh.DVHSpec())
+  curves = dvh.dvh_vectors(dose, masks, dvh.DVHSpec())
   assert (np.diff(curves, axis=-1) <= 0).all()
   assert (curves[masks.any((0, 1, 2)), 0] == 1).all()
 

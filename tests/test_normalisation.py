@@ -10,7 +10,7 @@ import pytest
 
 from dvhflax import dose_volume, errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.cohort.writer import METADATA, CohortWriter
 from dvhflax.dvh import DVHSpec
 from dvhflax.evaluation.predict import predict
@@ -228,7 +228,7 @@ def test_a_store_without_a_normalisation_is_recognised(kind, tmp_path):
     assert found.coverage[name] == pytest.approx((mean, spread), abs=1e-5)
     assert mean == pytest.approx(COVERED_GY / 78) and spread < 1e-5
   assert Normalisation.from_json(found.to_json()) == found
-  assert not validate(path)
+  assert not validate_cohort(path)
 
 
 def test_a_store_whose_references_are_not_what_it_says(tmp_path):
@@ -238,13 +238,15 @@ def test_a_store_whose_references_are_not_what_it_says(tmp_path):
   metadata['patients'][2]['reference_gy'][1] *= 1.09
   with open(f'{path}/{METADATA}', 'w') as file:
     json.dump(metadata, file)
-  assert validate(path) == [
+  assert validate_cohort(path) == [
     'patient p2: plan 1: reference_gy is not the prescription'
   ]
   metadata['normalisation'] = {'kind': 'target_mean'}
   with open(f'{path}/{METADATA}', 'w') as file:
     json.dump(metadata, file)
-  assert any('its mean in PTV is 1.09' in fault for fault in validate(path))
+  assert any(
+    'its mean in PTV is 1.09' in fault for fault in validate_cohort(path)
+  )
 
 
 def test_the_writer_wants_the_prescription_where_it_is_told_so(tmp_path):

@@ -22,14 +22,14 @@ def define() -> None:
 
 def main() -> None:
   from dvhflax import config as config_lib
-  from dvhflax.sources.build import build, open_checked
+  from dvhflax.sources.build import build_cohort, open_checked
 
   config = flags.FLAGS.config
   config_lib.validate(config)
   if os.path.exists(config.cohort.path):
     open_checked(config)
     print(f'{config.cohort.path} is complete already')
-  elif build(config, _parse_shard(flags.FLAGS.shard)):
+  elif build_cohort(config, _parse_shard(flags.FLAGS.shard)):
     print(f'{config.cohort.path} is complete')
   else:
     print(f'{config.cohort.path}: patients of other shards are still missing')

@@ -12,9 +12,9 @@ def define() -> None:
 
 
 def main(cohort: str) -> int:
-  from dvhflax.cohort.validate import validate
+  from dvhflax.cohort.validate import validate_cohort
 
-  faults = validate(cohort)
+  faults = validate_cohort(cohort)
   for fault in faults:
     print(fault)
   print(f'{cohort}: {len(faults) or "no"} fault{"s" * (len(faults) != 1)}')

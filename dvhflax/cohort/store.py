@@ -1,6 +1,6 @@
 """Reads a cohort store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -66,16 +66,22 @@ class Cohort:
     self.dvh = self._read('dvh', [()], lambda _: '')[0]
 
   @classmethod
-  def open(cls, path: str) -> 'Cohort':
+  def open(cls, path: str | os.PathLike[str]) -> 'Cohort':
     """Opens a cohort store.
+
+    Args:
+      path: of the store's folder.
 
     Raises:
       CohortError: if it is missing, half-written or damaged.
     """
+    path = os.fspath(path)
     if not os.path.isdir(path):
       if os.path.isdir(building_path(path)):
         raise errors.CohortError(_half_written(path))
-      raise errors.CohortError(f'there is no cohort at {path}')
+      raise errors.CohortError(
+        f'there is no cohort at {path}: build it, or give the path of another'
+      )
     file_name = os.path.join(path, METADATA)
     try:
       with open(file_name) as file:
@@ -239,7 +245,9 @@ class Cohort:
     return self._read('ct', [(patient,)], self._patient)[0]
 
   def read(
-    self, patients: Sequence[int], plans: Sequence[int]
+    self,
+    patients: Sequence[int] | np.ndarray,
+    plans: Sequence[int] | np.ndarray,
   ) -> tuple[np.ndarray, np.ndarray]:
     """A batch, read all at once.
 
@@ -271,7 +279,12 @@ class Cohort:
   def _plan(self, key: tuple[int, ...]) -> str:
     return f' of patient {self.patients[key[0]].id}, plan {key[1]}'
 
-  def _read(self, name, keys, describe) -> list[np.ndarray]:
+  def _read(
+    self,
+    name: str,
+    keys: Sequence[tuple[int, ...]],
+    describe: Callable[[tuple[int, ...]], str],
+  ) -> list[np.ndarray]:
     # All reads are under way before the first is waited for.
     futures = [self._arrays[name][key].read() for key in keys]
     read = []

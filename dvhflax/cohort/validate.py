@@ -1,6 +1,7 @@
 """Finds all faults of a cohort store in one go."""
 
 from collections import Counter
+import os
 import sys
 
 import numpy as np
@@ -12,10 +13,10 @@ from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS
 from dvhflax.cohort.store import Cohort
 from dvhflax.normalisation import highest_target
-from dvhflax.patient import LEAST_HU, MOST_HU
+from dvhflax.patient import LEAST_HU, MOST_HU, occupied
 
 
-def validate(path: str) -> list[str]:
+def validate_cohort(path: str | os.PathLike[str]) -> list[str]:
   """All faults of the store at a path, one line each; none if it is sound."""
   try:
     cohort = Cohort.open(path)
@@ -61,18 +62,20 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
     faults.append(str(error))
   doses = []
   for n in range(record.plans):
+    if masks is None:
+      break
     try:
-      dose = cohort.read([i], [n])[1][0] if masks is not None else None
+      dose = cohort.read([i], [n])[1][0]
     except errors.CohortError as error:
       faults.append(str(error))
-      continue
-    if dose is None:
       continue
     doses.append(dose)
     if not np.isfinite(dose).all() or dose.min() < 0:
       faults.append(f'plan {n}: a dose is negative or not finite')
       continue
-    curves = dvh_lib.dvh(dose.astype(np.float32), masks, cohort.dvh_spec)
+    curves = dvh_lib.dvh_vectors(
+      dose.astype(np.float32), masks, cohort.dvh_spec
+    )
     if not np.allclose(curves, cohort.dvh[i, n], atol=1e-6):
       faults.append(f'plan {n}: its DVH vector is not that of its dose')
   found = {'dvh': cohort.dvh[i, : record.plans]}
@@ -125,15 +128,15 @@ def _mask_faults(cohort: Cohort, i: int, masks: np.ndarray) -> list[str]:
   faults = []
   if masks.max() > 1:
     faults.append('a mask holds values other than 0 and 1')
-  occupied = masks.any((0, 1, 2))
+  filled = occupied(masks)
   flags = cohort.patients[i].present
-  for structure, some, present in zip(cohort.structures, occupied, flags):
+  for structure, some, present in zip(cohort.structures, filled, flags):
     if some != present:
       faults.append(
         f'{structure.name} is {"empty" if present else "there"}, but flagged '
         f'{"present" if present else "absent"}'
       )
   targets = [s.role == 'target' for s in cohort.structures]
-  if not occupied[targets].any():
+  if not filled[targets].any():
     faults.append('has no target')
   return faults

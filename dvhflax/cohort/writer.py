@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from dvhflax import errors, files, locks
 from dvhflax.cohort import arrays
 from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord, read
 from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
-from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure
+from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure, occupied
 
 METADATA = 'metadata.json'
 PLAN = 'build.json'
@@ -219,7 +219,9 @@ class CohortWriter:
     # Of the dose as stored, so that the store agrees with itself.
     curves = np.stack(
       [
-        dvh_lib.dvh(d.astype(np.float32), patient.masks, self._metadata.dvh)
+        dvh_lib.dvh_vectors(
+          d.astype(np.float32), patient.masks, self._metadata.dvh
+        )
         for d in dose
       ]
     )
@@ -255,7 +257,7 @@ class CohortWriter:
     grid, structures = self._metadata.grid, self._metadata.structures
     plans = len(patient.dose)
 
-    def refuse(why: str):
+    def refuse(why: str) -> NoReturn:
       raise errors.CohortError(f'patient {patient.id}: {why}')
 
     if patient.id != self._ids[index]:
@@ -278,7 +280,7 @@ class CohortWriter:
         refuse(f'a CT number is outside of {LEAST_HU} to {MOST_HU} HU')
     if len(patient.reference_gy) != plans or len(patient.plan_weights) != plans:
       refuse('reference_gy and plan_weights need an entry a plan')
-    occupied = patient.masks.any((0, 1, 2))
+    filled = occupied(patient.masks)
     by_prescription = self._normalisation.kind == 'prescription'
     if by_prescription and not np.allclose(
       patient.reference_gy, patient.prescription_gy, rtol=1e-6, atol=0
@@ -288,10 +290,10 @@ class CohortWriter:
         f'the prescription, {patient.prescription_gy:g} Gy: give doses in '
         "fractions of it, or write with Normalisation('target_mean')"
       )
-    for structure, present, some in zip(structures, patient.present, occupied):
+    for structure, present, some in zip(structures, patient.present, filled):
       if bool(present) != bool(some):
         refuse(f'{structure.name} is {"empty" if present else "not absent"}')
-    if not any(o for s, o in zip(structures, occupied) if s.role == 'target'):
+    if not any(o for s, o in zip(structures, filled) if s.role == 'target'):
       refuse('has no target')
 
   def _coverage_gy(self, patient: Patient) -> tuple[float, ...]:

@@ -3,6 +3,8 @@
 `rules.py` has the type and range of each.
 """
 
+from typing import Any
+
 import ml_collections
 
 from dvhflax import dvh, errors
@@ -12,7 +14,9 @@ from dvhflax.patient import Structure
 from dvhflax.sites.protocol import Protocol
 
 
-def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict:
+def flatten(
+  config: ml_collections.ConfigDict, prefix: str = ''
+) -> dict[str, Any]:
   """`{'model.norm': 'batch', ...}`, tuples as lists as JSON gives them."""
   flat = {}
   for name, value in config.items():

@@ -4,6 +4,7 @@ A network that ignores its wish has the same errors when the wishes are
 shuffled: that baseline stands in every table.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import os
 
@@ -124,7 +125,7 @@ def measure(
         found.fidelity.append(
           metrics.dvh_fidelity(
             samples.desired_dvh[row],
-            dvh_lib.dvh(dose, masks, cohort.dvh_spec),
+            dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
             samples.desired_dvh[row].any(-1) & present,
           )
         )
@@ -153,25 +154,30 @@ def figure_rows(cohort: Cohort, samples: Samples) -> list[int]:
 
 
 def evaluate(
-  workdir: str,
+  workdir: str | os.PathLike[str],
   *,
-  anatomy_workdir: str | None = None,
-  cohort_path: str | None = None,
+  anatomy_workdir: str | os.PathLike[str] | None = None,
+  cohort_path: str | os.PathLike[str] | None = None,
   which: str = 'best',
-  output: str | None = None,
+  output: str | os.PathLike[str] | None = None,
 ) -> str:
   """Evaluates a run on its test patients; writes table, figures, samples.
 
   Args:
-    workdir: absolute path of a training run.
+    workdir: path of a training run.
     anatomy_workdir: of an anatomy-only run on the same cohort, a baseline.
     cohort_path: cohort store, if it moved since.
     which: `best`, `latest` or a saved step.
     output: folder to write to; None is `workdir/evaluation`.
 
   Returns:
-    Table 1, and the OpenKBP scores where the cohort is theirs.
+    Table 1, and the OpenKBP scores where the cohort is theirs, as text.
+
+  Raises:
+    CheckpointError: if there is no such run or checkpoint.
+    CohortError: if its cohort is not found, or is another.
   """
+  workdir = os.path.abspath(workdir)
   model, variables, config, cohort, step = networks.load_model(
     workdir, which, cohort_path
   )
@@ -223,7 +229,7 @@ def evaluate(
       f'\nOpenKBP dose score {scores.dose:.2f} Gy, DVH score '
       f'{scores.dvh:.2f} Gy\n'
     )
-  output = output or os.path.join(workdir, 'evaluation')
+  output = os.path.abspath(output or os.path.join(workdir, 'evaluation'))
   os.makedirs(output, exist_ok=True)
   _write(output, workdir, cohort, samples, results, shown[NETWORK], names)
   files.write_text(os.path.join(output, 'table1.txt'), text)
@@ -246,7 +252,7 @@ def _write(
 ) -> None:
   """The samples' CSV and figures 4 to 6."""
 
-  def path(name):
+  def path(name: str) -> str:
     return os.path.join(output, name)
 
   ids = [record.id for record in cohort.patients]
@@ -302,7 +308,7 @@ def _openkbp(
   """The challenge's scores, with each patient's first wish."""
   body = next(i for i, s in enumerate(cohort.structures) if s.role == 'body')
 
-  def cases():
+  def cases() -> Iterator[openkbp_scores.Case]:
     for p in dict.fromkeys(samples.patients.tolist()):
       row = int(np.flatnonzero(samples.patients == p)[0])
       masks, label = cohort.masks(p), int(samples.labels[row])

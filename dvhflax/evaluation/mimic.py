@@ -1,7 +1,9 @@
 """How deliverable a dose of a cohort's patient is; see `planning.mimic`."""
 
+from collections.abc import Mapping
 import json
 import os
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +70,7 @@ def _given(
   raise errors.UserError('say which dose: --dose=FILE.npz, or --plan=NUMBER')
 
 
-def _protocol(provenance) -> Protocol:
+def _protocol(provenance: Mapping[str, Any]) -> Protocol:
   if not isinstance(provenance.get('protocol'), dict):
     raise errors.UserError(
       'the plans of this patient have no protocol: give a configuration with '

@@ -10,7 +10,7 @@ from dvhflax.report import prediction
 from dvhflax.report.folder_names import folder_name
 from dvhflax.training.runs import load_networks
 from dvhflax.tuning import wish
-from dvhflax.tuning.external import Newcomers
+from dvhflax.tuning.external import ExternalPatients
 from dvhflax.tuning.session import Session, Step
 
 
@@ -57,7 +57,7 @@ def predict_all(
     workdir: a training run.
     patient: id, of the cohort or in the folder; None: all of the folder.
     dicom, nifti: folder of patients from outside; at most one of the two.
-    names, prescription_gy: of those, see `Newcomers`.
+    names, prescription_gy: of those, see `ExternalPatients`.
     cohort: the cohort store, if it moved since training.
     anatomy_workdir: an anatomy-only run, for the first dose.
     checkpoint: `best`, `latest` or a saved step's number.
@@ -88,7 +88,7 @@ def predict_all(
   )
   external = None
   for source, folder in given.items():
-    external = Newcomers(
+    external = ExternalPatients(
       source, folder, store, prescription_gy=prescription_gy, names=names
     )
   ids = [patient] if patient else external.ids if external else []

@@ -74,7 +74,7 @@ def for_patient(predict: Predict, cohort: Cohort, patient: int) -> Predict:
   return predict
 
 
-def shift(dose: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
+def shift(dose: np.ndarray, voxels: np.ndarray) -> np.ndarray:
   """Moves a `[X, Y, Z]` dose by whole voxels; zeros come in at the border."""
   moved = np.zeros_like(dose)
   to, source = [], []

@@ -68,7 +68,7 @@ def covers(
     repeated += int(twice.sum())
     united += crossing
     if crossing or twice.any():
-      rest = [contours[i] for i in np.delete(here, used)]
+      rest = [contours[i] for i in np.delete(here, used).tolist()]
       filled[k] = _painted(each[~twice], within[~twice][:, ~twice])
       if rest:
         zeros = np.zeros(len(rest), int)

@@ -79,7 +79,7 @@ def open_folder(
       f"{source} files need {error.name}: pip install -e '.[{source}]'"
     ) from None
 
-  def chosen(keys):
+  def chosen(keys: Sequence[str]) -> dict[str, Any]:
     return {key: options[key] for key in keys if options.get(key) is not None}
 
   found, skipped = library.find_patients(

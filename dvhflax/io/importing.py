@@ -19,7 +19,7 @@ from dvhflax.io import grid_cost, placement, resample
 from dvhflax.io.resample import Dose, Occupancy, Scan
 from dvhflax.io.source_dvh import curve
 from dvhflax.normalisation import DoseReference
-from dvhflax.patient import Patient, Structure
+from dvhflax.patient import Patient, Structure, occupied
 
 # With more of a target outside of the dose, the two do not belong together.
 MOST_TARGET_OUTSIDE = 0.05
@@ -164,7 +164,7 @@ def assemble(
   patient = Patient(
     id=case.id,
     masks=masks,
-    present=masks.any((0, 1, 2)),
+    present=occupied(masks),
     spacing_mm=settings.spacing_mm,
     dose=DoseReference.of_prescription(prescription_gy).to_fraction(
       np.array(doses, np.float32).reshape(-1, *grid.shape)
@@ -366,7 +366,7 @@ def _plan_dose(
   on_grid = np.zeros(grid.shape, np.float32)
   volumes = {n: o.volumes_mm3 for n, o in case.occupancies.items()}
   inside = {name: volume > 0 for name, volume in volumes.items()}
-  samples = {name: np.float32(0) for name in volumes}
+  samples: dict[str, Any] = dict.fromkeys(volumes, np.float32(0))
   outside = dict.fromkeys(volumes, 0.0)
   axes = grid.axes
   notes: list[str] = []

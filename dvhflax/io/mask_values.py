@@ -114,7 +114,7 @@ def read_names(path: pathlib.Path) -> dict[str, int]:
   return names
 
 
-class _Pairs(list):
+class _Pairs(list[tuple[str, Any]]):
   """The names and values of a JSON object, repeated ones too."""
 
 

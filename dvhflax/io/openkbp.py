@@ -22,7 +22,7 @@ from dvhflax.io.import_report import Skipped
 from dvhflax.io.resample import MOST_GY, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 from dvhflax.normalisation import DoseReference
-from dvhflax.patient import Patient, Structure
+from dvhflax.patient import Patient, Structure, occupied
 from dvhflax.sites import HEAD_AND_NECK
 
 SOURCE_GRID = (128, 128, 128)
@@ -118,7 +118,7 @@ def read_patient(
       mask = np.zeros(SOURCE_GRID, np.float32)
     fractions.append(_block_mean(_turned(mask), factors))
   masks = _to_masks(np.stack(fractions, -1))
-  present = masks.any((0, 1, 2))
+  present = occupied(masks)
   targets = [i for i, s in enumerate(STRUCTURES) if s.role == 'target']
   if not present[targets].any():
     raise errors.CohortError(f'{folder} has none of PTV56, PTV63, PTV70')

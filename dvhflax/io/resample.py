@@ -107,7 +107,7 @@ def hu_on(grid: Grid, scan: Scan) -> np.ndarray:
     `[X, Y, Z]` int16 HU, trilinear; -1000 outside of the CT's voxels.
   """
   values: np.ndarray = scan.values
-  within = np.float32(1)
+  within: np.ndarray | np.float32 = np.float32(1)
   for axis, (known, wanted) in enumerate(zip(scan.axes, grid.axes)):
     values = _linear(values, known, wanted, axis)
     within = within * _along(_extent(known, wanted), axis)

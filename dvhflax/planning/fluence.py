@@ -17,6 +17,7 @@ targets' mean dose of a unit of each beamlet,
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import flax.struct
 import jax
@@ -155,7 +156,9 @@ def _of_dose(fluence, problem, weights):
   return _over_blocks(add_block, (zeros, jnp.zeros_like(fluence)), problem)
 
 
-def _over_blocks(add: Callable, start: tuple, problem: Problem) -> tuple:
+def _over_blocks(
+  add: Callable[..., Any], start: tuple[Any, ...], problem: Problem
+) -> tuple[Any, ...]:
   """Folds `add(*carry, rows, objectives of the rows)` over all blocks."""
 
   def add_block(i, carry):
@@ -202,7 +205,7 @@ def _laplacian(neighbours) -> np.ndarray:
   matrix = np.zeros((len(own), len(own)), np.float32)
   np.add.at(matrix, (own, np.broadcast_to(own, neighbours.shape)), 2.0)
   np.add.at(matrix, (own, neighbours), -2.0)
-  return matrix / max(np.count_nonzero(neighbours != own), 1)
+  return matrix / max(int(np.count_nonzero(neighbours != own)), 1)
 
 
 class _Reducer:

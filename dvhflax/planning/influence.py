@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 import functools
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ class Influence:
     _side_by_side(fill, self._chunks(points, _POINTS))
 
 
-def _side_by_side(fill: Callable, chunks: Iterator) -> None:
+def _side_by_side(fill: Callable[..., None], chunks: Iterator[Any]) -> None:
   """Calls `fill` with every chunk; XLA alone keeps one core busy with one."""
   workers = min(os.cpu_count() or 1, _MOST_WORKERS)
   with futures.ThreadPoolExecutor(workers) as pool:

@@ -59,7 +59,9 @@ def pencil_terms(
   """
   d = np.asarray(depth_cm, np.float64)
 
-  def build_up(c1, c2, c3, c4, c5):
+  def build_up(
+    c1: float, c2: float, c3: float, c4: float, c5: float
+  ) -> np.ndarray:
     rise = 1 - np.exp(c2 * np.sqrt(d**2 + c5**2))
     return c1 * rise * np.exp(c3 * d + c4 * d**2)
 

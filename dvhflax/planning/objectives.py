@@ -27,6 +27,10 @@ from dvhflax.sites.protocol import Protocol
 _MOST_TARGET_OUTSIDE = 0.05
 
 
+# Numpy's while voxels are chosen, JAX's while plans are optimised.
+Array = jax.Array | np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Term:
   """An objective of a protocol.
@@ -76,10 +80,10 @@ class Objectives:
     linear: `[T]` 1 where the term is the dose itself.
   """
 
-  share: jax.Array
-  threshold: jax.Array
-  deviation: jax.Array
-  linear: jax.Array
+  share: Array
+  threshold: Array
+  deviation: Array
+  linear: Array
 
   def values(self, dose: jax.Array) -> jax.Array:
     """`[N, T]` objective values of `[N, V]` doses."""
@@ -91,7 +95,7 @@ class Objectives:
       -1,
     )
 
-  def _term(self, dose, t):
+  def _term(self, dose: jax.Array, t: int) -> jax.Array:
     excess = dose - self.threshold[t]
     excess = jnp.where(self.deviation[t], excess, jnp.maximum(excess, 0))
     return jnp.where(self.linear[t], dose, jnp.square(excess))
@@ -144,11 +148,9 @@ def prescribed(
     those that the patient has.
 
   Raises:
-    PlanningError: no body, no target, an empty one, or one that leaves the
+    PlanningError: no target, an empty one, or one that leaves the
       body.
   """
-  if 'body' not in masks:
-    raise PlanningError('body is missing: the dose needs its surface')
   found = {k: masks[k] > 0 for k in protocol.ascending if k in masks}
   if not found:
     raise PlanningError(
@@ -247,8 +249,8 @@ def sample_objectives(
     threshold[-1] = np.maximum(threshold[-1], top + (low - top) * fall)
   total = share.sum(1, keepdims=True)
   objectives = Objectives(
-    share=np.float32(share / np.where(total > 0, total, 1)),
-    threshold=np.float32(threshold),
+    share=(share / np.where(total > 0, total, 1)).astype(np.float32),
+    threshold=threshold.astype(np.float32),
     deviation=np.array([t.form == 'deviation' for t in listed], np.float32),
     linear=np.array([t.form == 'mean' for t in listed], np.float32),
   )

@@ -58,7 +58,9 @@ def choose(distance: np.ndarray, count: int, fixed: int) -> np.ndarray:
   return _alternate(distance, np.array(chosen), fixed)
 
 
-def _alternate(distance, chosen, fixed):
+def _alternate(
+  distance: np.ndarray, chosen: np.ndarray, fixed: int
+) -> np.ndarray:
   for _ in range(_MOST_SWEEPS):
     owner = distance[:, chosen].argmin(1)
     better = chosen.copy()

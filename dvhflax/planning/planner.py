@@ -105,9 +105,17 @@ class Model:
       PlanningError: body or targets are missing or empty, a target reaches out
         of the body or to the sides of the grid.
     """
+    if 'body' not in masks:
+      raise PlanningError('body is missing: the dose needs its surface')
     shapes = sorted({mask.shape for mask in masks.values()})
     if len(shapes) != 1:
       raise PlanningError(f'masks of several shapes: {shapes}')
+    if len(shapes[0]) != 3:
+      raise PlanningError(f'masks must be [X, Y, Z], not {shapes[0]}')
+    if len(spacing_mm) != 3 or not min(spacing_mm) > 0:
+      raise PlanningError(
+        f'spacing_mm={spacing_mm}: give three positive numbers, along x, y, z'
+      )
     grid = Grid(shapes[0], spacing_mm)
     targets = prescribed(masks, grid, protocol)
     body = masks['body'] > 0
@@ -153,7 +161,12 @@ class Model:
     return dose
 
 
-def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
+def _beamlets(
+  targets: Mapping[str, np.ndarray],
+  grid: Grid,
+  protocol: Protocol,
+  width_mm: float,
+) -> Beamlets:
   return open_beamlets(
     np.any(list(targets.values()), 0),
     grid,
@@ -164,7 +177,9 @@ def _beamlets(targets, grid, protocol, width_mm) -> Beamlets:
   )
 
 
-def _problem(influence, sampled, grid, protocol) -> tuple[Problem, jax.Array]:
+def _problem(
+  influence: Influence, sampled: Sampled, grid: Grid, protocol: Protocol
+) -> tuple[Problem, jax.Array]:
   matrix = influence.rows(grid.centres(sampled.index))
   padding = ((0, 0), (0, len(matrix) - len(sampled.index)))
   objectives = dataclasses.replace(
@@ -286,9 +301,9 @@ def cover(
 
 def _curves(model: Model, fluence: jax.Array) -> np.ndarray:
   """`[C, S, K]` cumulative DVHs of the sampled voxels of each structure."""
-  dose = fluence_lib.dose(fluence, model.problem.influence)
   objectives = model.sampled.objectives
-  dose = np.asarray(dose)[:, : objectives.share.shape[1]]
+  dose = np.asarray(fluence_lib.dose(fluence, model.problem.influence))
+  dose = dose[:, : objectives.share.shape[1]]
   targets = np.flatnonzero((objectives.deviation > 0) & objectives.share.any(1))
   target = objectives.share[targets[-1]] > 0
   dose = dose / _coverage_dose(dose[:, target], model.protocol)[:, None]

@@ -66,7 +66,7 @@ class TradeOffs:
     """
     protocol, count = self.protocol, len(places)
 
-    def between(name, bounds):
+    def between(name: str, bounds: tuple[float, float]) -> np.ndarray:
       if name in self.axes:
         place = places[:, self.axes.index(name)]
       else:

@@ -9,6 +9,7 @@ import os
 
 from dvhflax import errors, files
 from dvhflax.io import placement
+from dvhflax.io.resample import Dose
 from dvhflax.normalisation import DoseReference
 from dvhflax.report import figure as figures
 from dvhflax.report.sheet import sheet
@@ -80,7 +81,7 @@ def write(
   """
   record, cohort = session.record, session.cohort
 
-  def path(name):
+  def path(name: str) -> str:
     return os.path.join(output, name)
 
   placed = _placed(session, step, grid)
@@ -112,7 +113,7 @@ def write(
   session.save(path('trail.json'))
 
 
-def _placed(session: Session, step: Step, grid: str) -> placement.Dose:
+def _placed(session: Session, step: Step, grid: str) -> Dose:
   """The dose in Gy where it lies in the patient."""
   if grid not in GRIDS:
     raise errors.ConfigError(f'a grid {grid!r}: use one of {", ".join(GRIDS)}')
@@ -126,7 +127,7 @@ def _placed(session: Session, step: Step, grid: str) -> placement.Dose:
 
 
 def _write_rtdose(
-  path: str, session: Session, step: Step, placed: placement.Dose, bits: int
+  path: str, session: Session, step: Step, placed: Dose, bits: int
 ) -> None:
   from dvhflax.io.dicom import rtdose_writer
 

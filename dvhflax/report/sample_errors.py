@@ -30,7 +30,7 @@ class SampleErrors:
   mean_error_gy: np.ndarray | None = None
   max_error_gy: np.ndarray | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     shape = np.shape(self.mean_error)
     if len(shape) != 2 or np.shape(self.max_error) != shape:
       raise ValueError(

@@ -61,8 +61,8 @@ def axial(
   if inside.any():
     z = round(float(np.average(np.arange(len(per_slice)), weights=per_slice)))
   # The crop is the patient's, not the slice's.
-  x, pad_x = _crop(masks.any((1, 2, 3)), spacing_mm[0])
-  y, pad_y = _crop(masks.any((0, 2, 3)), spacing_mm[1])
+  x, pad_x = _crop(np.asarray(masks.any((1, 2, 3))), spacing_mm[0])
+  y, pad_y = _crop(np.asarray(masks.any((0, 2, 3))), spacing_mm[1])
 
   def cut(volume: np.ndarray) -> np.ndarray:
     plane = np.moveaxis(volume[x, y, z], 0, 1)

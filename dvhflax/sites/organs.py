@@ -38,7 +38,7 @@ def paired(
     tg263: its name in TG-263 without `_l` or `_r`.
   """
 
-  def one(name, side, letter, french_letter):
+  def one(name: str, side: str, letter: str, french_letter: str) -> Organ:
     rows = [
       row
       for organ in patterns

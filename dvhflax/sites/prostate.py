@@ -119,7 +119,7 @@ class _Tube:
   bend: float
   sway: tuple[float, float]
 
-  def contains(self, x, y, z) -> np.ndarray:
+  def contains(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     middle, half = (self.top + self.bottom) / 2, (self.top - self.bottom) / 2
     place = (z - middle) / half
     inside = np.clip(1 - place**6, 0, None)
@@ -177,18 +177,18 @@ def sample_shapes(rng: np.random.Generator) -> dict[str, Shape]:
   sv_margin = np.array([margin - 2, posterior, margin - 2])
   ptv_sv = vesicles.grown(margin - 2, sv_margin)
 
-  def in_target(*p):
+  def in_target(*p: np.ndarray) -> np.ndarray:
     return prostate.contains(*p) | vesicles.contains(*p)
 
-  def in_ptv(*p):
+  def in_ptv(*p: np.ndarray) -> np.ndarray:
     return ptv.contains(*p) | ptv_sv.contains(*p)
 
-  def near_target(*p):
+  def near_target(*p: np.ndarray) -> np.ndarray:
     return prostate.grown(_GAP_MM, _GAP_MM).contains(*p) | vesicles.grown(
       _GAP_MM, _GAP_MM
     ).contains(*p)
 
-  def rectum_of(radius):
+  def rectum_of(radius: float) -> Shape:
     shape = dataclasses.replace(tube, radius=radius)
     return lambda *p: shape.contains(*p) & ~near_target(*p)
 
@@ -209,24 +209,28 @@ def sample_shapes(rng: np.random.Generator) -> dict[str, Shape]:
     radius = np.full(3, rng.uniform(22, 27))
     heads[name] = Ellipsoid(centre, radius, radius, np.zeros(5))
 
-  def in_body(x, y, z, inset=0.0):
+  def in_body(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, inset: float = 0.0
+  ) -> np.ndarray:
     shrink = 1 - 0.00025 * np.abs(z)
     across = np.abs(x / ((half_x - inset) * shrink)) ** 2.5
     along = np.abs((y - body_y) / ((half_y - inset) * shrink)) ** 2.5
     return across + along < 1
 
-  def bladder_of(size):
+  def bladder_of(size: float) -> Shape:
     half = np.array([size * aspect, size, size])
     half[2] = min(size, (_BLADDER_TOP_MM - top) / 2)
     shape = Ellipsoid(
       np.array([0, -back * half[1], top + half[2]]), half, half, waves
     )
 
-    def contains(*p):
-      inside = shape.contains(*p) & ~near_target(*p) & ~rectum(*p)
+    def contains(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+      inside = (
+        shape.contains(x, y, z) & ~near_target(x, y, z) & ~rectum(x, y, z)
+      )
       for head in heads.values():
-        inside &= ~head.contains(*p)
-      return inside & in_body(*p, inset=12.0)
+        inside &= ~head.contains(x, y, z)
+      return inside & in_body(x, y, z, inset=12.0)
 
     return contains
 

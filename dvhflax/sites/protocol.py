@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Protocol:
   gap: float = 0.006
   most_iterations: int = 2000
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.targets:
       self._refuse('needs a target')
     if self.beams < 1 or self.most_iterations < 1:
@@ -113,7 +113,7 @@ class Protocol:
       if oar.threshold_gy < 0 or oar.mean_share < 0:
         self._refuse(f'oars.{name} needs threshold_gy and mean_share >= 0')
 
-  def _refuse(self, why: str):
+  def _refuse(self, why: str) -> NoReturn:
     raise PlanningError(f'protocol {self.name}: {why}')
 
   @classmethod

@@ -1,5 +1,6 @@
 """Shapes that simulated organs are made of, and how their sizes are drawn."""
 
+from collections.abc import Callable
 import dataclasses
 
 import numpy as np
@@ -16,14 +17,24 @@ def _volume_cc(contains: Shape) -> float:
   return float(inside.sum() * _MEASURING.voxel_cc)
 
 
-def truncated(rng, mean: float, std: float, low: float, high: float):
+def truncated(
+  rng: np.random.Generator, mean: float, std: float, low: float, high: float
+) -> float:
+  """A normal variate, drawn again until it lies within [low, high]."""
   while True:
     value = rng.normal(mean, std)
     if low <= value <= high:
       return value
 
 
-def lognormal(rng, median: float, sigma: float, low: float, high: float):
+def lognormal(
+  rng: np.random.Generator,
+  median: float,
+  sigma: float,
+  low: float,
+  high: float,
+) -> float:
+  """A log-normal variate within [low, high]."""
   return np.exp(truncated(rng, np.log(median), sigma, *np.log((low, high))))
 
 
@@ -42,7 +53,8 @@ class Ellipsoid:
   above: np.ndarray
   waves: np.ndarray
 
-  def contains(self, x, y, z) -> np.ndarray:
+  def contains(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Which points lie inside; coordinates in mm broadcast."""
     scaled = []
     for axis, u in enumerate((x, y, z)):
       u = u - self.centre[axis]
@@ -58,13 +70,18 @@ class Ellipsoid:
     ) / np.maximum(squared, 1e-9)
     return squared < (1 + wave) ** 2
 
-  def grown(self, below, above) -> 'Ellipsoid':
+  def grown(
+    self, below: float | np.ndarray, above: float | np.ndarray
+  ) -> 'Ellipsoid':
+    """With half axes larger by so many mm, one or one an axis."""
     return dataclasses.replace(
       self, below=self.below + below, above=self.above + above
     )
 
 
-def fit_volume(shape_of, volume_cc: float, low: float, high: float):
+def fit_volume(
+  shape_of: Callable[[float], Shape], volume_cc: float, low: float, high: float
+) -> Shape:
   """The shape `shape_of(size)` of a volume, by bisection."""
   for _ in range(10):
     size = (low + high) / 2

@@ -86,7 +86,7 @@ def _normalisation(config: ml_collections.ConfigDict) -> Normalisation:
   return Normalisation('target_mean', percent)
 
 
-def build(
+def build_cohort(
   config: ml_collections.ConfigDict,
   shard: tuple[int, int] = (0, 1),
   source: Source | None = None,
@@ -107,6 +107,7 @@ def build(
     CohortError: for faulty source files, or a half-built cohort of others.
     PlanningError: for a patient that cannot be planned.
   """
+  config_lib.validate(config)
   cohort = config.cohort
   existed = os.path.exists(cohort.path)
   pooling_plan(cohort.grid)
@@ -209,18 +210,28 @@ def _claimed(
       time.sleep(_LOOK_S)
 
 
-def open_or_build(config: ml_collections.ConfigDict) -> Cohort:
+def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
   """The cohort of a configuration, built first if there is none.
 
   Of several processes that ask for it at once, one builds, and the others
   wait.
+
+  Args:
+    config: such as `config.default()`; `config.cohort` says what to build.
+
+  Raises:
+    ConfigError: for an impossible request.
+    CohortError: for faulty source files, or if the cohort at
+      `config.cohort.path` is not as configured.
+    PlanningError: for a patient that cannot be planned.
   """
+  config_lib.validate(config)
   path = config.cohort.path
   if not os.path.exists(path):
     with _only_builder(path) as alone:
       if not os.path.exists(path):
         assert alone
-        build(config)
+        build_cohort(config)
   return open_checked(config)
 
 
@@ -250,27 +261,33 @@ def _only_builder(path: str) -> Iterator[bool]:
 
 
 def open_checked(config: ml_collections.ConfigDict) -> Cohort:
-  """The cohort of a configuration.
+  """The cohort of a configuration; raises as `require_fit`."""
+  cohort = Cohort.open(config.cohort.path)
+  require_fit(cohort, config)
+  return cohort
+
+
+def require_fit(cohort: Cohort, config: ml_collections.ConfigDict) -> None:
+  """Compares a cohort with what a configuration asks for.
 
   Raises:
     CohortError: if its grid, its DVH vector, its normalisation or the precision
       of its doses are others than configured.
   """
-  cohort = Cohort.open(config.cohort.path)
   if tuple(cohort.grid) != tuple(config.cohort.grid):
     raise errors.CohortError(
-      f'{config.cohort.path} has grid {tuple(cohort.grid)}, but cohort.grid '
+      f'{cohort.path} has grid {tuple(cohort.grid)}, but cohort.grid '
       f'is {tuple(config.cohort.grid)}: change one, or name another '
       'cohort.path to build anew'
     )
   if cohort.dvh_spec != config_lib.dvh_spec(config):
     raise errors.CohortError(
-      f'{config.cohort.path} has {cohort.dvh_spec}, but the configuration '
+      f'{cohort.path} has {cohort.dvh_spec}, but the configuration '
       f'asks for {config_lib.dvh_spec(config)}'
     )
   if cohort.normalisation.kind != config.cohort.normalisation:
     raise errors.CohortError(
-      f'{config.cohort.path} has doses in fractions of the '
+      f'{cohort.path} has doses in fractions of the '
       f'{cohort.normalisation.kind}, but cohort.normalisation is '
       f'{config.cohort.normalisation!r}: change that, or name another '
       'cohort.path to build anew'
@@ -278,13 +295,12 @@ def open_checked(config: ml_collections.ConfigDict) -> Cohort:
   wanted = config.cohort.dose_dtype
   if wanted == 'float32' and cohort.metadata.dose_dtype != wanted:
     raise errors.CohortError(
-      f'{config.cohort.path} stores doses as {cohort.metadata.dose_dtype}, but '
+      f'{cohort.path} stores doses as {cohort.metadata.dose_dtype}, but '
       f'cohort.dose_dtype is {wanted}: set it to float16, or name another '
       'cohort.path to build anew'
     )
   if config.cohort.ct and not cohort.metadata.ct:
     raise errors.CohortError(
-      f'{config.cohort.path} was built without CTs, but cohort.ct is True: set '
+      f'{cohort.path} was built without CTs, but cohort.ct is True: set '
       'it to False, or name another cohort.path to build anew'
     )
-  return cohort

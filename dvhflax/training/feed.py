@@ -138,7 +138,7 @@ class Feed:
     self.waited_s = 0.0
 
   def __iter__(self) -> Generator[tuple[Draw, Batch]]:
-    def ready(step: int):
+    def ready(step: int) -> tuple[Draw, Batch]:
       draw = self._draw(step)
       return draw, self._make(draw)
 

@@ -4,6 +4,7 @@ psutil tells the machine's only; the limit of a container is its control
 group's, which it does not read.
 """
 
+from collections.abc import Iterator
 import os
 import pathlib
 
@@ -34,7 +35,9 @@ def free(
   return min(left)
 
 
-def _groups(groups: str, mounted: str):
+def _groups(
+  groups: str, mounted: str
+) -> Iterator[tuple[pathlib.Path, str, str, str]]:
   """Folder and names of the files of every group this process is in."""
   try:
     lines = _text(pathlib.Path(groups)).splitlines()
@@ -62,8 +65,9 @@ def _groups(groups: str, mounted: str):
     # A parent's limit holds too. Within a container the path may be the
     # host's, of which only the root is seen.
     folder = root / path.lstrip('/')
+    limit, used, reclaimable = names
     while True:
-      yield folder, *names
+      yield folder, limit, used, reclaimable
       if folder == root or root not in folder.parents:
         break
       folder = folder.parent

@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dvhflax import errors
@@ -88,7 +89,7 @@ def assert_replicated(tree: Any) -> None:
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if not isinstance(leaf, jax.Array):
       continue
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       leaf = jax.random.key_data(leaf)
     first, *others = [np.asarray(s.data) for s in leaf.addressable_shards]
     if not all(np.array_equal(first, o, equal_nan=True) for o in others):

@@ -97,6 +97,6 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
   return found
 
 
-def _mirror(x: jax.Array, mirrored: jax.Array) -> jax.Array:
+def _mirror(x: jax.Array, mirrored: jax.Array | np.ndarray) -> jax.Array:
   which = mirrored.reshape(-1, *[1] * (x.ndim - 1))
   return jnp.where(which, jnp.flip(x, 1), x)

@@ -83,7 +83,7 @@ def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:
   """
   partners.meet()
   if not has_checkpoint(workdir):
-    return build.open_or_build(config)
+    return build.open_or_build_cohort(config)
   checkpoints = Checkpoints(workdir)
   data = checkpoints.json(checkpoints.find('latest'), 'data')
   checkpoints.close()

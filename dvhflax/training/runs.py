@@ -22,6 +22,9 @@ from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Role, Structure
 from dvhflax.training.checkpoint import Checkpoints
 
+# How another place of a cohort is named.
+_COHORT_FLAG = '--cohort (in Python cohort_path)'
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -129,12 +132,14 @@ def _check_data(data: Any) -> None:
 
 
 def load_model(
-  workdir: str, which: str, cohort_path: str | None
+  workdir: str | os.PathLike[str],
+  which: str,
+  cohort_path: str | os.PathLike[str] | None,
 ) -> tuple[UNet, Any, ml_collections.ConfigDict, Cohort, int]:
   """A network and the cohort it was trained on, checked against each other.
 
   Args:
-    workdir: absolute path of a training run.
+    workdir: path of a training run.
     which: `best`, `latest` or a saved step.
     cohort_path: cohort store, if it moved since.
 
@@ -146,11 +151,14 @@ def load_model(
     CohortError: if there is no such cohort, it does not fit, or is not the one
       that the network was trained on.
   """
+  workdir = os.path.abspath(workdir)
   model, variables, config, data, step = restore(workdir, which)
   # Who names a place does not mean the one of then.
   place = {} if cohort_path else data
   cohort = Cohort.open(
-    identity.find(cohort_path or config.cohort.path, place, '--cohort')
+    identity.find(
+      os.fspath(cohort_path or config.cohort.path), place, _COHORT_FLAG
+    )
   )
   stored = [(s.name, s.role) for s in cohort.structures]
   trained = [(s['name'], s['role']) for s in data['structures']]
@@ -184,17 +192,30 @@ def load_model(
       f'{cohort.path} has doses in fractions of {cohort.normalisation.words}, '
       f'but {workdir} was trained on fractions of {trained_on.words}'
     )
-  identity.require(cohort, data, workdir, '--cohort')
+  identity.require(cohort, data, workdir, _COHORT_FLAG)
   return model, variables, config, cohort, step
 
 
 def load_network(
-  workdir: str, which: str, cohort_path: str | None
+  workdir: str | os.PathLike[str],
+  which: str = 'best',
+  cohort_path: str | os.PathLike[str] | None = None,
 ) -> tuple[Network, Cohort]:
-  """A network and its cohort, see `load_model`."""
+  """A trained network and the cohort it was trained on, for `Session`.
+
+  Args:
+    workdir: path of a training run.
+    which: `best`, `latest` or a saved step.
+    cohort_path: cohort store, if it moved since.
+
+  Raises:
+    CheckpointError: if there is no such checkpoint.
+    CohortError: if there is no such cohort, or it is not the one that the
+      network was trained on.
+  """
   model, variables, _, cohort, step = load_model(workdir, which, cohort_path)
   encode, decode = halves(model)
-  hears = model.conditioning != 'none'
+  mean_dvh = np.asarray(variables['dvh_statistics']['mean'])
   network = Network(
     encode=lambda masks, *spacing_mm: encode(
       variables, jnp.asarray(masks), *spacing_mm
@@ -202,7 +223,7 @@ def load_network(
     decode=lambda features, desired: np.asarray(
       decode(variables, features, jnp.asarray(desired)[None])
     )[0],
-    mean_dvh=np.asarray(variables['dvh_statistics']['mean']) if hears else None,
+    mean_dvh=None if model.conditioning == 'none' else mean_dvh,
     identity={
       'workdir': os.path.basename(os.path.normpath(workdir)),
       'step': int(step),
@@ -214,10 +235,10 @@ def load_network(
 
 
 def load_networks(
-  workdir: str,
+  workdir: str | os.PathLike[str],
   which: str = 'best',
-  cohort_path: str | None = None,
-  anatomy_workdir: str | None = None,
+  cohort_path: str | os.PathLike[str] | None = None,
+  anatomy_workdir: str | os.PathLike[str] | None = None,
 ) -> tuple[Network, Cohort, Network | None]:
   """The networks of a session, to share between patients.
 
@@ -227,9 +248,10 @@ def load_networks(
   Returns:
     The network, its cohort, and the anatomy-only network if one is named.
   """
-  network, cohort = load_network(os.path.abspath(workdir), which, cohort_path)
+  network, cohort = load_network(workdir, which, cohort_path)
   anatomy = None
   if anatomy_workdir:
-    path = os.path.abspath(anatomy_workdir)
-    anatomy, _ = load_network(path, which, cohort_path or cohort.path)
+    anatomy, _ = load_network(
+      anatomy_workdir, which, cohort_path or cohort.path
+    )
   return network, cohort, anatomy

@@ -30,8 +30,8 @@ class Stopping:
     self._alone = jax.process_count() == 1
     self.signal = 0
 
-  def __enter__(self):
-    def note(number, _):
+  def __enter__(self) -> 'Stopping':
+    def note(number: int, _: object) -> None:
       # A second one is not caught: it ends the run at once.
       signal.signal(number, self._before[number])
       self._noted = number
@@ -44,7 +44,7 @@ class Stopping:
         signal.signal(number, note)
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import tqdm
 
+from dvhflax import config as config_lib
 from dvhflax import errors, locks
 from dvhflax.cohort import identity
 from dvhflax.cohort.store import Cohort
@@ -26,6 +27,7 @@ from dvhflax.models.build import (
 )
 from dvhflax.models.convolution import describe
 from dvhflax.schedules import inverse_time_decay
+from dvhflax.sources import build
 from dvhflax.training import feed, parallel, partners
 from dvhflax.training.checkpoint import Checkpoints
 from dvhflax.training.history import History
@@ -159,29 +161,36 @@ class _Run:
 
 
 def train(
-  config: ml_collections.ConfigDict, cohort: Cohort, workdir: str
+  config: ml_collections.ConfigDict,
+  cohort: Cohort,
+  workdir: str | os.PathLike[str],
 ) -> TrainState:
   """Trains, from the workdir's last checkpoint if there is one.
 
   Args:
-    config: validated; see `config.py`.
-    cohort: fits the config.
-    workdir: absolute path; made if need be; gets `checkpoints/`,
+    config: such as `config.default()`; `config/defaults.py` tells its keys.
+    cohort: that of `open_or_build_cohort(config)`.
+    workdir: path of a folder; made if need be; gets `checkpoints/`,
       `history.csv`, `speed.csv` and `tensorboard/`.
 
   Returns:
     The last state.
 
   Raises:
-    ConfigError: if the batch does not split over the devices.
+    ConfigError: for an impossible key of the configuration, or a batch that
+      does not split over the devices.
     CheckpointError: if the workdir holds a run of another configuration.
-    CohortError: if it holds one of another cohort.
+    CohortError: if it holds one of another cohort, or `cohort` is not as
+      configured.
     PartnerError: if another process of the training is gone.
     UserError: if a loss or a value of the state is not finite, which is not
       saved, or another process trains in the workdir.
     Interrupted: after SIGTERM or Ctrl-C, once the state is saved. In a thread
       other than the main one these do not reach it.
   """
+  config_lib.validate(config)
+  build.require_fit(cohort, config)
+  workdir = os.path.abspath(workdir)
   parallel.check_batch_size(config.batch_size, config.batch_parts)
   os.makedirs(workdir, exist_ok=True)
   partners.meet()
@@ -260,7 +269,7 @@ def _train(
   run = _Run(config, data, checkpoints)
   history = History(workdir, first, write=jax.process_index() == 0)
   if first >= total:
-    print(f'{workdir} is trained already: {first} updates')
+    print(f'{workdir} is trained already: {first} updates', file=sys.stderr)
     history.close()
     return state
 
@@ -285,7 +294,7 @@ def _train(
     f'{total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '
     f'{describe(config.model.convolution)}, samples from {source.placement}',
-    flush=True,
+    file=sys.stderr,
   )
   rng = jax.random.key(config.seed + 1)
   watch = _LossWatch(schedule, cohort, run)

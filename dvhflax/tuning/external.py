@@ -17,7 +17,7 @@ from dvhflax.io.formats import open_folder
 from dvhflax.patient import Patient
 
 
-class Newcomers:
+class ExternalPatients:
   """The patients below a folder.
 
   Attributes:
@@ -45,10 +45,12 @@ class Newcomers:
         `io.names.read_table`.
 
     Raises:
-      ConfigError: for an impossible prescription or table, or a library that
-        is not installed.
+      ConfigError: for another source, an impossible prescription or table, or
+        a library that is not installed.
       CohortError: if there is no such folder, or no patient in it.
     """
+    if source not in ('dicom', 'nifti'):
+      raise errors.ConfigError(f'source {source!r}: use dicom or nifti')
     if prescription_gy is not None and not prescription_gy > 0:
       raise errors.ConfigError(
         f'a prescription of {prescription_gy} Gy: it must be positive'

@@ -78,21 +78,21 @@ class Session:
     """Use `Session.open`, or this to share networks between patients.
 
     Args:
-      network: that hears a wish.
+      network: conditioned on the wish.
       cohort: of the training plans.
-      patient: id in that cohort, or a patient from outside, see `newcomers`.
+      patient: id in that cohort, or one of `ExternalPatients`.
       anatomy: anatomy-only network for the first dose.
       who: name for the audit trail.
 
     Raises:
       CohortError: if there is no such patient, or his grid or structures are
         not those of the cohort.
-      SessionError: if `network` hears no wish, or `anatomy` does.
+      SessionError: if `network` is anatomy-only, or `anatomy` is not.
     """
     if network.mean_dvh is None:
       raise errors.SessionError(
-        f'{network.identity["workdir"]} is an anatomy-only network and hears '
-        'no wish: name a run of another one'
+        f'{network.identity["workdir"]} is an anatomy-only network, not '
+        'conditioned on a wish: name another run'
       )
     if anatomy and anatomy.mean_dvh is not None:
       raise errors.SessionError(
@@ -113,7 +113,7 @@ class Session:
       index = cohort.index(patient)
       self.record = cohort.patients[index]
       self.masks, self.present = cohort.masks(index), cohort.present[index]
-    self._network = network
+    self._network, self._mean_dvh = network, network.mean_dvh
     self._anatomy = anatomy
     self._who = who
     self._features: Any = None
@@ -124,11 +124,11 @@ class Session:
   @classmethod
   def open(
     cls,
-    workdir: str,
+    workdir: str | os.PathLike[str],
     patient: str | Patient,
     *,
-    cohort_path: str | None = None,
-    anatomy_workdir: str | None = None,
+    cohort_path: str | os.PathLike[str] | None = None,
+    anatomy_workdir: str | os.PathLike[str] | None = None,
     which: str = 'best',
     who: str | None = None,
   ) -> 'Session':
@@ -136,7 +136,7 @@ class Session:
 
     Args:
       workdir: path of a training run.
-      patient: id in the cohort, or a patient from outside, see `newcomers`.
+      patient: id in the cohort, or one of `ExternalPatients`.
       cohort_path: cohort store, if it moved since.
       anatomy_workdir: of an anatomy-only run, for the first dose.
       which: `best`, `latest` or a saved step.
@@ -182,7 +182,7 @@ class Session:
       dose = self._anatomy.decode(features, nothing)
       desired = None
     else:
-      desired = np.where(self.present[:, None], self._network.mean_dvh, 0)
+      desired = np.where(self.present[:, None], self._mean_dvh, 0)
       dose = self._decode(desired)
     return self._add('first_dose', None, dose, desired, None, ())
 
@@ -377,7 +377,7 @@ class Session:
       )
       for point in self._points(points, reference)
     ]
-    curves = dvh_lib.dvh(dose, self.masks, spec)
+    curves = dvh_lib.dvh_vectors(dose, self.masks, spec)
     return Step(
       dose, curves, desired_dvh, reference, desired_reference, metrics
     )

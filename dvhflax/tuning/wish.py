@@ -186,7 +186,7 @@ def _divided(
 def from_curves(
   curves: Mapping[str, Curve],
   structures: Sequence[Structure],
-  present: Sequence[bool],
+  present: Sequence[bool] | np.ndarray,
   spec: DVHSpec,
 ) -> np.ndarray:
   """The DVH vectors of curves, by linear interpolation.

@@ -87,8 +87,8 @@ def _text(path: str, shown: str) -> str:
 
 
 def _of_json(text: str, shown: str) -> object:
-  def unique(pairs):
-    found = {}
+  def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for key, value in pairs:
       if key in found:
         raise errors.WishError(f'{shown} has {errors.shown(key)} twice')

@@ -12,7 +12,7 @@ import pytest
 
 from dvhflax import dvh, errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 
 
 def test_round_trip(cohort):
@@ -23,7 +23,7 @@ def test_round_trip(cohort):
     np.testing.assert_allclose(cohort.doses(i), patient.dose, atol=1e-3)
     assert cohort.valid[i].sum() == plans
     np.testing.assert_array_equal(cohort.present[i], patient.present)
-    curves = dvh.dvh(cohort.dose(i, 1), patient.masks, cohort.dvh_spec)
+    curves = dvh.dvh_vectors(cohort.dose(i, 1), patient.masks, cohort.dvh_spec)
     np.testing.assert_array_equal(cohort.dvh[i, 1], curves)
   masks, dose = cohort.read([3, 0, 3], [2, 0, 1])
   np.testing.assert_array_equal(masks[0], cohort.masks(3))
@@ -49,7 +49,7 @@ def test_killed_build_goes_on(tmp_path):
   for i in again.missing():
     again.write(i, patients[i])
   assert again.finish()
-  assert validate(str(path)) == []
+  assert validate_cohort(str(path)) == []
   with pytest.raises(errors.CohortError, match='exists'):
     make_writer(path, patients, SPLITS)
 
@@ -106,7 +106,7 @@ def test_cts_are_kept_where_there_are_any(scanned):
     else:
       assert cohort.ct(i).dtype == np.int16
       np.testing.assert_array_equal(cohort.ct(i), patient.ct_hu)
-  assert validate(str(path)) == []
+  assert validate_cohort(str(path)) == []
   with pytest.raises(IndexError, match='no patient 8'):
     cohort.ct(8)
 
@@ -118,7 +118,7 @@ def test_a_cohort_without_cts_is_as_before(tmp_path, cohort, cohort_path):
   assert cohort.ct(0) is None
   write_cohort(tmp_path / 'c', [with_ct(i) for i in range(8)], SPLITS)
   assert Cohort.open(str(tmp_path / 'c')).ct(0) is None
-  assert validate(str(tmp_path / 'c')) == []
+  assert validate_cohort(str(tmp_path / 'c')) == []
 
 
 def test_a_build_does_not_go_on_with_cts(tmp_path):
@@ -139,11 +139,11 @@ def test_faults_of_cts_are_found(scanned):
   name.write_text(json.dumps(values))
   with pytest.raises(errors.CohortError, match='ct of patient p3 is damaged'):
     Cohort.open(str(path)).ct(3)
-  faults = '\n'.join(validate(str(path)))
+  faults = '\n'.join(validate_cohort(str(path)))
   assert 'p3' in faults and 'p4: ct differs from its checksum' in faults
   del values['ct']
   name.write_text(json.dumps(values))
-  assert 'the cohort keeps none' in '\n'.join(validate(str(path)))
+  assert 'the cohort keeps none' in '\n'.join(validate_cohort(str(path)))
   shutil.rmtree(path / 'ct')
   values['ct'] = True
   name.write_text(json.dumps(values))
@@ -179,7 +179,7 @@ def test_validator_lists_all_faults(copy):
   values['patients'][2]['present'][1] = False
   values['patients'][4]['id'] = 'p6'
   pathlib.Path(name).write_text(json.dumps(values))
-  faults = '\n'.join(validate(str(copy)))
+  faults = '\n'.join(validate_cohort(str(copy)))
   for part in (
     'p3: ',
     'p5: ',

@@ -10,12 +10,12 @@ import synthetic_dicom as synthetic
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.evaluation.predict import predict_all
 from dvhflax.io import importing
 from dvhflax.io.dicom import headers as dicom_headers
 from dvhflax.io.dicom import reader as dicom
-from dvhflax.sources.build import build, open_or_build
+from dvhflax.sources.build import build_cohort, open_or_build_cohort
 from dvhflax.sources.simulated import simulate_patient
 from dvhflax.training.train import train
 from dvhflax.tuning.session import Session
@@ -52,7 +52,7 @@ def test_from_dicom_to_dicom(tmp_path):
       tmp_path / 'in' / f'{n}', simulated, name=f'p{n}', prefix=f'1.2.{n}'
     )
   config = make_config(tmp_path / 'in', tmp_path / 'cohort')
-  cohort = open_or_build(config)
+  cohort = open_or_build_cohort(config)
   assert [record.plans for record in cohort.patients] == [10, 10, 10]
   workdir = str(tmp_path / 'run')
   train(config, cohort, workdir)
@@ -130,7 +130,7 @@ def test_a_ct_from_dicom_to_plans(tmp_path):
   config = make_config(tmp_path / 'in', tmp_path / 'clinical')
   config.cohort.grid, config.cohort.spacing_mm = (32, 32, 16), (4.0, 4.0, 8.0)
   config.cohort.ct = True
-  assert build(config) and not validate(config.cohort.path)
+  assert build_cohort(config) and not validate_cohort(config.cohort.path)
   clinical = Cohort.open(config.cohort.path)
   scanned, one_slice, without = (clinical.ct(i) for i in range(3))
   assert one_slice is None and without is None
@@ -142,7 +142,7 @@ def test_a_ct_from_dicom_to_plans(tmp_path):
   config.cohort.plans, config.cohort.replace_plans = 2, True
   config.planning.beamlet_mm, config.planning.gap = 10.0, 0.5
   config.cohort.path = str(tmp_path / 'planned')
-  assert build(config) and not validate(config.cohort.path)
+  assert build_cohort(config) and not validate_cohort(config.cohort.path)
   planned = Cohort.open(config.cohort.path)
   # The same anatomies: two of water, one with a lung.
   np.testing.assert_array_equal(planned.doses(1), planned.doses(2))
@@ -154,7 +154,7 @@ def test_a_ct_from_dicom_to_plans(tmp_path):
   config.cohort.source, config.cohort.ct = 'store', False
   config.cohort.raw = str(tmp_path / 'clinical')
   config.cohort.path = str(tmp_path / 'again')
-  assert build(config) and not validate(config.cohort.path)
+  assert build_cohort(config) and not validate_cohort(config.cohort.path)
   again = Cohort.open(config.cohort.path)
   for i in range(3):
     np.testing.assert_array_equal(again.doses(i), planned.doses(i))

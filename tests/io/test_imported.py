@@ -12,11 +12,11 @@ import synthetic_dicom as synthetic
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.io import dicom, importing
 from dvhflax.sources import imported, kept
-from dvhflax.sources.build import build
-from dvhflax.tuning.external import Newcomers
+from dvhflax.sources.build import build_cohort
+from dvhflax.tuning.external import ExternalPatients
 
 
 def make_config(raw, path):
@@ -41,11 +41,11 @@ def test_a_broken_patient_does_not_stop_the_others(tmp_path):
   broken.write_bytes(broken.read_bytes()[:3000])
   config = make_config(tmp_path / 'in', tmp_path / 'cohort')
   config_lib.validate(config)
-  assert build(config)
+  assert build_cohort(config)
   cohort = Cohort.open(str(tmp_path / 'cohort'))
   assert [p.id for p in cohort.patients] == ['p0', 'p1', 'p3']
   assert [p.plans for p in cohort.patients] == [1, 2, 4]
-  assert not validate(str(tmp_path / 'cohort'))
+  assert not validate_cohort(str(tmp_path / 'cohort'))
   report = json.loads((tmp_path / 'cohort.import.json').read_text())
   assert [p['id'] for p in report['patients']] == ['p0', 'p1', 'p3']
   assert any('in/2/a' in one['why'] + one['what'] for one in report['skipped'])
@@ -74,7 +74,7 @@ def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
     dump = mock.Mock(side_effect=OSError(errno.ENOSPC, 'No space left'))
     monkeypatch.setattr(kept.pickle, 'dump', dump)
   config = make_config(tmp_path / 'in', tmp_path / 'cohorts' / 'one')
-  assert build(config) and not validate(config.cohort.path)
+  assert build_cohort(config) and not validate_cohort(config.cohort.path)
   checked = ['p0', 'p2', 'p3']
   assert calls == checked + disk_is_full * checked
   assert sorted(path.name for path in (tmp_path / 'cohorts').iterdir()) == [
@@ -83,10 +83,10 @@ def test_a_build_reads_patients_once(tmp_path, monkeypatch, disk_is_full):
   config.cohort.path = str(tmp_path / 'shared')
   for shard in range(2):
     calls.clear()
-    assert build(config, (shard, 2)) == (shard == 1)
+    assert build_cohort(config, (shard, 2)) == (shard == 1)
     own = checked[shard::2]
     assert calls == checked + disk_is_full * own
-  assert not validate(config.cohort.path)
+  assert not validate_cohort(config.cohort.path)
   one, shared = (
     Cohort.open(str(tmp_path / name)) for name in ('cohorts/one', 'shared')
   )
@@ -110,13 +110,13 @@ def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
   imported.Imported(config.cohort)
   assert 'warning: plans of p0, p1, p2 differ' in capsys.readouterr().err
   config.cohort.sum_plans = True
-  assert build(config)
+  assert build_cohort(config)
   assert 'warning' not in capsys.readouterr().err
   cohort = Cohort.open(config.cohort.path)
   assert [p.plans for p in cohort.patients] == [1] * 3
   assert [p.prescription_gy for p in cohort.patients] == [93] * 3
   # External patients are read likewise.
-  newcomers = Newcomers('dicom', config.cohort.raw, cohort)
+  newcomers = ExternalPatients('dicom', config.cohort.raw, cohort)
   assert newcomers.read('p0')[0].prescription_gy == 93
   assert (
     'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
@@ -127,17 +127,17 @@ def test_only_doses_of_dicom_are_added(tmp_path):
   config = make_config(tmp_path, tmp_path / 'cohort')
   config.cohort.source, config.cohort.sum_plans = 'nifti', True
   with pytest.raises(errors.ConfigError, match=r'sum_plans.*source is nifti'):
-    build(config)
+    build_cohort(config)
 
 
 def test_a_folder_without_a_usable_patient(tmp_path):
   (tmp_path / 'in').mkdir()
   config = make_config(tmp_path / 'in', tmp_path / 'cohort')
   with pytest.raises(errors.CohortError, match='no patient that can'):
-    build(config)
+    build_cohort(config)
   config.cohort.raw = str(tmp_path / 'nowhere')
   with pytest.raises(errors.CohortError, match='is no folder'):
-    build(config)
+    build_cohort(config)
 
 
 def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
     )
     monkeypatch.delattr(dicom, module, raising=False)
   with pytest.raises(errors.ConfigError, match=r'need pydicom: pip install'):
-    build(make_config(tmp_path, tmp_path / 'cohort'))
+    build_cohort(make_config(tmp_path, tmp_path / 'cohort'))
 
 
 @pytest.mark.parametrize(

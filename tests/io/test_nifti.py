@@ -17,7 +17,7 @@ from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import importing, nifti
 from dvhflax.patient import Structure
-from dvhflax.sources.build import build
+from dvhflax.sources.build import build_cohort
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
 SETTINGS = importing.Settings(
@@ -225,7 +225,7 @@ def test_a_cohort_of_nifti_patients(tmp_path):
   config.cohort.validation_patients = 1
   config.cohort.test_patients = 1
   config_lib.validate(config)
-  assert build(config)
+  assert build_cohort(config)
   cohort = Cohort.open(str(tmp_path / 'cohort'))
   assert [p.id for p in cohort.patients] == ['p0', 'p2', 'p3']
   assert cohort.patients[0].reference_gy == (40.0,)

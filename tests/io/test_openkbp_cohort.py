@@ -11,7 +11,7 @@ from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.io import openkbp
 from dvhflax.sources import build as build_lib
-from dvhflax.sources.build import build
+from dvhflax.sources.build import build_cohort
 from dvhflax.sources.splits import split_patients
 
 TARGET = block((40, 50, 60), 16)
@@ -55,7 +55,7 @@ def test_one_faulty_patient_does_not_stop_the_others(root, capsys):
   (root / 'train-pats' / 'pt_3' / 'possible_dose_mask.csv').unlink()
   dose = root / 'train-pats' / 'pt_4' / 'dose.csv'
   dose.write_text(dose.read_text() + '5,-0.5\n')
-  assert build(make_config(root))
+  assert build_cohort(make_config(root))
   assert 'skipped: 1, see' in capsys.readouterr().err
   cohort = Cohort.open(str(root.parent / 'cohort'))
   assert [p.id for p in cohort.patients] == ['pt_1', 'pt_2', 'pt_4', 'pt_10']
@@ -93,17 +93,17 @@ def test_no_patient_is_left(root):
   for folder in (root / 'train-pats').iterdir():
     (folder / 'dose.csv').write_text('')
   with pytest.raises(errors.CohortError, match=r'pt_1: .*dose\.csv'):
-    build(make_config(root))
+    build_cohort(make_config(root))
   (root / 'train-pats' / 'pt_1' / 'dose.csv').unlink()
   with pytest.raises(errors.ConfigError, match='divide'):
-    build(make_config(root, grid=(256, 16, 16)))
+    build_cohort(make_config(root, grid=(256, 16, 16)))
 
 
 def test_too_few_are_left(root):
   for n in (1, 2, 3):
     (root / 'train-pats' / f'pt_{n}' / 'PTV70.csv').unlink()
   with pytest.raises(errors.ConfigError, match='2 patients leave none'):
-    build(make_config(root))
+    build_cohort(make_config(root))
 
 
 def test_the_others_keep_their_split():
@@ -123,12 +123,12 @@ def test_the_others_keep_their_split():
 
 
 def test_a_cohort_without_the_faulty_one(root):
-  assert build(make_config(root))
+  assert build_cohort(make_config(root))
   whole = splits_of(Cohort.open(str(root.parent / 'cohort')))
   trained = [name for name, split in whole.items() if split == 'train']
   (root / 'train-pats' / trained[0] / 'dose.csv').unlink()
   config = make_config(root, path=str(root.parent / 'again'))
-  assert build(config)
+  assert build_cohort(config)
   left = splits_of(Cohort.open(config.cohort.path))
   assert left == {n: s for n, s in whole.items() if n != trained[0]}
 
@@ -141,10 +141,10 @@ def test_patients_are_read_once(root, monkeypatch):
     return read(folder, **options)
 
   monkeypatch.setattr(openkbp, 'read_patient', counted)
-  assert not build_lib.build(make_config(root), (0, 2))
+  assert not build_lib.build_cohort(make_config(root), (0, 2))
   assert len(names) == 5
   names.clear()
-  assert build_lib.build(make_config(root), (1, 2))
+  assert build_lib.build_cohort(make_config(root), (1, 2))
   assert len(names) == 5
 
 
@@ -178,7 +178,7 @@ def test_how_precisely_doses_are_stored(root, dtype, bound_gy):
     write(folder, 'dose', whole, len(whole) * [70 * (1 + rng.random())])
   config = make_config(root, dose_dtype=dtype)
   config_lib.validate(config)
-  assert build(config)
+  assert build_cohort(config)
   cohort = Cohort.open(config.cohort.path)
   off = []
   for p, record in enumerate(cohort.patients):

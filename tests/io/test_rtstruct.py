@@ -14,7 +14,7 @@ from dvhflax.io.dicom import reader as dicom
 from dvhflax.io.formats import open_folder
 from dvhflax.patient import Structure
 from dvhflax.sources import imported
-from dvhflax.tuning import external as newcomers
+from dvhflax.tuning import external
 
 NAMES = ('body', 'bladder', 'rectum', 'PTV')
 STRUCTURES = {
@@ -285,4 +285,4 @@ def test_a_cohort_keeps_how_structures_end(tmp_path):
   ],
 )
 def test_external_patients_are_read_as_the_cohort_was(provenance, ends):
-  assert newcomers.contour_ends(provenance) == ends
+  assert external.contour_ends(provenance) == ends

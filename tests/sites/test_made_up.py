@@ -10,11 +10,11 @@ import numpy as np
 
 from dvhflax import config as config_lib
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.patient import Structure
 from dvhflax.sites import Oar, Protocol, Site
 from dvhflax.sources.anatomy import sample_anatomy
-from dvhflax.sources.build import build
+from dvhflax.sources.build import build_cohort
 from dvhflax.sources.simulated import Simulated
 from dvhflax.training.train import train
 
@@ -68,7 +68,7 @@ def test_an_organ(tmp_path):
     'weights': (0.01, 0.1),
   }
   config_lib.validate(config)
-  assert build(config) and not validate(config.cohort.path)
+  assert build_cohort(config) and not validate_cohort(config.cohort.path)
 
   cohort = Cohort.open(config.cohort.path)
   assert cohort.structures[-1] == Structure('nerve_bundle', 'oar')
@@ -136,8 +136,8 @@ def test_a_site(tmp_path):
   config.model.remat = False
   config.data.validation_wishes = 1
   config_lib.validate(config)
-  assert build(config, source=Simulated(config, CHEST))
-  assert not validate(config.cohort.path)
+  assert build_cohort(config, source=Simulated(config, CHEST))
+  assert not validate_cohort(config.cohort.path)
 
   cohort = Cohort.open(config.cohort.path)
   assert cohort.structures == CHEST.structures

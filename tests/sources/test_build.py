@@ -15,7 +15,7 @@ import pytest
 from dvhflax import errors
 from dvhflax.cohort import writer
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.sources import build
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -74,29 +74,29 @@ def content(path):
 def test_builders_share_the_patients(building, source, tmp_path):
   """Threads, which a process id does not tell apart, nor two hosts."""
   shards = [(0, 1), (0, 1), (1, 2)]
-  done = at_once(build.build, *((building, shard) for shard in shards))
+  done = at_once(build.build_cohort, *((building, shard) for shard in shards))
   path = pathlib.Path(building.cohort.path)
   assert done[:2] == [True, True]
-  assert validate(str(path)) == []
+  assert validate_cohort(str(path)) == []
   assert sorted(i for i, _ in source.read_by) == list(range(PATIENTS))
   assert len({thread for _, thread in source.read_by}) > 1
   # No lock and no file aside is left.
   assert os.listdir(path.parent) == ['c']
   alone = building.copy_and_resolve_references()
   alone.cohort.path = str(tmp_path / 'alone')
-  assert build.build(alone)
+  assert build.build_cohort(alone)
   assert content(path) == content(alone.cohort.path)
 
 
 def test_shards_build_what_is_theirs(building, source):
-  assert not build.build(building, (0, 2))
+  assert not build.build_cohort(building, (0, 2))
   assert {i for i, _ in source.read_by} == set(range(0, PATIENTS, 2))
-  assert build.build(building, (1, 2))
-  assert validate(building.cohort.path) == []
+  assert build.build_cohort(building, (1, 2))
+  assert validate_cohort(building.cohort.path) == []
 
 
 def test_of_trainings_one_builds_and_the_others_wait(building, source, capsys):
-  cohorts = at_once(build.open_or_build, *[(building,)] * 3)
+  cohorts = at_once(build.open_or_build_cohort, *[(building,)] * 3)
   assert [len(c.patients) for c in cohorts] == [PATIENTS] * 3
   assert len(source.read_by) == PATIENTS
   assert len({thread for _, thread in source.read_by}) == 1
@@ -108,10 +108,10 @@ def test_one_that_waits_takes_over(building, source):
   """The builder fails; who waited goes on where it stopped."""
   source.failing = 5
   with futures.ThreadPoolExecutor(2) as pool:
-    runs = [pool.submit(build.open_or_build, building) for _ in range(2)]
+    runs = [pool.submit(build.open_or_build_cohort, building) for _ in range(2)]
   failures = [run.exception() for run in runs if run.exception()]
   assert [str(error) for error in failures] == ['p5 is faulty']
-  assert validate(building.cohort.path) == []
+  assert validate_cohort(building.cohort.path) == []
   assert len(source.read_by) == PATIENTS + 1
 
 
@@ -119,7 +119,7 @@ def test_what_killed_builders_left_does_not_block(building, source):
   """Locks and half-written files, of no living process."""
   with pytest.raises(errors.CohortError):
     source.failing = 2
-    build.build(building)
+    build.build_cohort(building)
   half = pathlib.Path(writer.building_path(building.cohort.path))
   aside = half / 'patients' / f'.000007.{"0" * 32}.part.json'
   aside.write_text('{"id": ')
@@ -129,7 +129,7 @@ def test_what_killed_builders_left_does_not_block(building, source):
     pathlib.Path(writer.lock_path(building.cohort.path, what)).write_text('')
   with pytest.raises(errors.CohortError, match='half-written, 2 of 12'):
     Cohort.open(building.cohort.path)
-  assert len(build.open_or_build(building).patients) == PATIENTS
+  assert len(build.open_or_build_cohort(building).patients) == PATIENTS
   names = content(pathlib.Path(building.cohort.path).parent)
   assert not [n for n in names if 'lock' in n or '.part.' in n]
 
@@ -138,15 +138,15 @@ def test_what_killed_builders_left_does_not_block(building, source):
 def test_a_damaged_file_of_a_build_is_named(building, source, name):
   with pytest.raises(errors.CohortError):
     source.failing = 3
-    build.build(building)
+    build.build_cohort(building)
   half = pathlib.Path(writer.building_path(building.cohort.path))
   (half / name).write_text('{')
   with pytest.raises(errors.CohortError, match=f'{name} is damaged: remove'):
-    build.build(building)
+    build.build_cohort(building)
 
 
 def test_identity_is_of_content_not_of_place(building, tmp_path):
-  build.build(building)
+  build.build_cohort(building)
   cohort = Cohort.open(building.cohort.path)
   moved = tmp_path / 'moved'
   os.rename(cohort.path, moved)

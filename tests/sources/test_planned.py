@@ -6,14 +6,14 @@ import pytest
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.validate import validate
+from dvhflax.cohort.validate import validate_cohort
 from dvhflax.cohort.writer import CohortWriter
 from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Patient
 from dvhflax.planning.trade_offs import TradeOffs
 from dvhflax.sites.prostate import STRUCTURES
 from dvhflax.sources.anatomy import sample_anatomy
-from dvhflax.sources.build import build
+from dvhflax.sources.build import build_cohort
 
 
 def configure(path, **fields):
@@ -76,9 +76,9 @@ def test_plans_are_added_to_those_of_the_protocol(simulated, tmp_path):
   options = {'source': 'store', 'raw': str(simulated), 'plans': 1}
   config = configure(tmp_path / 'more', **options)
   for shard in range(2):
-    assert build(config, (shard, 2)) == (shard == 1)
+    assert build_cohort(config, (shard, 2)) == (shard == 1)
   old, new = Cohort.open(str(simulated)), Cohort.open(config.cohort.path)
-  assert not validate(config.cohort.path)
+  assert not validate_cohort(config.cohort.path)
   for p, record in enumerate(new.patients):
     assert record.split == old.patients[p].split and record.plans == 3
     assert len(record.provenance['gap']) == 3
@@ -96,13 +96,13 @@ def test_plans_of_another_protocol_are_not_mixed(simulated, tmp_path):
   config = configure(tmp_path / 'other', **options)
   config.planning.beams = 5
   with pytest.raises(errors.CohortError, match='replace_plans'):
-    build(config)
+    build_cohort(config)
   # The half-built store is of these settings.
   config.cohort.replace_plans = True
   with pytest.raises(errors.CohortError, match='begun with another'):
-    build(config)
+    build_cohort(config)
   config.cohort.path = str(tmp_path / 'replaced')
-  assert build(config)
+  assert build_cohort(config)
   cohort = Cohort.open(config.cohort.path)
   assert {p.plans for p in cohort.patients} == {1}
   assert cohort.patients[0].provenance['protocol']['beams'] == 5
@@ -119,7 +119,7 @@ def test_plans_of_another_protocol_are_not_mixed(simulated, tmp_path):
 def test_impossible_requests(simulated, tmp_path, change, match):
   options = {'source': 'store', 'raw': str(simulated), **change}
   with pytest.raises(errors.UserError, match=match):
-    build(configure(tmp_path / 'none', **options))
+    build_cohort(configure(tmp_path / 'none', **options))
 
 
 def test_structures_of_the_protocol_must_be_there(simulated, tmp_path):
@@ -128,7 +128,7 @@ def test_structures_of_the_protocol_must_be_there(simulated, tmp_path):
     'bowel': {'threshold_gy': 30.0, 'weights': (0.01, 0.1), 'mean_share': 0.2}
   }
   with pytest.raises(errors.ConfigError, match='bowel'):
-    build(config)
+    build_cohort(config)
 
 
 def test_a_patient_who_cannot_be_planned_is_named(simulated, tmp_path):
@@ -136,7 +136,7 @@ def test_a_patient_who_cannot_be_planned_is_named(simulated, tmp_path):
   config.cohort.replace_plans = True
   config.planning.most_iterations, config.planning.gap = 40, 1e-9
   with pytest.raises(errors.PlanningError, match='patient a: after 40'):
-    build(config)
+    build_cohort(config)
 
 
 @pytest.mark.slow
@@ -158,9 +158,9 @@ def test_contours_alone_are_planned(tmp_path):
     tmp_path / 'planned', source='nifti', raw=str(tmp_path / 'in'), plans=2
   )
   config.cohort.normalisation = 'prescription'
-  assert build(config)
+  assert build_cohort(config)
   cohort = Cohort.open(config.cohort.path)
-  assert not validate(config.cohort.path)
+  assert not validate_cohort(config.cohort.path)
   for p, record in enumerate(cohort.patients):
     assert record.plans == 2 and record.reference_gy == (78.0, 78.0)
     target = cohort.masks(p)[..., 3] > 0

@@ -15,7 +15,7 @@ from dvhflax.evaluation.predict import predict_all
 from dvhflax.io.dicom import rtdose
 from dvhflax.training import runs as networks
 from dvhflax.tuning import session
-from dvhflax.tuning.external import Newcomers
+from dvhflax.tuning.external import ExternalPatients
 
 # Of the first voxel, LPS.
 ORIGIN = np.array([100.0, -50.0, 30.0])
@@ -51,7 +51,7 @@ def test_the_dose_lies_in_the_patient(network, trained_run, tmp_path):
     dose, reference_gy = stored['dose'], float(stored['reference_gy'])
     # That of all training patients.
     assert stored['prescription_gy'] == 78
-  patient, _ = Newcomers('nifti', str(folder.parent), cohort).read('new')
+  patient, _ = ExternalPatients('nifti', str(folder.parent), cohort).read('new')
   # The target is a voxel in front of the middle of its grid.
   np.testing.assert_array_equal(patient.masks, np.roll(masks, 1, axis=1))
   assert patient.spacing_mm == (3, 3, 5) and patient.dose.shape == (0, *GRID)
@@ -128,8 +128,10 @@ def test_a_structure_that_training_always_had(network, tmp_path):
   folder = write_masks(tmp_path / 'in', cohort.masks(6))
   (folder / 'rectum.nii.gz').rename(folder / 'colon.nii.gz')
   # One training patient has no rectum either.
-  assert not Newcomers('nifti', str(folder), cohort).read('in')[0].present[1]
-  always = Newcomers('nifti', str(folder), cohort)
+  assert (
+    not ExternalPatients('nifti', str(folder), cohort).read('in')[0].present[1]
+  )
+  always = ExternalPatients('nifti', str(folder), cohort)
   always._always[1] = True
   with pytest.raises(
     errors.CohortError, match=r'lacks rectum, which every.*unmapped: colon'
@@ -137,7 +139,7 @@ def test_a_structure_that_training_always_had(network, tmp_path):
     always.read('in')
   table = tmp_path / 'names.json'
   table.write_text('{"rectum": ["colon"]}')
-  named = Newcomers('nifti', str(folder), cohort, names=str(table))
+  named = ExternalPatients('nifti', str(folder), cohort, names=str(table))
   assert named.read('in')[0].present[1]
 
 
@@ -185,14 +187,14 @@ def test_a_cohort_planned_from_another_reads_as_that_was_imported(
   nested = {'source': 'store', 'from': {'source': 'store', 'from': imported}}
   metadata = dataclasses.replace(cohort.metadata, provenance=nested)
   planned = Cohort(cohort.path, metadata)
-  patient, _ = Newcomers('nifti', str(folder), planned).read('in')
+  patient, _ = ExternalPatients('nifti', str(folder), planned).read('in')
   assert patient.present.all() and patient.prescription_gy == 66
   # What was planned here was prescribed by the protocol, 78 Gy to everyone.
   metadata = dataclasses.replace(
     cohort.metadata, provenance={**nested, 'protocol': {}}
   )
   planned = Cohort(cohort.path, metadata)
-  patient, _ = Newcomers('nifti', str(folder), planned).read('in')
+  patient, _ = ExternalPatients('nifti', str(folder), planned).read('in')
   assert patient.present.all() and patient.prescription_gy == 78
 
 
@@ -205,6 +207,8 @@ def test_a_patient_of_the_cohort_has_its_own_prescription(trained_run):
 def test_a_prescription_in_cgy_is_refused(network, tmp_path):
   _, cohort = network
   folder = write_masks(tmp_path / 'in', cohort.masks(6))
-  newcomers = Newcomers('nifti', str(folder), cohort, prescription_gy=6000.0)
+  outside = ExternalPatients(
+    'nifti', str(folder), cohort, prescription_gy=6000.0
+  )
   with pytest.raises(errors.CohortError, match=r'in: .* 6000 Gy: is it'):
-    newcomers.read('in')
+    outside.read('in')
