@@ -205,7 +205,9 @@ def _laplacian(neighbours) -> np.ndarray:
   matrix = np.zeros((len(own), len(own)), np.float32)
   np.add.at(matrix, (own, np.broadcast_to(own, neighbours.shape)), 2.0)
   np.add.at(matrix, (own, neighbours), -2.0)
-  return matrix / max(int(np.count_nonzero(neighbours != own)), 1)
+  # Divided in float64, whatever type a release of numpy counts in.
+  pairs = np.float64(max(int(np.count_nonzero(neighbours != own)), 1))
+  return matrix / pairs
 
 
 class _Reducer:
