@@ -7,8 +7,8 @@ import jax
 from measuring import answer
 import numpy as np
 
-from dvhflax.cli import export
 from dvhflax.models.build import initial_variables
+from dvhflax.models.onnx import to_onnx
 from dvhflax.models.unet import UNet
 
 STRUCTURES, POINTS = 4, 32
@@ -17,7 +17,7 @@ STRUCTURES, POINTS = 4, 32
 def _exported(batch, grid):
   model = UNet(grid=grid, dvh_shape=(STRUCTURES, POINTS))
   variables = initial_variables(model, jax.random.key(0))
-  proto = export.to_onnx(model, variables, {})
+  proto = to_onnx(model, variables, {})
   rng = np.random.default_rng(0)
   masks = rng.random((batch, *grid, STRUCTURES)) < 0.3
   wish = rng.random((batch, STRUCTURES, POINTS), np.float32)

@@ -3,12 +3,13 @@
 `config.py` has the keys; rules between several keys are at its end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import math
 from typing import Any, Protocol
 
 from dvhflax import errors, normalisation
+from dvhflax.models.conditioning import WAYS
 from dvhflax.sites import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
@@ -82,7 +83,7 @@ class _Real:
 class _OneOf:
   """One of several words."""
 
-  words: tuple[str, ...]
+  words: Collection[str]
 
   @property
   def wanted(self) -> str:
@@ -186,7 +187,7 @@ RULES: dict[str, Rule] = {
   'cohort.dvh_max_dose': _Real(
     0, 10, above=True, unit='in fractions of the reference dose'
   ),
-  'model.conditioning': _OneOf(('bottleneck', 'film', 'none')),
+  'model.conditioning': _OneOf(WAYS),
   'model.standardise_dvh': _Switch(),
   'model.norm': _OneOf(('batch', 'group', 'mixed')),
   'model.base_channels': _Whole(1, 2**16),

@@ -75,7 +75,7 @@ class NetworkPredict:
     features = self.encode(self.variables, masks, spacing_mm)
     number = len(desired_dvh)
     # The anatomy-only network gives every wish the same dose.
-    if self.model.conditioning == 'none':
+    if not self.model.takes_wish:
       dose = np.asarray(decode(self.variables, features, desired_dvh[:1]))[0]
       yield from (dose for _ in range(number))
       return
@@ -274,7 +274,7 @@ def evaluate(
   batch_size = config.evaluation.batch_size
   network = make_predict(model, variables, batch_size)
   predicts = {NETWORK: (network, wishes)}
-  if model.conditioning != 'none':
+  if model.takes_wish:
     rng = np.random.default_rng([config.seed, 4])
     predicts[SHUFFLED] = (network, wishes[rng.permutation(len(wishes))])
   if anatomy_workdir:

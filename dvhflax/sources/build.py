@@ -20,7 +20,7 @@ from dvhflax import config as config_lib
 from dvhflax import errors, locks
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
-from dvhflax.models.unet import pooling_plan
+from dvhflax.models.pooling import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
 from dvhflax.patient import Structure
 from dvhflax.sources.imported import Imported

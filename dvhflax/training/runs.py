@@ -194,8 +194,8 @@ def load_network(
 ) -> tuple[Network, Cohort]:
   """A network and its cohort, see `load_model`."""
   model, variables, _, cohort, step = load_model(workdir, which, cohort_path)
+  statistics = variables['dvh_statistics']
   encode, decode = halves(model)
-  hears = model.conditioning != 'none'
   network = Network(
     encode=lambda masks, *spacing_mm: encode(
       variables, jnp.asarray(masks), *spacing_mm
@@ -203,7 +203,7 @@ def load_network(
     decode=lambda features, desired: np.asarray(
       decode(variables, features, jnp.asarray(desired)[None])
     )[0],
-    mean_dvh=np.asarray(variables['dvh_statistics']['mean']) if hears else None,
+    mean_dvh=np.asarray(statistics['mean']) if statistics else None,
     identity={
       'workdir': os.path.basename(os.path.normpath(workdir)),
       'step': int(step),

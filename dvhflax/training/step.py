@@ -11,7 +11,8 @@ import optax
 
 from dvhflax.losses import dose_loss
 from dvhflax.models.build import initial_variables
-from dvhflax.models.unet import CONVOLVED, UNet
+from dvhflax.models.layer import CONVOLVED
+from dvhflax.models.unet import UNet
 from dvhflax.training import feed, parallel
 
 

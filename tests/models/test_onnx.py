@@ -1,16 +1,14 @@
 """The exported network, run by ONNX Runtime, against the JAX one."""
 
 import functools
-import json
 
 import jax
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
-from dvhflax.cli import export
 from dvhflax.models.build import initial_variables
+from dvhflax.models.onnx import to_onnx
 from dvhflax.models.unet import UNet
 
 GRID = (16, 8, 4)
@@ -55,7 +53,7 @@ def test_same_dose(fields):
   masks = (rng.random((2, *GRID, 3)) < 0.3).astype(np.float32)
   wish = rng.random((2, 3, 5)).astype(np.float32)
   wish[1, 2] = 0  # no wish for a structure
-  proto = export.to_onnx(model, variables, {'step': '3'})
+  proto = to_onnx(model, variables, {'step': '3'})
   session = onnxruntime.InferenceSession(proto.SerializeToString())
   feeds = {'masks': masks, 'desired_dvh': wish}
   names = [i.name for i in session.get_inputs()]
@@ -64,13 +62,3 @@ def test_same_dose(fields):
   expected = predict(variables, masks, wish)
   assert np.ptp(expected) > 0.1
   np.testing.assert_allclose(dose, expected, atol=1e-4 * np.ptp(expected))
-
-
-def test_file_of_a_run(trained_run, tmp_path):
-  path = str(tmp_path / 'network.onnx')
-  export.export(trained_run, path)
-  proto = onnx.load(path)
-  metadata = {p.key: p.value for p in proto.metadata_props}
-  structures = json.loads(metadata['data'])['structures']
-  assert [s['name'] for s in structures] == ['body', 'rectum', 'PTV']
-  assert [file.name for file in tmp_path.iterdir()] == ['network.onnx']
