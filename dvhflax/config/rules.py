@@ -8,7 +8,7 @@ import dataclasses
 import math
 from typing import Any, Protocol
 
-from dvhflax import errors, normalisation
+from dvhflax import errors, losses, normalisation
 from dvhflax.models.conditioning import WAYS
 from dvhflax.sites import protocol as protocol_lib
 
@@ -199,8 +199,7 @@ RULES: dict[str, Rule] = {
   'model.dtype': _OneOf(('float32', 'bfloat16')),
   'optimizer.learning_rate': _NOT_NEGATIVE,
   'optimizer.decay': _NOT_NEGATIVE,
-  'loss.structure_weight': _NOT_NEGATIVE,
-  'loss.mean_dose_weight': _NOT_NEGATIVE,
+  **{f'loss.{name}_weight': _NOT_NEGATIVE for name in losses.TERMS},
   'data.own_wish_share': _SHARE,
   'data.mirrored_share': _SHARE,
   'data.validation_wishes': _Whole(1),
