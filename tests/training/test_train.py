@@ -402,6 +402,9 @@ def run_steps(config, cohort, steps=2, batch_size=8, options=()):
     state, loss = step(state, source.cohort, batch, jax.random.key(1))
     losses.append(float(loss))
   parallel.assert_replicated(state)
+  # A loss of one term: their sums over all devices are the same.
+  losses.append(float(state.term_sums['voxel']) / int(state.term_samples))
+  assert losses[-1] == pytest.approx(np.mean(losses[:-1]), rel=1e-5)
   return losses, jax.device_get(state.model)
 
 
