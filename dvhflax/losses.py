@@ -1,5 +1,8 @@
 """The training loss: equation (5), and what may be added to it."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -62,32 +65,41 @@ def mean_dose_squared_error(
   return _mean_over(jnp.square(means), present)
 
 
+class Loss(NamedTuple):
+  """A loss and its terms, each without its weight; `[B]`, or sums of these."""
+
+  total: jax.Array
+  terms: dict[str, jax.Array]
+
+
+# What may be added to equation (5): `loss.NAME_weight` is the weight of each.
+TERMS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
+  'structure': structure_squared_error,
+  'mean_dose': mean_dose_squared_error,
+}
+
+
 def dose_loss(
-  predicted: jax.Array,
-  dose: jax.Array,
-  masks: jax.Array,
-  *,
-  structure_weight: float = 0.0,
-  mean_dose_weight: float = 0.0,
-) -> jax.Array:
-  """Equation (5) plus the weighted errors of the structures.
+  predicted: jax.Array, dose: jax.Array, masks: jax.Array, **weights: float
+) -> Loss:
+  """Equation (5), the term `voxel`, plus the weighted others.
 
   Args:
     predicted: `[B, X, Y, Z]` dose in fractions of the reference dose.
     dose: `[B, X, Y, Z]` label.
     masks: `[B, X, Y, Z, S]`; an empty one does not count.
-    structure_weight: of `structure_squared_error`.
-    mean_dose_weight: of `mean_dose_squared_error`.
+    **weights: `NAME_weight` of `TERMS`; a term of weight 0 is not computed.
 
   Returns:
-    `[B]`.
+    The total and the terms, `[B]`.
   """
-  loss = squared_error(predicted, dose)
-  if structure_weight:
-    loss += structure_weight * structure_squared_error(predicted, dose, masks)
-  if mean_dose_weight:
-    loss += mean_dose_weight * mean_dose_squared_error(predicted, dose, masks)
-  return loss
+  total = squared_error(predicted, dose)
+  terms = {'voxel': total}
+  for name, term in TERMS.items():
+    if weight := weights.get(f'{name}_weight'):
+      terms[name] = term(predicted, dose, masks)
+      total += weight * terms[name]
+  return Loss(total, terms)
 
 
 def _structure_means(

@@ -62,10 +62,18 @@ def test_dose_loss_weighs_its_terms():
       losses.mean_dose_squared_error,
     )
   ]
-  np.testing.assert_allclose(
-    losses.dose_loss(
-      predicted, dose, masks, structure_weight=0.5, mean_dose_weight=3
-    ),
-    losses.squared_error(predicted, dose) + 0.5 * terms[0] + 3 * terms[1],
-    rtol=1e-6,
+  loss = losses.dose_loss(
+    predicted, dose, masks, structure_weight=0.5, mean_dose_weight=3
   )
+  voxel = losses.squared_error(predicted, dose)
+  np.testing.assert_allclose(
+    loss.total, voxel + 0.5 * terms[0] + 3 * terms[1], rtol=1e-6
+  )
+  for name, term in zip(('voxel', 'structure', 'mean_dose'), (voxel, *terms)):
+    np.testing.assert_array_equal(loss.terms[name], term)
+
+
+def test_a_term_of_weight_zero_is_no_term():
+  dose = np.zeros((1, 2, 2, 2))
+  loss = losses.dose_loss(dose, dose, dose[..., None], structure_weight=0.0)
+  assert list(loss.terms) == ['voxel']

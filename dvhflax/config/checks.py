@@ -9,7 +9,7 @@ import ml_collections
 
 from dvhflax import dvh, errors
 from dvhflax.config import rules as config_rules
-from dvhflax.models.unet import pooling_plan
+from dvhflax.models.pooling import pooling_plan
 from dvhflax.patient import Structure
 from dvhflax.sites.protocol import Protocol
 

@@ -3,13 +3,14 @@
 `defaults.py` has the keys, `checks.py` the rules between several keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import math
 from typing import Any, Protocol
 
-from dvhflax import errors, normalisation
+from dvhflax import errors, losses, normalisation
 from dvhflax.io.formats import FORMATS
+from dvhflax.models.conditioning import WAYS
 from dvhflax.sites import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
@@ -83,7 +84,7 @@ class _Real:
 class _OneOf:
   """One of several words."""
 
-  words: tuple[str, ...]
+  words: Collection[str]
 
   @property
   def wanted(self) -> str:
@@ -187,7 +188,7 @@ RULES: dict[str, Rule] = {
   'cohort.dvh_max_dose': _Real(
     0, 10, above=True, unit='in fractions of the reference dose'
   ),
-  'model.conditioning': _OneOf(('bottleneck', 'film', 'none')),
+  'model.conditioning': _OneOf(WAYS),
   'model.standardise_dvh': _Switch(),
   'model.norm': _OneOf(('batch', 'group', 'mixed')),
   'model.base_channels': _Whole(1, 2**16),
@@ -199,8 +200,7 @@ RULES: dict[str, Rule] = {
   'model.dtype': _OneOf(('float32', 'bfloat16')),
   'optimizer.learning_rate': _NOT_NEGATIVE,
   'optimizer.decay': _NOT_NEGATIVE,
-  'loss.structure_weight': _NOT_NEGATIVE,
-  'loss.mean_dose_weight': _NOT_NEGATIVE,
+  **{f'loss.{name}_weight': _NOT_NEGATIVE for name in losses.TERMS},
   'data.own_wish_share': _SHARE,
   'data.mirrored_share': _SHARE,
   'data.validation_wishes': _Whole(1),

@@ -192,7 +192,7 @@ def evaluate(
   batch_size = config.evaluation.batch_size
   network = make_predict(model, variables, batch_size)
   predicts = {NETWORK: (network, wishes)}
-  if model.conditioning != 'none':
+  if model.takes_wish:
     rng = np.random.default_rng([config.seed, 4])
     predicts[SHUFFLED] = (network, wishes[rng.permutation(len(wishes))])
   if anatomy_workdir:

@@ -50,7 +50,7 @@ class NetworkPredict:
     features = self.encode(self.variables, jnp.asarray(masks), spacing_mm)
     number = len(desired_dvh)
     # The anatomy-only network gives every wish the same dose.
-    if self.model.conditioning == 'none':
+    if not self.model.takes_wish:
       dose = np.asarray(decode(self.variables, features, desired_dvh[:1]))[0]
       yield from (dose for _ in range(number))
       return

@@ -1,10 +1,10 @@
-"""Writes a network as ONNX, for runtimes of its own on any machine.
+"""A trained network as an ONNX graph, for runtimes of its own on any machine.
 
 Inputs `masks [N, X, Y, Z, S]` float32 and, but for an anatomy-only network,
-`desired_dvh [N, S, K]`; output `dose [N, X, Y, Z]`, all as `models/unet.py`
-has them.
+`desired_dvh [N, S, K]`; output `dose [N, X, Y, Z]`, all as `unet.py` has them.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -12,50 +12,15 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.models import norm as norm_lib
+from dvhflax.models.conditioning import Entry, combine
+from dvhflax.models.layer import ConvLayer
+from dvhflax.models.onnx_graph import Graph
 from dvhflax.models.open_fields import Beam, beams_of
-from dvhflax.models.unet import ConvLayer, UNet
+from dvhflax.models.unet import UNet
 
 # GroupNormalization, scatter and the like are left out: what is used is known
 # to every runtime of the last years.
 _OPSET, _IR_VERSION = 18, 9
-
-
-class _Graph:
-  """Collects nodes; methods return the name of their result."""
-
-  def __init__(self) -> None:
-    import onnx
-
-    self._onnx = onnx
-    self.nodes: list[Any] = []
-    self.constants: list[Any] = []
-
-  def constant(self, value: Any) -> str:
-    """A tensor: float32 or int64."""
-    value = np.asarray(value)
-    kind = np.float32 if value.dtype.kind == 'f' else np.int64
-    name = f'c{len(self.constants)}'
-    self.constants.append(
-      self._onnx.numpy_helper.from_array(value.astype(kind), name)
-    )
-    return name
-
-  def __call__(self, operator: str, *inputs: Any, **attributes: Any) -> str:
-    """A node; an input that is no name becomes a constant."""
-    names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
-    output = f'{operator.lower()}{len(self.nodes)}'
-    self.nodes.append(
-      self._onnx.helper.make_node(operator, names, [output], **attributes)
-    )
-    return output
-
-  def affine(self, x: str, scale: Any, shift: Any) -> str:
-    """`x * scale + shift`, each broadcast or a name."""
-    return self('Add', self('Mul', x, scale), shift)
-
-  def dense(self, x: str, params: dict[str, np.ndarray]) -> str:
-    """flax's Dense."""
-    return self('Gemm', x, params['kernel'], params['bias'])
 
 
 def _as_channel(vector: np.ndarray) -> np.ndarray:
@@ -77,13 +42,13 @@ class _Exporter:
   """Follows `UNet` layer by layer, channels first."""
 
   def __init__(self, model: UNet, variables: Any):
-    self.g = _Graph()
+    self.g = Graph()
     self.model = model.bind(variables)
     self.params = variables['params']
     self.stats = variables['batch_stats']
     self.statistics = variables['dvh_statistics']
 
-  def layer(self, layer: ConvLayer, x: str, wish: str) -> str:
+  def layer(self, layer: ConvLayer, x: str, modulation: Any = None) -> str:
     name = str(layer.name)
     g, params = self.g, self.params[name]
     # [kx, ky, kz, C, F] as [F, C, kx, ky, kz]
@@ -98,7 +63,7 @@ class _Exporter:
     if layer.norm == 'group':
       x = self._group_norm(layer, x)
     if layer.modulated:
-      both = g.dense(wish, params['modulation'])
+      both = g.dense(modulation, params['modulation'])
       factor, offset = (
         g('Slice', both, [i * layer.features], [(i + 1) * layer.features], [1])
         for i in range(2)
@@ -167,6 +132,18 @@ class _Exporter:
       wish = g('Mul', wish, wished)
     return g('Flatten', wish)
 
+  def conditioning(self, x: str) -> Entry[str]:
+    """What the wish adds, given the bottleneck `[N, C, 1, 1, 1]`."""
+    g = self.g
+    if not self.model.takes_wish:
+      return Entry()
+    wish, anatomy = self.wish(), g('Flatten', x)
+    return combine(
+      (way.onnx(g, self.params, wish, anatomy) for way in self.model.ways),
+      lambda names: g('Concat', *names, axis=1),
+      functools.partial(g, 'Add'),
+    )
+
   def run(self) -> str:
     """Builds the graph; the name of its output."""
     g, model = self.g, self.model
@@ -176,30 +153,30 @@ class _Exporter:
     copies = []
     for window, layers in zip(model.windows, model.encoder):
       for layer in layers:
-        x = self.layer(layer, x, '')
+        x = self.layer(layer, x)
       copies.append(x)
       x = g('MaxPool', x, kernel_shape=window, strides=window)
     for layer in model.bottleneck:
-      x = self.layer(layer, x, '')
-    wish = ''
-    if model.conditioning == 'bottleneck':
-      x = g('Concat', x, g('Unsqueeze', self.wish(), [2, 3, 4]), axis=1)
-    elif model.conditioning == 'film':
-      wish = g('Concat', self.wish(), g('Flatten', x), axis=1)
-      for layer in model.wish_layers:
-        wish = g('Relu', g.dense(wish, self.params[layer.name]))
-    levels = list(zip(model.windows, copies, model.decoder))
-    for window, copy, layers in reversed(levels):
+      x = self.layer(layer, x)
+    entry = self.conditioning(x)
+    if entry.bottleneck is not None:
+      vector = g('Unsqueeze', entry.bottleneck, [2, 3, 4])
+      x = g('Concat', x, vector, axis=1)
+    levels = enumerate(zip(model.windows, copies, model.decoder))
+    for i, (window, copy, (merging, last)) in reversed(list(levels)):
       scales = np.array([1, 1, *window], np.float32)
       x = g('Resize', x, '', scales, mode='nearest', nearest_mode='floor',
             coordinate_transformation_mode='asymmetric')  # fmt: skip
       x = g('Concat', x, copy, axis=1)
-      for layer in layers:
-        x = self.layer(layer, x, wish)
+      x = self.layer(merging, x, entry.modulation)
+      if entry.levels:
+        x = g('Add', x, entry.levels[i])
+      x = self.layer(last, x, entry.modulation)
     dose = self.params['dose']
     kernel = np.transpose(dose['kernel'])[:, :, None, None, None]
     x = g('Conv', x, kernel, dose['bias'])
-    return g('Squeeze', x, [1])
+    x = g('Squeeze', x, [1])
+    return x if entry.dose is None else g('Add', entry.dose, x)
 
 
 def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
@@ -220,15 +197,13 @@ def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
       "exporting needs the onnx package: pip install -e '.[onnx]'"
     ) from None
   if model.own_spacing:
-    raise ValueError(
-      'fix the voxel size of the model first: see `evaluation.export`'
-    )
+    raise ValueError('a model for one voxel size is wanted: see `export`')
   exporter = _Exporter(model, jax.tree.map(np.asarray, variables))
   result = exporter.run()
   structures, points = model.dvh_shape
   info, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
   inputs = [info('masks', float32, ['N', *model.grid, structures])]
-  if model.conditioning != 'none':
+  if model.takes_wish:
     inputs.append(info('desired_dvh', float32, ['N', structures, points]))
   nodes = exporter.g.nodes
   nodes.append(onnx.helper.make_node('Identity', [result], ['dose']))

@@ -4,178 +4,26 @@ The encoder sees the anatomy alone, so that a new wish for the same patient
 needs the decoder only: `encode` once, `decode` for every wish.
 """
 
-from collections.abc import Sequence
 import functools
 import math
-from typing import Any, Literal
+import operator
+from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from dvhflax import errors, schedules
-from dvhflax.models.convolution import (
-  Convolution,
-  convolve,
-  convolve_upsampled,
-)
-from dvhflax.models.norm import Kind, Norm, Normalisation, kind_of, rectify
+from dvhflax import schedules
+from dvhflax.models.conditioning import WAYS, Entry, combine
+from dvhflax.models.convolution import Convolution
+from dvhflax.models.layer import ConvLayer
+from dvhflax.models.norm import Norm, kind_of
 from dvhflax.models.open_fields import open_field_dose, open_field_dose_each
+from dvhflax.models.pooling import max_pool, pooling_plan
 
-Conditioning = Literal['bottleneck', 'film', 'none']
-# What is kept of a layer if its activations are not.
-CONVOLVED = 'convolved'
-Features = tuple[tuple[jax.Array, ...], jax.Array]
-
-
-def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-  """Max-pooling windows that take a grid to 1x1x1, halving axis by axis.
-
-  Six windows of 2x2x2 and one of 2x2x1 for the paper's 128x128x64.
-
-  Raises:
-    ConfigError: if an axis is no power of two, or the grid has one voxel.
-  """
-  if len(grid) != 3 or any(n < 1 or n & (n - 1) for n in grid):
-    raise errors.ConfigError(
-      f'grid={tuple(grid)} cannot be halved down to 1x1x1: each of its three '
-      'axes must be a power of two, such as (64, 64, 32)'
-    )
-  if max(grid) == 1:
-    raise errors.ConfigError('grid=(1, 1, 1) has nothing to pool')
-  plan = []
-  nx, ny, nz = grid
-  while max(nx, ny, nz) > 1:
-    window = (min(nx, 2), min(ny, 2), min(nz, 2))
-    nx, ny, nz = nx // window[0], ny // window[1], nz // window[2]
-    plan.append(window)
-  return tuple(plan)
-
-
-def max_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
-  """Largest value of each window of ones and twos; `[B, X, Y, Z, C]`.
-
-  Pair by pair: XLA takes a maximum over axes, and its gradient, three times as
-  long. Equal values share the gradient equally, as they do there.
-  """
-  b, nx, ny, nz, c = x.shape
-  wx, wy, wz = window
-  tiles = x.reshape(b, nx // wx, wx, ny // wy, wy, nz // wz, wz, c)
-  values = [tiles[:, :, i, :, j, :, k] for i, j, k in np.ndindex(*window)]
-  while len(values) > 1:
-    values = [jnp.maximum(*pair) for pair in zip(values[::2], values[1::2])]
-  return values[0]
-
-
-class ConvLayer(nn.Module):
-  """Convolution, normalisation, optional modulation, ReLU, dropout.
-
-  A decoder's first layer meets the upsampled features of the level below and
-  the encoder's copy. A convolution of both is the sum of one of each; that of
-  the copy, `skip`, does not depend on the wish.
-
-  Attributes:
-    channels: input channels.
-    features: output channels.
-    kernel_size: 3 or 1.
-    dropout: rate.
-    norm: `batch` (synchronised over `axis_name`) or `group`.
-    modulated: whether a wish scales and shifts the normalised features.
-    convolution: form of the convolution.
-    axis_name: mapped axis of the devices, None outside of one.
-    dtype: of the computation; normalisation is in float32.
-    skip_channels: those of the input that are the encoder's copy, the last.
-  """
-
-  channels: int
-  features: int
-  kernel_size: int
-  dropout: float
-  norm: Kind
-  modulated: bool
-  convolution: Convolution
-  axis_name: str | None
-  dtype: Any
-  skip_channels: int = 0
-
-  def setup(self):
-    self.kernel = self.param(
-      'kernel',
-      nn.initializers.he_normal(),
-      (self.kernel_size,) * 3 + (self.channels, self.features),
-    )
-    self.bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    self.normalisation = Normalisation(
-      self.features, self.norm, self.axis_name, name='norm'
-    )
-    if self.modulated:
-      # Zero at the start: the network begins as if it were unconditioned.
-      self.modulation = nn.Dense(
-        2 * self.features, kernel_init=nn.initializers.zeros
-      )
-    # Whole channels: neighbouring voxels are too alike to drop one by one.
-    self.drop = nn.Dropout(self.dropout, broadcast_dims=(1, 2, 3))
-
-  def __call__(
-    self, x: jax.Array, wish: jax.Array | None, *, train: bool
-  ) -> jax.Array:
-    """`[B, X, Y, Z, F]` of `[B, X, Y, Z, C]`."""
-    convolved = functools.partial(
-      convolve,
-      x.astype(self.dtype),
-      self.kernel.astype(self.dtype),
-      self.convolution,
-    )
-    return self._activated(convolved, wish, train=train)
-
-  def skip(self, copy: jax.Array) -> jax.Array:
-    """What the encoder's copy adds before the bias, `[B, X, Y, Z, F]`."""
-    kernel = self.kernel[..., self.channels - self.skip_channels :, :]
-    return convolve(copy, kernel.astype(self.dtype), self.convolution)
-
-  def merge(
-    self,
-    x: jax.Array,
-    skip: jax.Array,
-    window: tuple[int, int, int],
-    wish: jax.Array | None,
-    *,
-    train: bool,
-  ) -> jax.Array:
-    """The layer on `x`, upsampled by a window, and on what gave `skip`."""
-    kernel = self.kernel[..., : self.channels - self.skip_channels, :]
-    convolved = functools.partial(
-      convolve_upsampled,
-      x,
-      kernel.astype(self.dtype),
-      skip,
-      window,
-      self.convolution,
-    )
-    return self._activated(convolved, wish, train=train)
-
-  def _activated(self, convolved, wish, *, train):
-    if self.norm == 'batch' and not train:
-      # Nothing of the features themselves is needed: one pass does it all.
-      scale, shift = self._modulated(self.normalisation.running(), wish)
-      return convolved(affine=(scale, shift + self.bias * scale))
-    bias = self.bias
-    if self.norm == 'batch':
-      # The norm takes the mean away, and the bias with it: its gradient is 0,
-      # and Adam would make full steps of the rounding errors that are left.
-      bias = jax.lax.stop_gradient(bias)
-    x = checkpoint_name(convolved() + bias.astype(self.dtype), CONVOLVED)
-    affine = self._modulated(self.normalisation(x, train=train), wish)
-    return self.drop(rectify(x, affine), deterministic=not train)
-
-  def _modulated(self, affine, wish):
-    if not self.modulated:
-      return affine
-    factor, offset = jnp.split(self.modulation(wish), 2, axis=-1)
-    scale, shift = affine
-    return scale * (1 + factor), shift * (1 + factor) + offset
+# Of the skip connections, the bottleneck, and the ways of conditioning.
+Features = tuple[tuple[jax.Array, ...], jax.Array, tuple[Any, ...]]
 
 
 class UNet(nn.Module):
@@ -186,10 +34,8 @@ class UNet(nn.Module):
     dvh_shape: (S, K), structures and elements a structure.
     base_channels: channels at full size; they double with each level.
     max_channels: at most so many.
-    conditioning: how the wish enters: `bottleneck`, concatenated with the
-      1x1x1 anatomy features as in the paper; `film`, scaling and shifting
-      every layer of the decoder (Perez et al. 2018); `none`, the anatomy-only
-      network of the workflow's first step.
+    conditioning: how the wish enters, a key of `conditioning.WAYS`; `none` is
+      the anatomy-only network of the workflow's first step.
     standardise_dvh: subtract the training set's mean DVH and divide by its
       spread before use; see `dvh_statistics`.
     norm: `batch`, `group`, or `mixed`, batch norm but on small feature maps.
@@ -209,7 +55,7 @@ class UNet(nn.Module):
   dvh_shape: tuple[int, int]
   base_channels: int = 16
   max_channels: int = 128
-  conditioning: Conditioning = 'bottleneck'
+  conditioning: str = 'bottleneck'
   standardise_dvh: bool = False
   norm: Norm = 'batch'
   dropout: float = 0.2
@@ -221,19 +67,32 @@ class UNet(nn.Module):
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
+  @property
+  def takes_wish(self) -> bool:
+    """False for an anatomy-only network, which gives all wishes one dose."""
+    return bool(WAYS[self.conditioning])
+
   def setup(self):
     self.windows = pooling_plan(self.grid)
     levels = len(self.windows)
-    channels = [
+    # Of the levels, from full size down.
+    self.channels = channels = tuple(
       min(self.base_channels * 2**level, self.max_channels)
       for level in range(levels)
-    ]
+    )
     # A kernel of 3 needs more than the 2x2x1 or 1x1x1 voxels of the last two.
     kernels = [3] * (levels - 1) + [1] * 2
 
     voxels = np.prod(self.grid) / np.cumprod([1, *map(math.prod, self.windows)])
 
-    def block(name: str, level: int, inputs: int, features: int, **fields):
+    def block(
+      name: str,
+      level: int,
+      inputs: int,
+      features: int,
+      skip: int = 0,
+      modulated: bool = False,
+    ):
       rate = schedules.dropout_rate(level + 1, levels, self.dropout)
       layer = functools.partial(
         ConvLayer,
@@ -244,16 +103,18 @@ class UNet(nn.Module):
         convolution=self.convolution,
         axis_name=self.axis_name,
         dtype=self.dtype,
-        modulated=film and name.startswith('decoder'),
+        modulated=modulated,
       )
       return [
-        layer(channels=inputs, name=f'{name}_a', **fields),
+        layer(channels=inputs, name=f'{name}_a', skip_channels=skip),
         layer(channels=features, name=f'{name}_b'),
       ]
 
-    film = self.conditioning == 'film'
-    structures, points = self.dvh_shape
-    inputs = structures + (1 if self.beams else 0)
+    self.ways = [way() for way in WAYS[self.conditioning]]
+    for way in self.ways:
+      # Their parameters lie beside the network's own in checkpoints.
+      nn.share_scope(self, way)
+    inputs = self.dvh_shape[0] + (1 if self.beams else 0)
     self.encoder = [
       block(f'encoder_{i}', i, below, c)
       for i, (below, c) in enumerate(zip([inputs, *channels], channels))
@@ -261,16 +122,17 @@ class UNet(nn.Module):
     self.bottleneck = block(
       'bottleneck', levels, channels[-1], self.max_channels
     )
-    wish = structures * points if self.conditioning == 'bottleneck' else 0
+    wish = sum(way.bottleneck_channels for way in self.ways)
+    modulated = any(way.modulates for way in self.ways)
     below = [*channels[1:], self.max_channels + wish]
     self.decoder = [
-      block(f'decoder_{i}', i, up + c, c, skip_channels=c)
+      block(f'decoder_{i}', i, up + c, c, c, modulated)
       for i, (up, c) in enumerate(zip(below, channels))
     ]
     # Zero at the start: a first dose far off would fill Adam's memory of
     # squared gradients, which lasts for a thousand updates.
     self.dose = nn.Dense(1, kernel_init=nn.initializers.zeros)
-    if self.conditioning != 'none':
+    if self.takes_wish:
       # The training set's mean and spread, set once before the first update:
       # not trained, but part of the model wherever it goes.
       self.dvh_mean = self.variable(
@@ -279,8 +141,6 @@ class UNet(nn.Module):
       self.dvh_spread = self.variable(
         'dvh_statistics', 'spread', jnp.ones, self.dvh_shape
       )
-    if film:
-      self.wish_layers = [nn.Dense(self.max_channels) for _ in range(2)]
 
   def encode(
     self,
@@ -298,7 +158,8 @@ class UNet(nn.Module):
 
     Returns:
       What the skip connections add to the decoder's levels, from full size
-      down, and the `[B, 1, 1, 1, C]` bottleneck.
+      down, the `[B, 1, 1, 1, C]` bottleneck, and what each way of conditioning
+      prepares.
     """
     x = masks.astype(self.dtype)
     if self.beams:
@@ -320,7 +181,8 @@ class UNet(nn.Module):
       x = max_pool(x, window)
     for layer in self.bottleneck:
       x = layer(x, None, train=train)
-    return tuple(skips), x
+    prepared = tuple(way.prepare(masks, spacing_mm) for way in self.ways)
+    return tuple(skips), x, prepared
 
   def decode(
     self, features: Features, desired_dvh: jax.Array, *, train: bool
@@ -335,31 +197,32 @@ class UNet(nn.Module):
     Returns:
       `[B, X, Y, Z]` float32 dose in fractions of the reference dose.
     """
-    skips, x = features
     batch = desired_dvh.shape[0]
-    skips, x = jax.tree.map(
-      lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), (skips, x)
+    skips, x, prepared = jax.tree.map(
+      lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), features
     )
-    wish = None
-    if self.conditioning == 'bottleneck':
-      x = self._concatenate(x, self._wish(desired_dvh))
-    elif self.conditioning == 'film':
-      # Whether a wish asks for more or less than usual is for the anatomy to
-      # say.
-      anatomy = x[:, 0, 0, 0].astype(jnp.float32)
-      wish = jnp.concatenate([self._wish(desired_dvh), anatomy], axis=-1)
-      for layer in self.wish_layers:
-        wish = nn.relu(layer(wish))
-    levels = list(zip(self.windows, skips, self.decoder))
-    for window, skip, (merging, last) in reversed(levels):
-      x = merging.merge(x, skip, window, wish, train=train)
-      x = last(x, wish, train=train)
-    return self.dose(x)[..., 0].astype(jnp.float32)
-
-  def _concatenate(self, x: jax.Array, wish: jax.Array) -> jax.Array:
-    """The wish as further channels of the one bottleneck voxel."""
-    vector = wish.astype(x.dtype)[:, None, None, None]
-    return jnp.concatenate([x, vector], axis=-1)
+    entry: Entry[jax.Array] = Entry()
+    if self.takes_wish:
+      wish = self._wish(desired_dvh)
+      entry = combine(
+        (
+          way(desired_dvh, wish, x[:, 0, 0, 0], once)
+          for way, once in zip(self.ways, prepared)
+        ),
+        functools.partial(jnp.concatenate, axis=-1),
+        operator.add,
+      )
+    if entry.bottleneck is not None:
+      vector = entry.bottleneck.astype(x.dtype)[:, None, None, None]
+      x = jnp.concatenate([x, vector], axis=-1)
+    levels = enumerate(zip(self.windows, skips, self.decoder))
+    for i, (window, skip, (merging, last)) in reversed(list(levels)):
+      x = merging.merge(x, skip, window, entry.modulation, train=train)
+      if entry.levels:
+        x += entry.levels[i].astype(x.dtype)
+      x = last(x, entry.modulation, train=train)
+    dose = self.dose(x)[..., 0].astype(jnp.float32)
+    return dose if entry.dose is None else entry.dose + dose
 
   def _wish(self, desired_dvh: jax.Array) -> jax.Array:
     """The stacked DVH, `[B, S * K]`, standardised if so configured."""

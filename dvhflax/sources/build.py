@@ -21,7 +21,7 @@ from dvhflax import errors, locks
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.io.formats import FORMATS
-from dvhflax.models.unet import pooling_plan
+from dvhflax.models.pooling import pooling_plan
 from dvhflax.normalisation import Normalisation, renormalised
 from dvhflax.patient import Patient, Structure
 from dvhflax.sources.imported import Imported

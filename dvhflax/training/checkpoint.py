@@ -264,6 +264,17 @@ class Checkpoints:
       raise self._unusable(step, item, f'not finite in {name}')
     return restored
 
+  def has(self, step: int, item: str, name: str) -> bool:
+    """Whether an item of a step, if it can be read at all, has a part."""
+    try:
+      with partners.noticed():
+        tree = self._manager.item_metadata(step)[item].tree
+    except errors.UserError:
+      raise
+    except Exception:  # `restore` says what is wrong with it.
+      return True
+    return name in tree
+
   def _require(self, step: int, item: str) -> None:
     if not os.path.isdir(os.path.join(self._path, str(step), item)):
       raise self._unusable(step, item, 'missing')

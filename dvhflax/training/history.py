@@ -1,8 +1,10 @@
 """The losses of a run, epoch by epoch: CSV and TensorBoard.
 
 `history.csv` follows from the configuration alone, so that a run that was
-killed and went on has the very file of one that was not. What the machine did,
-samples a second and the share of time that waited for data, is in `speed.csv`.
+killed and went on has the very file of one that was not. So does `terms.csv`,
+the terms of the loss, without their weights, in training and validation. What
+the machine did, samples a second and the share of time that waited for data, is
+in `speed.csv`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,9 +69,11 @@ def _read(path: str, columns: Sequence[str]) -> tuple[list[Row], list[int]]:
 
 
 class History:
-  """Keeps `history.csv`, `speed.csv` and TensorBoard's events of a workdir."""
+  """Keeps the CSV files and TensorBoard's events of a workdir."""
 
-  def __init__(self, workdir: str, step: int, *, write: bool):
+  def __init__(
+    self, workdir: str, step: int, terms: Sequence[str], *, write: bool
+  ):
     """Goes on after `step`: rows of later steps, of a run that was killed
     before it saved, are dropped.
 
@@ -79,18 +83,30 @@ class History:
     Args:
       workdir: absolute path.
       step: updates made so far.
+      terms: names of the loss's terms.
       write: False for all processes but one.
     """
+    columns = [f'{of}_{term}' for of in ('train', 'val') for term in terms]
+    self._columns: dict[str, Sequence[str]] = {
+      'history': COLUMNS,
+      'speed': SPEED_COLUMNS,
+      'terms': ('epoch', 'step', *columns),
+    }
     self._paths = {
-      name: os.path.join(workdir, f'{name}.csv')
-      for name in ('history', 'speed')
+      name: os.path.join(workdir, f'{name}.csv') for name in self._columns
     }
     rows, faults = _read(self._paths['history'], COLUMNS)
-    # Runs of before had all in one file.
+    # Older runs had the speed in the history.
     speed = 'speed' if os.path.exists(self._paths['speed']) else 'history'
-    speeds, _ = _read(self._paths[speed], SPEED_COLUMNS)
-    self._rows = [row for row in rows if row['step'] <= step]
-    self._speeds = [row for row in speeds if row['step'] <= step]
+    found = {
+      'history': rows,
+      'speed': _read(self._paths[speed], SPEED_COLUMNS)[0],
+      'terms': _read(self._paths['terms'], self._columns['terms'])[0],
+    }
+    self._rows = {
+      name: [row for row in rows if row['step'] <= step]
+      for name, rows in found.items()
+    }
     self._board = None
     if not write:
       return
@@ -100,36 +116,36 @@ class History:
     self._board = tensorboardX.SummaryWriter(
       os.path.join(workdir, 'tensorboard'), purge_step=step + 1
     )
-    if len(self._rows) < len(rows) or faults:
+    if len(self._rows['history']) < len(rows) or faults:
       self._write()
 
   def add(self, **row: float) -> None:
-    """Adds a row with all of COLUMNS and SPEED_COLUMNS.
+    """Adds a row with all columns of all files.
 
     Raises:
       UserError: if the disk does not take it.
     """
-    self._rows.append({name: row[name] for name in COLUMNS})
-    self._speeds.append({name: row[name] for name in SPEED_COLUMNS})
+    for name, columns in self._columns.items():
+      self._rows[name].append({column: row[column] for column in columns})
     if self._board is None:
       return
-    for name in COLUMNS[2:] + SPEED_COLUMNS[2:]:
+    for name in sorted(row.keys() - set(_WHOLE)):
       self._board.add_scalar(name, row[name], int(row['step']))
     self._board.flush()
     self._write()
 
   def _write(self) -> None:
-    try:
-      _write(self._paths['history'], COLUMNS, self._rows)
-      _write(self._paths['speed'], SPEED_COLUMNS, self._speeds)
-    except OSError as error:
-      raise errors.UserError(
-        f'{self._paths["history"]} is not written: {error.strerror}'
-      ) from error
+    for name, path in self._paths.items():
+      try:
+        _write(path, self._columns[name], self._rows[name])
+      except OSError as error:
+        raise errors.UserError(
+          f'{path} is not written: {error.strerror}'
+        ) from error
 
   def line(self) -> str:
     """The last row, for the terminal."""
-    row = self._rows[-1] | self._speeds[-1]
+    row = self._rows['history'][-1] | self._rows['speed'][-1]
     return (
       f'epoch {row["epoch"]:.0f}  step {row["step"]:.0f}  '
       f'train {row["train_loss"]:.3e}  validation {row["val_loss"]:.3e}  '

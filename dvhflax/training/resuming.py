@@ -1,5 +1,8 @@
 """Goes on with a run: is it the same one, and what was saved of it."""
 
+import dataclasses
+from typing import Any
+
 import ml_collections
 
 from dvhflax import config as config_lib
@@ -53,21 +56,27 @@ def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
   if step is None:
     return state
   model = checkpoints.restore(step, 'model', state.model)
-  train = checkpoints.restore(
-    step,
-    'train',
-    {
-      'step': state.step,
-      'opt_state': state.opt_state,
-      'loss_sum': state.loss_sum,
-    },
-  )
+  target = counters(state)
+  # Versions that kept the sum of the loss alone.
+  if not checkpoints.has(step, 'train', 'term_sums'):
+    del target['term_sums'], target['term_samples']
+  train = checkpoints.restore(step, 'train', target)
   if int(train['step']) != step:
     raise errors.CheckpointError(
       f'{checkpoints.path}/{step} holds step {int(train["step"])}: it was '
       'renamed; give it its name back'
     )
-  return parallel.replicate(lambda s: s, TrainState(model=model, **train))
+  state = dataclasses.replace(state, model=model, **train)
+  return parallel.replicate(lambda s: s, state)
+
+
+def counters(state: TrainState) -> dict[str, Any]:
+  """What a checkpoint keeps of a state beside its model."""
+  return {
+    field.name: getattr(state, field.name)
+    for field in dataclasses.fields(state)
+    if field.name != 'model'
+  }
 
 
 def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:

@@ -214,8 +214,8 @@ def load_network(
       network was trained on.
   """
   model, variables, _, cohort, step = load_model(workdir, which, cohort_path)
+  statistics = variables['dvh_statistics']
   encode, decode = halves(model)
-  mean_dvh = np.asarray(variables['dvh_statistics']['mean'])
   network = Network(
     encode=lambda masks, *spacing_mm: encode(
       variables, jnp.asarray(masks), *spacing_mm
@@ -223,7 +223,7 @@ def load_network(
     decode=lambda features, desired: np.asarray(
       decode(variables, features, jnp.asarray(desired)[None])
     )[0],
-    mean_dvh=None if model.conditioning == 'none' else mean_dvh,
+    mean_dvh=np.asarray(statistics['mean']) if statistics else None,
     identity={
       'workdir': os.path.basename(os.path.normpath(workdir)),
       'step': int(step),

@@ -9,10 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dvhflax.losses import dose_loss
+from dvhflax.losses import Loss, dose_loss
 from dvhflax.models.build import initial_variables
-from dvhflax.models.unet import CONVOLVED, UNet
+from dvhflax.models.layer import CONVOLVED
+from dvhflax.models.unet import UNet
 from dvhflax.training import feed, parallel
+
+# `loss(predicted, dose, masks)` of a batch, see `losses`.
+LossFn = Callable[[jax.Array, jax.Array, jax.Array], Loss]
 
 
 @flax.struct.dataclass
@@ -24,12 +28,17 @@ class TrainState:
     model: variables of the network.
     opt_state: of optax.
     loss_sum: sum of the samples' losses in this epoch so far.
+    term_sums: of each term of the loss, over `term_samples` samples of this
+      epoch; a run that older versions began has none of its first epoch.
+    term_samples: how many these are.
   """
 
   step: jax.Array
   model: Any
   opt_state: Any
   loss_sum: jax.Array
+  term_sums: dict[str, jax.Array]
+  term_samples: jax.Array
 
 
 def create_state(
@@ -37,6 +46,7 @@ def create_state(
   tx: optax.GradientTransformation,
   statistics: dict[str, Any],
   rng: jax.Array,
+  loss: LossFn = dose_loss,
 ) -> TrainState:
   """The state before the first update."""
   variables = initial_variables(model, rng)
@@ -47,14 +57,22 @@ def create_state(
     model=variables,
     opt_state=tx.init(variables['params']),
     loss_sum=jnp.zeros(()),
+    term_sums={name: jnp.zeros(()) for name in term_names(loss)},
+    term_samples=jnp.zeros((), jnp.int32),
   )
+
+
+def term_names(loss: LossFn) -> tuple[str, ...]:
+  """The terms of a loss."""
+  dose = jnp.zeros((1, 1, 1, 1))
+  return tuple(jax.eval_shape(loss, dose, dose, dose[..., None]).terms)
 
 
 def make_train_step(
   model: UNet,
   tx: optax.GradientTransformation,
   steps_per_epoch: int,
-  loss: Callable[..., jax.Array] = dose_loss,
+  loss: LossFn = dose_loss,
   *,
   parts: int = 1,
   remat: bool = False,
@@ -65,8 +83,8 @@ def make_train_step(
   Args:
     model: network with `axis_name=parallel.AXIS`.
     tx: optimiser.
-    steps_per_epoch: after so many the sum of losses starts anew.
-    loss: `loss(predicted, dose, masks) -> [B]`.
+    steps_per_epoch: after so many the sums of losses start anew.
+    loss: of a batch.
     parts: a device's samples are taken in so many parts, one after another,
       their gradients averaged; batch statistics are of a part.
     remat: keep only what convolutions give, and compute the rest of a layer
@@ -87,7 +105,7 @@ def make_train_step(
     apply = jax.checkpoint(apply, policy=kept)
 
   def gradient_of(variables, cohort, batch, rng):
-    """Gradient, sum of losses and new variables of one part."""
+    """Gradient, sums of the loss and new variables of one part."""
     batch = feed.unpack(cohort, batch)
 
     def loss_fn(params):
@@ -99,29 +117,30 @@ def make_train_step(
         rngs={'dropout': rng},
       )
       losses = loss(predicted, batch['dose'], batch['masks'])
-      return losses.mean(), (losses.sum(), updates)
+      return losses.total.mean(), (jax.tree.map(jnp.sum, losses), updates)
 
-    gradient, (loss_sum, updates) = jax.grad(loss_fn, has_aux=True)(
+    gradient, (sums, updates) = jax.grad(loss_fn, has_aux=True)(
       variables['params']
     )
-    return gradient, loss_sum, {**variables, **updates}
+    return gradient, sums, {**variables, **updates}
 
-  def whole_gradient(variables, cohort, batch, rng):
+  def whole_gradient(variables, cohort, batch, rng, no_sums):
     if parts == 1:
       return gradient_of(variables, cohort, batch, rng)
 
     def add(carry, part):
-      gradient, loss_sum, variables = carry
+      gradient, sums, variables = carry
       batch, rng = part
-      more, more_loss, variables = gradient_of(variables, cohort, batch, rng)
+      more, more_sums, variables = gradient_of(variables, cohort, batch, rng)
       gradient = jax.tree.map(lambda a, b: a + b / parts, gradient, more)
-      return (gradient, loss_sum + more_loss, variables), None
+      sums = jax.tree.map(jnp.add, sums, more_sums)
+      return (gradient, sums, variables), None
 
     none = jax.tree.map(jnp.zeros_like, variables['params'])
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
     total, _ = jax.lax.scan(
       add,
-      (none, jnp.zeros(()), variables),
+      (none, no_sums, variables),
       (split, jax.random.split(rng, parts)),
     )
     return total
@@ -129,24 +148,28 @@ def make_train_step(
   def train_step(state, cohort, batch, rng, *vote):
     rng = jax.random.fold_in(rng, state.step)
     rng = jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
-    gradient, loss_sum, variables = whole_gradient(
-      state.model, cohort, batch, rng
+    sums = Loss(state.loss_sum, state.term_sums)
+    gradient, new_sums, variables = whole_gradient(
+      state.model, cohort, batch, rng, jax.tree.map(jnp.zeros_like, sums)
     )
     gradient = parallel.pmean(gradient)
-    loss_sum = parallel.psum(loss_sum)
+    new_sums = parallel.psum(new_sums)
     change, opt_state = tx.update(
       gradient, state.opt_state, state.model['params']
     )
     params = optax.apply_updates(state.model['params'], change)
+    size = len(jax.tree.leaves(batch)[0]) * parallel.psum(1)
     begun = state.step % steps_per_epoch != 0
+    sums = jax.tree.map(lambda a, b: jnp.where(begun, a, 0) + b, sums, new_sums)
     state = TrainState(
       step=state.step + 1,
       model={**variables, 'params': params},
       opt_state=opt_state,
-      loss_sum=jnp.where(begun, state.loss_sum, 0) + loss_sum,
+      loss_sum=sums.total,
+      term_sums=sums.terms,
+      term_samples=jnp.where(begun, state.term_samples, 0) + size,
     )
-    size = len(jax.tree.leaves(batch)[0]) * parallel.psum(1)
-    return state, loss_sum / size, *map(parallel.pmax, vote)
+    return state, new_sums.total / size, *map(parallel.pmax, vote)
 
   return parallel.pmap(
     train_step,
@@ -157,18 +180,18 @@ def make_train_step(
 
 
 def make_eval_step(
-  model: UNet, loss: Callable[..., jax.Array] = dose_loss
-) -> Callable[..., jax.Array]:
-  """Weighted sum of the samples' losses, over all devices.
+  model: UNet, loss: LossFn = dose_loss
+) -> Callable[..., Loss]:
+  """Weighted sums of the samples' losses and terms, over all devices.
 
   Returns:
-    `step(variables, cohort, batch, weight) -> sum`; the weight is
+    `step(variables, cohort, batch, weight) -> sums`; the weight is
     `[devices, B/devices]`, 0 for padding.
   """
 
   def eval_step(variables, cohort, batch, weight):
     batch = feed.unpack(cohort, batch)
-    predicted = model.apply(
+    predicted: Any = model.apply(
       variables,
       batch['masks'],
       batch['desired_dvh'],
@@ -176,6 +199,7 @@ def make_eval_step(
       train=False,
     )
     losses = loss(predicted, batch['dose'], batch['masks'])
-    return parallel.psum(jnp.sum(losses * weight))
+    sums = jax.tree.map(lambda x: jnp.sum(x * weight), losses)
+    return parallel.psum(sums)
 
   return parallel.pmap(eval_step, in_axes=(None, None, 0, 0), out_axes=None)

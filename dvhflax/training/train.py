@@ -1,10 +1,10 @@
-"""Training: the validation, the run from its start or from a save."""
+"""Training: the loop, the end of an epoch, and stopping.
 
-import collections
+`setup.py` has what comes before the loop, `step.py` the update itself.
+"""
+
 from collections.abc import Callable, Iterator
 import contextlib
-import dataclasses
-import functools
 import os
 import sys
 import time
@@ -13,50 +13,37 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import optax
 import tqdm
 
 from dvhflax import config as config_lib
 from dvhflax import errors, locks
-from dvhflax.cohort import identity
 from dvhflax.cohort.store import Cohort
-from dvhflax.losses import dose_loss
-from dvhflax.models.build import (
-  build_unet,
-  dvh_statistics,
-)
+from dvhflax.losses import Loss
 from dvhflax.models.convolution import describe
-from dvhflax.schedules import inverse_time_decay
 from dvhflax.sources import build
 from dvhflax.training import feed, parallel, partners
 from dvhflax.training.checkpoint import Checkpoints
 from dvhflax.training.history import History
-from dvhflax.training.resuming import COHORT_FLAG, resume
-from dvhflax.training.resuming import check_same_run as _check_same_run
-from dvhflax.training.runs import data_item
-from dvhflax.training.sampler import Draw, Sampler
+from dvhflax.training.sampler import Sampler
+from dvhflax.training.setup import Run, set_up
 from dvhflax.training.step import (
   TrainState,
-  create_state,
   make_eval_step,
   make_train_step,
+  term_names,
 )
 from dvhflax.training.stopping import Stopping
-from dvhflax.training.trees import first_not_finite
-
-# Losses are looked at so many updates late: waiting for the newest would
-# leave the device idle.
-_LAG = 2
+from dvhflax.training.watch import LAG, LossWatch
 
 
 def validation_loss(
-  eval_step: Callable[..., jax.Array],
+  eval_step: Callable[..., Loss],
   variables: Any,
   source: feed.Source,
   sampler: Sampler,
   wishes: int,
   batch_size: int,
-) -> float:
+) -> tuple[float, dict[str, float]]:
   """Mean loss over samples; a last batch is padded with samples of weight 0.
 
   Args:
@@ -66,6 +53,9 @@ def validation_loss(
     sampler: of the validation split.
     wishes: samples a patient, the same every time.
     batch_size: global batch, a multiple of the devices.
+
+  Returns:
+    The loss, and each of its terms by name.
   """
   draw = sampler.fixed(wishes)
   number = len(draw.patients)
@@ -79,85 +69,11 @@ def validation_loss(
     sums.append(
       eval_step(variables, source.cohort, batch, parallel.shard(weight))
     )
-  return float(np.sum(jax.device_get(sums), dtype=np.float64) / number)
-
-
-class _LossWatch:
-  """Raises once a loss is not finite, a few updates late, never waiting."""
-
-  def __init__(self, schedule: optax.Schedule, cohort: Cohort, run: '_Run'):
-    self._schedule, self._cohort, self._run = schedule, cohort, run
-    self._waiting: collections.deque[tuple[int, jax.Array, Draw]] = (
-      collections.deque()
-    )
-    self.last: float | None = None
-
-  def add(self, step: int, loss: jax.Array, draw: Draw) -> None:
-    self._waiting.append((step, loss, draw))
-    self._look(_LAG)
-
-  def flush(self) -> None:
-    self._look(0)
-
-  def _look(self, keep: int) -> None:
-    while len(self._waiting) > keep:
-      step, loss, draw = self._waiting.popleft()
-      self.last = float(loss)
-      if not np.isfinite(self.last):
-        names = [self._cohort.patients[i].id for i in draw.patients]
-        raise self._run.unsound(
-          f'the loss is {self.last} at step {step}, learning rate '
-          f'{float(self._schedule(step)):.3g}, patients {", ".join(names)}'
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Run:
-  """What stays the same during a run."""
-
-  config: ml_collections.ConfigDict
-  data: dict[str, Any]
-  checkpoints: Checkpoints
-
-  def save(self, state: TrainState, loss: float = float('inf')) -> None:
-    """Saves a state that `check` has let pass, or one of no validation."""
-    self.checkpoints.save(
-      int(state.step),
-      model=state.model,
-      train={
-        'step': state.step,
-        'opt_state': state.opt_state,
-        'loss_sum': state.loss_sum,
-      },
-      config=self.config.to_dict(),
-      data=self.data,
-      validation_loss=loss,
-    )
-
-  def check(self, state: TrainState, loss: float | None = None) -> None:
-    """Raises a UserError if a state, or its validation loss, is not finite."""
-    name = first_not_finite(jax.device_get(state))
-    if name is not None:
-      raise self.unsound(f'{name} is not finite after step {int(state.step)}')
-    if loss is not None and not np.isfinite(loss):
-      raise self.unsound(
-        f'the validation loss is {loss} after step {int(state.step)}'
-      )
-
-  def unsound(self, what: str) -> errors.UserError:
-    """The error for a training that has left the finite numbers."""
-    self.checkpoints.wait()
-    step, path = self.checkpoints.sound, self.checkpoints.path
-    return errors.UserError(
-      f'{what}; '
-      + (
-        'no sound checkpoint was saved'
-        if step is None
-        else f'the last sound checkpoint is step {step}, {path}/{step}'
-      )
-      + ': train with a lower optimizer.learning_rate in another --workdir, or '
-      'look at the patients with dvhflax validate'
-    )
+  means = jax.tree.map(
+    lambda *x: float(np.sum(x, dtype=np.float64) / number),
+    *jax.device_get(sums),
+  )
+  return means.total, means.terms
 
 
 def train(
@@ -171,7 +87,7 @@ def train(
     config: such as `config.default()`; `config/defaults.py` tells its keys.
     cohort: that of `open_or_build_cohort(config)`.
     workdir: path of a folder; made if need be; gets `checkpoints/`,
-      `history.csv`, `speed.csv` and `tensorboard/`.
+      `history.csv`, `terms.csv`, `speed.csv` and `tensorboard/`.
 
   Returns:
     The last state.
@@ -233,78 +149,121 @@ def _train(
   workdir: str,
   checkpoints: Checkpoints,
 ) -> TrainState:
-  _check_same_run(checkpoints, config, workdir)
-  if checkpoints.latest is not None:
-    saved = checkpoints.json(checkpoints.latest, 'data')
-    identity.require(cohort, saved, workdir, COHORT_FLAG)
-  batch_size = config.batch_size
-  options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
-  sampler = Sampler(
-    cohort, 'train', **options, mirrored_share=config.data.mirrored_share
-  )
-  validation = Sampler(cohort, 'validation', **options)
-  steps_per_epoch = sampler.steps_per_epoch(batch_size)
-  total = config.epochs * steps_per_epoch
-  if config.max_steps:
-    total = min(total, config.max_steps)
-
-  before = None
-  if checkpoints.latest is not None:
-    before = checkpoints.json(checkpoints.latest, 'data')
-  data = data_item(cohort, before) | identity.item(cohort)
-  model = build_unet(config, data, parallel.AXIS)
-  schedule = inverse_time_decay(
-    config.optimizer.learning_rate, config.optimizer.decay
-  )
-  tx = optax.adam(schedule)
-  statistics = dvh_statistics(
-    cohort.dvh[sampler.patients], cohort.valid[sampler.patients]
-  )
-  state = parallel.replicate(
-    lambda key: create_state(model, tx, statistics, key),
-    jax.random.key(config.seed),
-  )
-  state = resume(checkpoints, state)
+  run = set_up(config, cohort, workdir, checkpoints)
+  state = run.initial_state()
   first = int(state.step)
-  run = _Run(config, data, checkpoints)
-  history = History(workdir, first, write=jax.process_index() == 0)
-  if first >= total:
-    print(f'{workdir} is trained already: {first} updates', file=sys.stderr)
-    history.close()
-    return state
+  history = History(
+    workdir, first, term_names(run.loss), write=jax.process_index() == 0
+  )
+  with contextlib.closing(history):
+    if first >= run.total:
+      print(f'{workdir} is trained already: {first} updates', file=sys.stderr)
+      return state
+    return _loop(run, state, history)
 
+
+def _loop(run: Run, state: TrainState, history: History) -> TrainState:
+  """Trains from a state to the end of the run, or until a signal."""
+  first, batch_size = int(state.step), run.config.batch_size
   source = feed.Source(
-    cohort,
-    np.concatenate([sampler.patients, validation.patients]),
-    config.data.placement,
+    run.cohort,
+    np.concatenate([run.sampler.patients, run.validation.patients]),
+    run.config.data.placement,
   )
-  loss_fn = functools.partial(dose_loss, **config.loss)
-  several = jax.process_count() > 1
-  train_step = make_train_step(
-    model,
-    tx,
-    steps_per_epoch,
-    loss_fn,
-    parts=config.batch_parts,
-    remat=config.model.remat,
-    votes=several,
-  )
-  eval_step = make_eval_step(model, loss_fn)
+  update = _make_update(run, source)
+  validate = _make_validate(run, source)
   print(
-    f'{total - first} updates on {jax.device_count()} '
+    f'{run.total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '
-    f'{describe(config.model.convolution)}, samples from {source.placement}',
+    f'{describe(run.config.model.convolution)}, samples from '
+    f'{source.placement}',
     file=sys.stderr,
   )
-  rng = jax.random.key(config.seed + 1)
-  watch = _LossWatch(schedule, cohort, run)
+  watch = LossWatch(run)
   batches = feed.Feed(
-    lambda step: sampler.draw(step, batch_size),
-    lambda draw: parallel.shard(source.batch(sampler, feed.local(draw))),
-    range(first, total),
-    config.data.read_ahead,
+    lambda step: run.sampler.draw(step, batch_size),
+    lambda draw: parallel.shard(source.batch(run.sampler, feed.local(draw))),
+    range(first, run.total),
+    run.config.data.read_ahead,
   )
-  bar = tqdm.tqdm(
+  bar = _bar(first, run.total)
+  partners.meet()
+  speed = _Speed(batches, batch_size)
+  with (
+    Stopping(LAG) as stopping,
+    bar,
+    contextlib.closing(iter(batches)) as steps,
+  ):
+    for step, (drawn, batch) in enumerate(steps, first):
+      state, loss = update(state, batch, stopping)
+      watch.add(step, loss, drawn)
+      bar.update()
+      if watch.last is not None:
+        bar.set_postfix_str(f'loss {watch.last:.2e}', refresh=False)
+      done = step + 1
+      if done % run.steps_per_epoch == 0 or done == run.total:
+        watch.flush()
+        measured = speed.measure(done - first)
+        held_out = validate(state)
+        _end_epoch(run, state, history, held_out, measured)
+        bar.write(history.line(), file=sys.stderr)
+        speed.start(done - first)
+      if stopping.now():
+        break
+    # Within the handlers: a second process's signal must not end the saving.
+    if stopping.signal and int(state.step) < run.total:
+      watch.flush()
+      _save_and_stop(run, state, stopping.signal)
+    run.checkpoints.wait()
+  return state
+
+
+def _make_update(
+  run: Run, source: feed.Source
+) -> Callable[[TrainState, Any, Stopping], tuple[TrainState, jax.Array]]:
+  """`update(state, batch, stopping) -> state, loss`."""
+  several = jax.process_count() > 1
+  step = make_train_step(
+    run.model,
+    run.tx,
+    run.steps_per_epoch,
+    run.loss,
+    parts=run.config.batch_parts,
+    remat=run.config.model.remat,
+    votes=several,
+  )
+  rng = jax.random.key(run.config.seed + 1)
+
+  def update(
+    state: TrainState, batch: Any, stopping: Stopping
+  ) -> tuple[TrainState, jax.Array]:
+    if not several:
+      state, loss = step(state, source.cohort, batch, rng)
+      return state, loss
+    state, loss, votes = step(state, source.cohort, batch, rng, stopping.vote())
+    stopping.count(votes)
+    return state, loss
+
+  return update
+
+
+def _make_validate(
+  run: Run, source: feed.Source
+) -> Callable[[TrainState], tuple[float, dict[str, float]]]:
+  """`validate(state) -> loss, terms`, of the validation patients."""
+  step = make_eval_step(run.model, run.loss)
+  return lambda state: validation_loss(
+    step,
+    state.model,
+    source,
+    run.validation,
+    run.config.data.validation_wishes,
+    run.config.batch_size,
+  )
+
+
+def _bar(first: int, total: int) -> tqdm.tqdm:
+  return tqdm.tqdm(
     total=total,
     initial=first,
     unit='step',
@@ -313,70 +272,66 @@ def _train(
     disable=jax.process_index() != 0,
     mininterval=1,
   )
-  partners.meet()
-  epoch_start, epoch_first = time.monotonic(), first
-  waited_before = 0.0
-  with (
-    Stopping(_LAG) as stopping,
-    bar,
-    contextlib.closing(history),
-    contextlib.closing(iter(batches)) as steps,
-  ):
-    for step, (drawn, batch) in enumerate(steps, first):
-      if several:
-        state, loss, votes = train_step(
-          state, source.cohort, batch, rng, stopping.vote()
-        )
-        stopping.count(votes)
-      else:
-        state, loss = train_step(state, source.cohort, batch, rng)
-      watch.add(step, loss, drawn)
-      bar.update()
-      if watch.last is not None:
-        bar.set_postfix_str(f'loss {watch.last:.2e}', refresh=False)
-      done = step + 1
-      epoch_ends = done % steps_per_epoch == 0
-      if epoch_ends or done == total:
-        watch.flush()
-        seconds = time.monotonic() - epoch_start
-        seen = (done - 1) % steps_per_epoch + 1
-        held_out = validation_loss(
-          eval_step,
-          state.model,
-          source,
-          validation,
-          config.data.validation_wishes,
-          batch_size,
-        )
-        run.check(state, held_out)
-        history.add(
-          epoch=-(-done // steps_per_epoch),
-          step=done,
-          train_loss=float(state.loss_sum) / (seen * batch_size),
-          val_loss=held_out,
-          learning_rate=float(schedule(done)),
-          samples_per_s=(done - epoch_first) * batch_size / seconds,
-          waiting_share=(batches.waited_s - waited_before) / seconds,
-        )
-        bar.write(history.line(), file=sys.stderr)
-        epoch = done // steps_per_epoch
-        if done == total or epoch % config.checkpoint_every_epochs == 0:
-          run.save(state, held_out)
-        epoch_start, epoch_first = time.monotonic(), done
-        waited_before = batches.waited_s
-      if stopping.now():
-        break
-    # Within the handlers: a second process's signal must not end the saving.
-    step = int(state.step)
-    if stopping.signal and step < total:
-      watch.flush()
-      run.check(state)
-      run.save(state)
-      checkpoints.wait()
-      raise errors.Interrupted(
-        f'saved step {step} in {workdir}; run again to go on',
-        stopping.signal,
-        step,
-      )
-    checkpoints.wait()
-  return state
+
+
+class _Speed:
+  """Samples a second, and the share of time that waited for data."""
+
+  def __init__(self, batches: feed.Feed, batch_size: int):
+    self._batches, self._batch_size = batches, batch_size
+    self.start(0)
+
+  def start(self, updates: int) -> None:
+    """Measures from here, after so many updates."""
+    self._since, self._updates = time.monotonic(), updates
+    self._waited_s = self._batches.waited_s
+
+  def measure(self, updates: int) -> dict[str, float]:
+    """Since the start, of a row of the history."""
+    seconds = time.monotonic() - self._since
+    samples = (updates - self._updates) * self._batch_size
+    return {
+      'samples_per_s': samples / seconds,
+      'waiting_share': (self._batches.waited_s - self._waited_s) / seconds,
+    }
+
+
+def _end_epoch(
+  run: Run,
+  state: TrainState,
+  history: History,
+  held_out: tuple[float, dict[str, float]],
+  speed: dict[str, float],
+) -> None:
+  """Checks the state, writes the history's row, and saves when it is time."""
+  loss, terms = held_out
+  run.check(state, loss)
+  done, sums = int(state.step), state
+  seen = (done - 1) % run.steps_per_epoch + 1
+  history.add(
+    epoch=-(-done // run.steps_per_epoch),
+    step=done,
+    train_loss=float(sums.loss_sum) / (seen * run.config.batch_size),
+    val_loss=loss,
+    learning_rate=float(run.schedule(done)),
+    **speed,
+    **{
+      f'train_{name}': float(x) / int(sums.term_samples)
+      for name, x in sums.term_sums.items()
+    },
+    **{f'val_{name}': x for name, x in terms.items()},
+  )
+  epoch = done // run.steps_per_epoch
+  if done == run.total or epoch % run.config.checkpoint_every_epochs == 0:
+    run.save(state, loss)
+
+
+def _save_and_stop(run: Run, state: TrainState, signal: int) -> None:
+  """Saves, then raises Interrupted."""
+  step = int(state.step)
+  run.check(state)
+  run.save(state)
+  run.checkpoints.wait()
+  raise errors.Interrupted(
+    f'saved step {step} in {run.workdir}; run again to go on', signal, step
+  )

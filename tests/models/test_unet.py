@@ -9,7 +9,8 @@ import pytest
 
 from dvhflax import errors
 from dvhflax.models.build import initial_variables
-from dvhflax.models.unet import UNet, max_pool, pooling_plan
+from dvhflax.models.pooling import max_pool, pooling_plan
+from dvhflax.models.unet import UNet
 
 
 def make(grid=(8, 8, 4), **fields):

@@ -7,6 +7,8 @@ import pytest
 from dvhflax import errors
 from dvhflax.training import history
 
+TERMS = ('voxel', 'structure')
+
 
 def add(log, epoch, step):
   log.add(
@@ -17,12 +19,16 @@ def add(log, epoch, step):
     learning_rate=1e-3,
     samples_per_s=3.0,
     waiting_share=0.25,
+    train_voxel=0.1 / epoch,
+    train_structure=0.2 / epoch,
+    val_voxel=0.3 / epoch,
+    val_structure=0.4 / epoch,
   )
 
 
 def whole(folder):
   folder.mkdir()
-  log = history.History(str(folder), 0, write=True)
+  log = history.History(str(folder), 0, TERMS, write=True)
   for epoch in (1, 2, 3):
     add(log, epoch, 4 * epoch)
   log.close()
@@ -33,7 +39,7 @@ def test_a_run_that_was_killed_has_the_same_file(tmp_path):
   expected = whole(tmp_path / 'a').read_bytes()
   path = whole(tmp_path / 'b')
   # Killed after the row of step 12, before its checkpoint.
-  log = history.History(str(tmp_path / 'b'), 8, write=True)
+  log = history.History(str(tmp_path / 'b'), 8, TERMS, write=True)
   assert [row['step'] for row in history.read(str(tmp_path / 'b'))] == [4, 8]
   add(log, 3, 12)
   log.close()
@@ -41,6 +47,12 @@ def test_a_run_that_was_killed_has_the_same_file(tmp_path):
   assert b'samples' not in expected
   speeds = (tmp_path / 'b' / 'speed.csv').read_text().splitlines()
   assert speeds[-1] == '3,12,3.0,0.25'
+  terms, same = (tmp_path / name / 'terms.csv' for name in 'ab')
+  assert terms.read_bytes() == same.read_bytes()
+  assert terms.read_text().splitlines()[:2] == [
+    'epoch,step,train_voxel,train_structure,val_voxel,val_structure',
+    '1,4,0.1,0.2,0.3,0.4',
+  ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +77,7 @@ def test_a_damaged_line_is_left_out(tmp_path, capsys, damage, line):
   before = path.read_bytes()
   with pytest.raises(errors.UserError, match=rf'csv, line {line} is damaged'):
     history.read(str(tmp_path / 'a'))
-  log = history.History(str(tmp_path / 'a'), 12, write=True)
+  log = history.History(str(tmp_path / 'a'), 12, TERMS, write=True)
   add(log, 4, 120)
   log.close()
   assert f'left out: line {line}' in capsys.readouterr().err
@@ -81,7 +93,7 @@ def test_a_history_with_speeds_in_it_goes_on(tmp_path):
     'epoch,step,train_loss,val_loss,learning_rate,samples_per_s,waiting_share\n'
     '1.0,4.0,0.5,0.7,0.001,3.5,0.125\n'
   )
-  log = history.History(str(tmp_path), 4, write=True)
+  log = history.History(str(tmp_path), 4, TERMS, write=True)
   add(log, 2, 8)
   log.close()
   assert path.read_text().splitlines()[1] == '1,4,0.5,0.7,0.001'

@@ -20,11 +20,11 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.config import saved as config_saved
 from dvhflax.models.build import build_unet, dvh_statistics
 from dvhflax.training import checkpoint as checkpoint_lib
-from dvhflax.training import feed, history, parallel
+from dvhflax.training import feed, history, parallel, setup
 from dvhflax.training import runs as networks
 from dvhflax.training import train as train_lib
 from dvhflax.training.checkpoint import has_checkpoint
-from dvhflax.training.resuming import check_same_run, open_cohort
+from dvhflax.training.resuming import check_same_run, counters, open_cohort
 from dvhflax.training.runs import data_item
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.step import create_state, make_train_step
@@ -36,6 +36,55 @@ ROOT = pathlib.Path(__file__).parents[2]
 def assert_same(a, b):
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def read_terms(workdir):
+  lines = (workdir / 'terms.csv').read_text().splitlines()
+  names, *rows = (line.split(',') for line in lines)
+  return [dict(zip(names, map(float, row), strict=True)) for row in rows]
+
+
+def test_terms_add_up_to_the_loss(config, cohort, tmp_path):
+  config.loss.structure_weight, config.loss.mean_dose_weight = 0.5, 3.0
+  config.batch_parts = 2
+  # Stopped within the second epoch: the sums go on from the checkpoint.
+  for config.max_steps in (4, 6):
+    train(config, cohort, str(tmp_path))
+  losses, terms = history.read(str(tmp_path)), read_terms(tmp_path)
+  assert [row['step'] for row in terms] == [3, 4, 6]
+  for loss, row in zip(losses, terms, strict=True):
+    for of in ('train', 'val'):
+      total = row[f'{of}_voxel'] + 0.5 * row[f'{of}_structure']
+      total += 3 * row[f'{of}_mean_dose']
+      assert total == pytest.approx(loss[f'{of}_loss'], rel=1e-4)
+
+
+def test_a_run_older_than_the_terms_goes_on(
+  config, cohort, tmp_path, monkeypatch
+):
+  def older(state):
+    kept = counters(state)
+    del kept['term_sums'], kept['term_samples']
+    return kept
+
+  whole = train(config, cohort, str(tmp_path / 'whole'))
+  config.max_steps = 4
+  with monkeypatch.context() as patch:
+    patch.setattr(setup, 'counters', older)
+    train(config, cohort, str(tmp_path / 'old'))
+  config.max_steps = 0
+  (tmp_path / 'old' / 'terms.csv').unlink()
+  state = train(config, cohort, str(tmp_path / 'old'))
+  assert_same(
+    (state.model, state.opt_state, state.loss_sum),
+    (whole.model, whole.opt_state, whole.loss_sum),
+  )
+  # Of the two updates since, of the epoch's three.
+  assert int(state.term_samples) == 2 * config.batch_size
+  (row,) = read_terms(tmp_path / 'old')
+  assert row['train_voxel'] == pytest.approx(
+    float(state.term_sums['voxel']) / int(state.term_samples)
+  )
 
 
 @pytest.mark.slow
@@ -107,10 +156,10 @@ def test_sigkill_then_restart_ends_alike(config, cohort, cohort_path, tmp_path):
   assert_same(killed, whole)
   epochs = [row['epoch'] for row in history.read(workdir)]
   assert epochs == list(range(1, config.epochs + 1))
-  path = pathlib.Path('history.csv')
-  assert (workdir / path).read_bytes() == (
-    tmp_path / 'whole' / path
-  ).read_bytes()
+  for name in ('history.csv', 'terms.csv'):
+    assert (tmp_path / 'killed' / name).read_bytes() == (
+      tmp_path / 'whole' / name
+    ).read_bytes()
 
 
 @pytest.mark.slow
@@ -196,7 +245,9 @@ def test_what_is_not_finite_is_neither_latest_nor_best(
   """At the end of the second epoch."""
   validations = iter([0.5, np.nan if fault == 'validation' else 0.4])
   monkeypatch.setattr(
-    train_lib, 'validation_loss', lambda *_, **__: next(validations)
+    train_lib,
+    'validation_loss',
+    lambda *_, **__: (next(validations), {'voxel': 0.1}),
   )
   make = train_lib.make_train_step
 
@@ -351,6 +402,9 @@ def run_steps(config, cohort, steps=2, batch_size=8, options=()):
     state, loss = step(state, source.cohort, batch, jax.random.key(1))
     losses.append(float(loss))
   parallel.assert_replicated(state)
+  # A loss of one term: their sums over all devices are the same.
+  losses.append(float(state.term_sums['voxel']) / int(state.term_samples))
+  assert losses[-1] == pytest.approx(np.mean(losses[:-1]), rel=1e-5)
   return losses, jax.device_get(state.model)
 
 

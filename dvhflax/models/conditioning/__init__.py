@@ -1,0 +1,14 @@
+"""The ways in which a wish enters the network, `model.conditioning`."""
+
+from dvhflax.models.conditioning.bottleneck import Bottleneck
+from dvhflax.models.conditioning.film import Film
+from dvhflax.models.conditioning.way import Conditioning, Entry, combine
+
+# Each is a combination of ways; the network of none knows the anatomy alone.
+WAYS: dict[str, tuple[type[Conditioning], ...]] = {
+  'bottleneck': (Bottleneck,),
+  'film': (Film,),
+  'none': (),
+}
+
+__all__ = ['WAYS', 'Conditioning', 'Entry', 'combine']

@@ -1,0 +1,127 @@
+"""What a way of conditioning the network on a wish has to say."""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+import flax.linen as nn
+import jax
+
+from dvhflax import errors
+from dvhflax.models.onnx_graph import Graph
+
+if TYPE_CHECKING:
+  from dvhflax.models.unet import UNet
+
+T = TypeVar('T')
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry(Generic[T]):
+  """Where a wish enters the decoder; of arrays, or of names in an ONNX graph.
+
+  Attributes:
+    bottleneck: `[B, C]`, further channels of the bottleneck's one voxel; see
+      `Conditioning.bottleneck_channels`.
+    modulation: `[B, F]` features, of which every layer of the decoder makes a
+      scale and a shift for its channels; see `Conditioning.modulates`.
+    levels: `[B, X, Y, Z, C]` for every level from full size down, added to the
+      features before the level's second convolution.
+    dose: `[B, X, Y, Z]`, to which the network adds what it predicts.
+  """
+
+  bottleneck: T | None = None
+  modulation: T | None = None
+  levels: Sequence[T] = ()
+  dose: T | None = None
+
+
+class Conditioning(nn.Module):
+  """One way for a wish to enter the network.
+
+  Its modules lie beside the network's own in a checkpoint, so their names must
+  differ from these and from those of the other ways.
+  """
+
+  # Whether `Entry.modulation` is given.
+  modulates: ClassVar[bool] = False
+
+  @property
+  def net(self) -> 'UNet':
+    """The network that it is a part of, for sizes and settings."""
+    return cast('UNet', self.parent)
+
+  @property
+  def bottleneck_channels(self) -> int:
+    """Channels of `Entry.bottleneck`."""
+    return 0
+
+  def prepare(self, masks: jax.Array, spacing_mm: jax.Array | None) -> Any:
+    """What is computed once for a patient, and serves all of his wishes.
+
+    Args:
+      masks: `[B, X, Y, Z, S]`, 0 or 1.
+      spacing_mm: `[B, 3]` voxel size, where the network has `own_spacing`.
+
+    Returns:
+      Arrays that begin with the axis `B`.
+    """
+    del masks, spacing_mm
+    return ()
+
+  def __call__(
+    self,
+    desired_dvh: jax.Array,
+    wish: jax.Array,
+    anatomy: jax.Array,
+    prepared: Any,
+  ) -> Entry[jax.Array]:
+    """What a wish adds.
+
+    Args:
+      desired_dvh: `[B, S, K]`; zeros for a structure without a wish.
+      wish: `[B, S * K]`, the same, standardised if so configured.
+      anatomy: `[B, C]` features of the bottleneck.
+      prepared: of `prepare`.
+    """
+    raise NotImplementedError
+
+  def onnx(
+    self, graph: Graph, params: Any, wish: str, anatomy: str
+  ) -> Entry[str]:
+    """The same in an ONNX graph, channels first.
+
+    Args:
+      graph: to add nodes to; its inputs are `masks` and `desired_dvh`.
+      params: of the whole network, as numpy arrays.
+      wish, anatomy: names of what `__call__` takes.
+    """
+    del graph, params, wish, anatomy
+    raise errors.UserError(
+      f'model.conditioning={self.net.conditioning} cannot be exported to ONNX'
+    )
+
+
+def combine(entries: Iterable[Entry[T]], join: Any, add: Any) -> Entry[T]:
+  """What several ways add together.
+
+  Args:
+    entries: of the ways.
+    join: concatenates a list of `[B, C]`.
+    add: the sum of two.
+  """
+  entries = list(entries)
+
+  def joined(name: str) -> T | None:
+    parts = [x for e in entries if (x := getattr(e, name)) is not None]
+    return join(parts) if len(parts) > 1 else next(iter(parts), None)
+
+  levels = [e.levels for e in entries if e.levels]
+  doses = [e.dose for e in entries if e.dose is not None]
+  return Entry(
+    joined('bottleneck'),
+    joined('modulation'),
+    [functools.reduce(add, level) for level in zip(*levels, strict=True)],
+    functools.reduce(add, doses) if doses else None,
+  )

@@ -1,0 +1,161 @@
+"""What a run needs before its first update."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+from dvhflax import errors
+from dvhflax.cohort import identity
+from dvhflax.cohort.store import Cohort
+from dvhflax.losses import dose_loss
+from dvhflax.models.build import build_unet, dvh_statistics
+from dvhflax.models.unet import UNet
+from dvhflax.schedules import inverse_time_decay
+from dvhflax.training import parallel
+from dvhflax.training.checkpoint import Checkpoints
+from dvhflax.training.resuming import (
+  COHORT_FLAG,
+  check_same_run,
+  counters,
+  resume,
+)
+from dvhflax.training.runs import data_item
+from dvhflax.training.sampler import Sampler
+from dvhflax.training.step import LossFn, TrainState, create_state
+from dvhflax.training.trees import first_not_finite
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same during a run.
+
+  Attributes:
+    config: validated.
+    cohort: of the run.
+    workdir: absolute path.
+    checkpoints: of the workdir.
+    data: of `data_item`, with the cohort's identity.
+    sampler: of the training patients.
+    validation: of the validation patients.
+    model: network with `axis_name=parallel.AXIS`.
+    schedule: learning rate after so many updates.
+    tx: optimiser.
+    loss: of a batch.
+  """
+
+  config: ml_collections.ConfigDict
+  cohort: Cohort
+  workdir: str
+  checkpoints: Checkpoints
+  data: dict[str, Any]
+  sampler: Sampler
+  validation: Sampler
+  model: UNet
+  schedule: optax.Schedule
+  tx: optax.GradientTransformation
+  loss: LossFn
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Updates of an epoch."""
+    return self.sampler.steps_per_epoch(self.config.batch_size)
+
+  @property
+  def total(self) -> int:
+    """Updates of the whole run."""
+    total = self.config.epochs * self.steps_per_epoch
+    return min(total, self.config.max_steps or total)
+
+  def initial_state(self) -> TrainState:
+    """The state as last saved, or before the first update."""
+    patients = self.sampler.patients
+    statistics = dvh_statistics(
+      self.cohort.dvh[patients], self.cohort.valid[patients]
+    )
+    state = parallel.replicate(
+      lambda key: create_state(self.model, self.tx, statistics, key, self.loss),
+      jax.random.key(self.config.seed),
+    )
+    return resume(self.checkpoints, state)
+
+  def save(self, state: TrainState, loss: float = float('inf')) -> None:
+    """Saves a state that `check` has let pass, or one of no validation."""
+    self.checkpoints.save(
+      int(state.step),
+      model=state.model,
+      train=counters(state),
+      config=self.config.to_dict(),
+      data=self.data,
+      validation_loss=loss,
+    )
+
+  def check(self, state: TrainState, loss: float | None = None) -> None:
+    """Raises a UserError if a state, or its validation loss, is not finite."""
+    name = first_not_finite(jax.device_get(state))
+    if name is not None:
+      raise self.not_finite(
+        f'{name} is not finite after step {int(state.step)}'
+      )
+    if loss is not None and not np.isfinite(loss):
+      raise self.not_finite(
+        f'the validation loss is {loss} after step {int(state.step)}'
+      )
+
+  def not_finite(self, what: str) -> errors.UserError:
+    """The error for a training in which a value is not finite."""
+    self.checkpoints.wait()
+    step, path = self.checkpoints.sound, self.checkpoints.path
+    return errors.UserError(
+      f'{what}; '
+      + (
+        'no sound checkpoint was saved'
+        if step is None
+        else f'the last sound checkpoint is step {step}, {path}/{step}'
+      )
+      + ': train with a lower optimizer.learning_rate in another --workdir, or '
+      'look at the patients with dvhflax validate'
+    )
+
+
+def set_up(
+  config: ml_collections.ConfigDict,
+  cohort: Cohort,
+  workdir: str,
+  checkpoints: Checkpoints,
+) -> Run:
+  """The run that a configuration describes, or that the workdir holds.
+
+  Raises:
+    CheckpointError: if the workdir holds a run of another configuration.
+    CohortError: if it holds one of another cohort.
+  """
+  check_same_run(checkpoints, config, workdir)
+  before = None
+  if checkpoints.latest is not None:
+    before = checkpoints.json(checkpoints.latest, 'data')
+    identity.require(cohort, before, workdir, COHORT_FLAG)
+  options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
+  data = data_item(cohort, before) | identity.item(cohort)
+  schedule = inverse_time_decay(
+    config.optimizer.learning_rate, config.optimizer.decay
+  )
+  return Run(
+    config=config,
+    cohort=cohort,
+    workdir=workdir,
+    checkpoints=checkpoints,
+    data=data,
+    sampler=Sampler(
+      cohort, 'train', **options, mirrored_share=config.data.mirrored_share
+    ),
+    validation=Sampler(cohort, 'validation', **options),
+    model=build_unet(config, data, parallel.AXIS),
+    schedule=schedule,
+    tx=optax.adam(schedule),
+    loss=functools.partial(dose_loss, **config.loss),
+  )
