@@ -106,7 +106,7 @@ print('updates:', int(state.step))
 # %%
 session = dvhflax.Session.open('runs/tour', record.id)
 first = session.first_dose()
-tuned = session.tune('rectum mean <= 30 Gy; bladder mean <= 30 Gy')
+tuned = session.tune('rectum mean <= 18 Gy; bladder mean <= 18 Gy')
 rectum = masks[..., names.index('rectum')] > 0
 bladder = masks[..., names.index('bladder')] > 0
 for label, step in (('first', first), ('tuned', tuned)):
