@@ -2,7 +2,7 @@
 # # A tour
 #
 # From simulated patients to a tuned dose, with public names only. Everything
-# is tiny, so that it takes about a minute: voxels of 10 to 15 mm, eight
+# is tiny, so that it takes two minutes on two cores: voxels of 10 to 15 mm, eight
 # patients and a network that is trained for a hundred updates. Such a toy
 # learns little; the README has the errors of a larger one.
 
