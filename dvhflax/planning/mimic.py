@@ -55,7 +55,10 @@ def mimic(
 
   Args:
     dose_gy: `[X, Y, Z]`, what to come close to.
-    masks, spacing_mm, protocol, density: see `planner.plan_patient`.
+    masks: `[X, Y, Z]` by name, see `planner.plan_patient`.
+    spacing_mm: voxel size.
+    protocol: of the beams and the effort.
+    density: `[X, Y, Z]` relative to water; None: water inside the body.
     prescription_gy: of the patient, which differences are in % of; None: the
       protocol's highest.
 

@@ -46,8 +46,9 @@ class Protocol:
       targets their prescription on average.
     skin_mm: the optimiser sees no target this close to the body's surface,
       where the dose builds up and no fluence helps.
-    body_near_mm, body_far_mm: spacing of the body voxels that the optimiser
-      sees, within `near_mm` of a target and beyond.
+    body_near_mm: spacing of the body voxels that the optimiser sees within
+      `near_mm` of a target.
+    body_far_mm: the same beyond `near_mm`.
     near_mm: see above.
     oar_mm: spacing of the voxels of an OAR of more than `oar_voxels`.
     oar_voxels: see above.
