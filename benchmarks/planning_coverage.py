@@ -13,7 +13,7 @@ import argparse
 import jax.numpy as jnp
 import numpy as np
 
-from dvhflax.dvh import DVHSpec, dvh
+from dvhflax.dvh import DVHSpec, dvh_vectors
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
 from dvhflax.planning.planner import Model, cover
@@ -47,7 +47,7 @@ def scaled(model, fluence):
 def curves(dose, masks):
   """`[N, S, K]` DVHs of `[N, X, Y, Z]`."""
   stack = np.stack([masks[name] for name in SEEN], -1)
-  return np.stack([dvh(one, stack, SPEC) for one in dose])
+  return np.stack([dvh_vectors(one, stack, SPEC) for one in dose])
 
 
 def measure(index):

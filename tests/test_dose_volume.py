@@ -5,7 +5,7 @@ import pytest
 
 from dvhflax import dose_volume
 from dvhflax.dose_volume import Curve, Voxels
-from dvhflax.dvh import DVHSpec, dvh
+from dvhflax.dvh import DVHSpec, dvh_vectors
 
 
 def test_a_gradient_has_a_straight_curve():
@@ -55,7 +55,7 @@ def test_a_curve_is_read_as_the_dose_that_it_is_of():
   masks = np.ones((*dose.shape, 1), np.uint8)
   for kind in ('volume_at_dose', 'dose_at_volume'):
     spec = DVHSpec(kind, 2001, 3.0)
-    curve = spec.curve(dvh(dose, masks, spec)[0])
+    curve = spec.curve(dvh_vectors(dose, masks, spec)[0])
     voxels = Voxels(dose.ravel())
     assert curve.mean_dose == pytest.approx(voxels.mean_dose, rel=2e-3)
     assert curve.max_dose == pytest.approx(voxels.max_dose, abs=2e-3)

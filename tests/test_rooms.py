@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(dvhflax.__file__).parent
 # From the ground up: a module may import from its own room and from those
 # before it. docs/architecture.md draws it.
 ROOMS = (
-  'the top',  # modules that lie in dvhflax/ itself
+  'ground',  # modules that lie in dvhflax/ itself
   'sites',
   'native',
   'models',
@@ -30,7 +30,7 @@ ROOMS = (
 def room_of(module: str) -> str:
   parts = module.split('.')
   inside = len(parts) > 2 or (PACKAGE / parts[-1]).is_dir()
-  return parts[1] if inside else 'the top'
+  return parts[1] if inside else 'ground'
 
 
 def imports() -> list[tuple[str, str]]:
@@ -58,9 +58,9 @@ def test_every_folder_is_a_room():
 def test_imports_go_down():
   up = []
   for importing, imported in imports():
-    # `dvhflax.files.read` is of the top: what is imported may be a name.
+    # `dvhflax.files.read` is of the ground: what is imported may be a name.
     parts = imported.split('.')
-    room = parts[1] if (PACKAGE / parts[1]).is_dir() else 'the top'
+    room = parts[1] if (PACKAGE / parts[1]).is_dir() else 'ground'
     # The public names, of all rooms, imported when asked for; the command.
     if importing in ('dvhflax', 'dvhflax.__main__'):
       continue
