@@ -20,7 +20,7 @@ def test_vector_never_rises_and_starts_full(seed):
 
 
 def test_impossible_vectors():
-  with pytest.raises(ValueError, match='unknown DVH kind'):
+  with pytest.raises(ValueError, match="DVH kind 'volume'"):
     dvh.DVHSpec(kind='volume')
   with pytest.raises(ValueError, match='points'):
     dvh.DVHSpec(points=1)

@@ -221,7 +221,7 @@ MISTAKES = {
   'no plan': (
     lambda: dvhflax.plan_patient(MASKS, SPACING, 0, PROTOCOL),
     PlanningError,
-    'at least one',
+    'at least 1',
   ),
   'a dose of another shape': (
     lambda: dvhflax.mimic(np.ones((2, 2, 2)), MASKS, SPACING, PROTOCOL),

@@ -133,7 +133,7 @@ def test_doses_of_a_lying_cylinder(axis, phase):
   dose = resample.Dose(
     synthetic.gradient(top=120.0, axis=axis), (ramp, ramp, ramp)
   )
-  curve = source_dvh.dvh_vectors(dose, occupancy)
+  curve = source_dvh.dvh(dose, occupancy)
   depth = np.linspace(-12, 12, 20_001)
   share = np.cumsum(np.sqrt(144 - depth**2))
   share = 100 * (1 - share / share[-1])

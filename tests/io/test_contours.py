@@ -46,7 +46,7 @@ def test_volumes(shape, volume, tolerance, spacing):
 def test_dvh_of_a_sphere_in_a_linear_dose(axis, spacing):
   radius = 20
   occupancy, _ = contours.occupancy(synthetic.sphere(radius, spacing), spacing)
-  curve = source_dvh.dvh_vectors(ramp(axis), occupancy)
+  curve = source_dvh.dvh(ramp(axis), occupancy)
   depths = np.linspace(-0.9, 0.9, 13) * radius
   measured = [
     curve.volume_percent_at_dose(60 + depth) / 100 for depth in depths
