@@ -103,14 +103,18 @@ def make_writer(
 SPLITS = ['train'] * 5 + ['validation'] + ['test'] * 2
 
 
-@pytest.fixture(scope='session')
-def cohort_path(tmp_path_factory) -> str:
+def make_tiny_cohort(path) -> str:
   """Eight patients; ragged plans, one without a rectum."""
-  path = tmp_path_factory.mktemp('cohort') / 'tiny'
   patients = [make_patient(i, plans=3 + i % 2) for i in range(8)]
   patients[1] = make_patient(1, plans=2, lacking=(1,))
   write_cohort(path, patients, SPLITS)
   return str(path)
+
+
+@pytest.fixture(scope='session')
+def cohort_path(tmp_path_factory) -> str:
+  """The tiny cohort, to read only."""
+  return make_tiny_cohort(tmp_path_factory.mktemp('cohort') / 'tiny')
 
 
 @pytest.fixture
