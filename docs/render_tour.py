@@ -56,7 +56,8 @@ def run() -> list[str]:
       printed = io.StringIO()
       with contextlib.redirect_stdout(printed):
         exec(compile(text, 'docs/tour.py', 'exec'), names)
-      outputs.append(printed.getvalue())
+      # Paths as from the working directory.
+      outputs.append(printed.getvalue().replace(os.getcwd() + os.sep, ''))
   return outputs
 
 

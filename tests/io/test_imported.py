@@ -116,8 +116,8 @@ def test_phases_are_added_where_the_config_says_so(tmp_path, capsys):
   assert [p.plans for p in cohort.patients] == [1] * 3
   assert [p.prescription_gy for p in cohort.patients] == [93] * 3
   # External patients are read likewise.
-  newcomers = ExternalPatients('dicom', config.cohort.raw, cohort)
-  assert newcomers.read('p0')[0].prescription_gy == 93
+  external = ExternalPatients('dicom', config.cohort.raw, cohort)
+  assert external.read('p0')[0].prescription_gy == 93
   assert (
     'are added, 78 + 15 Gy' in (tmp_path / 'courses.import.txt').read_text()
   )
