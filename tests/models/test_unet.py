@@ -23,6 +23,11 @@ def make(grid=(8, 8, 4), **fields):
   return model, variables, masks, wish
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames='method')
+def predict(model, variables, *inputs, method=None):
+  return model.apply(variables, *inputs, train=False, method=method)
+
+
 def test_paper_network_has_its_parameters():
   model = UNet(grid=(128, 128, 64), dvh_shape=(4, 32))
   variables = jax.eval_shape(
@@ -48,9 +53,7 @@ def test_impossible_grids(grid):
 )
 def test_every_conditioning_predicts_a_dose(conditioning, norm):
   model, variables, masks, wish = make(conditioning=conditioning, norm=norm)
-  dose = jax.jit(functools.partial(model.apply, train=False))(
-    variables, masks, wish
-  )
+  dose = predict(model, variables, masks, wish)
   assert dose.shape == (2, 8, 8, 4) and dose.dtype == jnp.float32
   assert np.isfinite(dose).all()
 
@@ -109,7 +112,7 @@ def test_evaluation_in_one_pass_is_that_in_several(conditioning):
   variables = jax.tree.map(
     lambda v: v + 0.3 * rng.random(v.shape).astype('f4'), variables
   )
-  _, updates = jax.jit(
+  trained, updates = jax.jit(
     functools.partial(model.apply, train=True, mutable=['batch_stats'])
   )(variables, masks, wish)
   # With the batch's own statistics as the running ones, both are the same.
@@ -118,14 +121,8 @@ def test_evaluation_in_one_pass_is_that_in_several(conditioning):
     updates['batch_stats'],
     variables['batch_stats'],
   )
-  trained = jax.jit(
-    lambda v: model.apply(v, masks, wish, train=True, mutable=['batch_stats'])[
-      0
-    ]
-  )(variables)
-  predicted = jax.jit(functools.partial(model.apply, train=False))(
-    {**variables, 'batch_stats': own}, masks, wish
-  )
+  own = {**variables, 'batch_stats': own}
+  predicted = predict(model, own, masks, wish)
   np.testing.assert_allclose(predicted, trained, rtol=1e-3, atol=1e-3)
 
 
@@ -133,26 +130,22 @@ def test_open_fields_are_an_input():
   fields = {'beams': 7, 'targets': (2,), 'spacing_mm': (4.0, 4.0, 4.0)}
   model, variables, masks, wish = make(**fields)
   assert variables['params']['encoder_0_a']['kernel'].shape[3] == 3 + 1
-  dose = jax.jit(functools.partial(model.apply, train=False))(
-    variables, masks, wish
-  )
+  dose = predict(model, variables, masks, wish)
   assert np.isfinite(dose).all()
 
 
 def test_anatomy_only_ignores_the_wish():
   model, variables, masks, wish = make(conditioning='none')
-  first = model.apply(variables, masks, wish, train=False)
   np.testing.assert_array_equal(
-    first, model.apply(variables, masks, 0 * wish, train=False)
+    predict(model, variables, masks, wish),
+    predict(model, variables, masks, 0 * wish),
   )
 
 
 def test_one_encoding_serves_many_wishes():
   model, variables, masks, wish = make(conditioning='bottleneck')
-  features = model.apply(variables, masks[:1], train=False, method=UNet.encode)
-  together = model.apply(
-    variables, features, wish, train=False, method=UNet.decode
-  )
+  features = predict(model, variables, masks[:1], method='encode')
+  together = predict(model, variables, features, wish, method='decode')
   for i in range(2):
-    alone = model.apply(variables, masks[:1], wish[i : i + 1], train=False)
+    alone = predict(model, variables, masks[:1], wish[i : i + 1])
     np.testing.assert_allclose(together[i], alone[0], atol=1e-5)

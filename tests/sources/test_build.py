@@ -180,7 +180,7 @@ SMALL = [
 
 def start(path):
   return subprocess.Popen(
-    [sys.executable, '-m', 'dvhflax.cli.build', *SMALL,
+    [sys.executable, '-m', 'dvhflax', 'build', *SMALL,
      f'--config.cohort.path={path}'],
     cwd=ROOT,
     env={**os.environ, 'PYTHONPATH': str(ROOT)},

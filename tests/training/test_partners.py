@@ -178,7 +178,9 @@ class Training:
       [
         line
         for line in err.replace('\r', '\n').splitlines()
-        if line.strip() and not line.startswith(('training:', 'epoch '))
+        if line.strip()
+        and not line.startswith(('training:', 'epoch '))
+        and ' updates on ' not in line
       ]
       for _, err in said
     ]
