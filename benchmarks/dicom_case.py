@@ -25,7 +25,8 @@ import numpy as np
 from scipy import interpolate
 from scipy.stats import qmc
 
-from dvhflax.io import contours, resample, source_dvh
+from dvhflax.io import resample, source_dvh
+from dvhflax.io.contours import stack as contours
 from dvhflax.io.dicom import files, rtdose, rtstruct
 from dvhflax.io.dicom import reader as dicom
 

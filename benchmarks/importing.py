@@ -12,7 +12,8 @@ scatter; and what the cohort's grid adds, mean (worst) over positions of it.
 import numpy as np
 
 from dvhflax.grid import Grid
-from dvhflax.io import contours, resample, source_dvh
+from dvhflax.io import resample, source_dvh
+from dvhflax.io.contours import stack as contours
 
 SLICES_MM = (1.0, 2.0, 3.0)
 GRIDS_MM = ((2.0, 2.0, 2.0), (3.0, 3.0, 3.0), (3.75, 3.0, 3.0), (5.0, 5.0, 5.0))

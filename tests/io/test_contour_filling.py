@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import synthetic_dicom as synthetic
 
-from dvhflax.io import contours
+from dvhflax.io.contours import stack as contours
 
 
 def box(x0, x1, y0, y1):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import synthetic_dicom as synthetic
 
-from dvhflax.io import contours, resample, source_dvh
+from dvhflax.io import resample, source_dvh
+from dvhflax.io.contours import stack as contours
 
 SPACING = 3.0
 # Of the lowest slice beyond the lower end, in slice distances; 0 is on it.

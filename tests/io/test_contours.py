@@ -5,7 +5,8 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import contours, resample, source_dvh
+from dvhflax.io import resample, source_dvh
+from dvhflax.io.contours import stack as contours
 
 SPACINGS = (0.5, 1.0, 2.0, 3.0)
 # Dose in Gy that grows by 1 Gy a mm along an axis, 0 at -60 mm.

@@ -15,7 +15,8 @@ import pytest
 import synthetic_dicom as synthetic
 
 from dvhflax import errors
-from dvhflax.io import contours, importing
+from dvhflax.io import importing
+from dvhflax.io.contours import stack as contours
 from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
 

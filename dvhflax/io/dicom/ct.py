@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.io.contours import MOST_GAP_MM
-from dvhflax.io.dicom import files, planes
+from dvhflax.io.contours.stack import MOST_GAP_MM
+from dvhflax.io.dicom import files, pixel_positions
 from dvhflax.io.resample import AIR_HU, Scan, clip_hu
 
 # 512 x 512 x 512 of two bytes. Pixels of a larger CT are taken together.
@@ -66,8 +66,8 @@ def read_scan(paths: Sequence[pathlib.Path]) -> tuple[Scan, list[str]]:
       f'{first.shape[0]} x {first.shape[1]} CT pixels a slice taken together '
       f'by {factor} x {factor}'
     )
-    plane = planes.coarser(plane, factor)
-  upright, axes = planes.upright(values, plane, heights, first_path)
+    plane = pixel_positions.coarser(plane, factor)
+  upright, axes = pixel_positions.upright(values, plane, heights, first_path)
   return Scan(upright, axes), notes
 
 
@@ -140,7 +140,7 @@ def _block_mean(hu: np.ndarray, factor: int) -> np.ndarray:
   return np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(np.int16)
 
 
-def _read_slice(path: pathlib.Path) -> tuple[np.ndarray, planes.Plane]:
+def _read_slice(path: pathlib.Path) -> tuple[np.ndarray, pixel_positions.Plane]:
   """`[rows, columns]` int16 HU as stored, and where they lie."""
   dataset = files.read(path)
   kind = files.code(dataset, 'RescaleType', path)
@@ -160,4 +160,4 @@ def _read_slice(path: pathlib.Path) -> tuple[np.ndarray, planes.Plane]:
   padding = files.value(dataset, 'PixelPaddingValue', path)
   if isinstance(padding, int):
     hu[stored == padding] = AIR_HU
-  return hu, planes.in_plane(dataset, path, rows, columns)
+  return hu, pixel_positions.in_plane(dataset, path, rows, columns)

@@ -20,8 +20,8 @@ from dvhflax.io.dicom.headers import (
   Instance,
   scan,
 )
-from dvhflax.io.dicom.planar import stacked
 from dvhflax.io.dicom.plans import Sums, by_plan
+from dvhflax.io.dicom.stacking import stacked
 from dvhflax.io.import_report import Skipped
 from dvhflax.io.importing import numbered
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.io import contours as contours_lib
 from dvhflax.io import names as names_lib
+from dvhflax.io.contours import stack as contours_lib
 from dvhflax.io.dicom import ct as dicom_ct
 from dvhflax.io.dicom import files, rtdose, rtplan, rtstruct
 from dvhflax.io.dicom.headers import SHARED, Instance
@@ -40,7 +40,7 @@ def read_patient(
     found: see `find_patients`.
     structures: names of the cohort's structures.
     rows: the user's table of names, see `names.read_table`.
-    contour_ends: one of `contours.ENDS`.
+    contour_ends: one of `contours.stack.ENDS`.
 
   Raises:
     CohortError: for a faulty file, which it names.

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.grid import Axes
-from dvhflax.io.dicom import files, planes
+from dvhflax.io.dicom import files, pixel_positions
 from dvhflax.io.resample import MOST_GY, Dose
 from dvhflax.io.undershoot import without_undershoot
 
@@ -25,9 +25,9 @@ def read_dose(path: pathlib.Path) -> Dose:
   """
   dataset, scaling = _opened(path)
   stored = files.pixels(dataset, path)
-  plane = planes.in_plane(dataset, path, *stored.shape[1:])
+  plane = pixel_positions.in_plane(dataset, path, *stored.shape[1:])
   heights = _heights(dataset, path, stored.shape, plane)
-  values, axes = planes.upright(stored, plane, heights, path)
+  values, axes = pixel_positions.upright(stored, plane, heights, path)
   return _checked(_scaled(values, scaling, path), axes, path, dataset)
 
 
@@ -41,13 +41,13 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
     CohortError: see `read_dose`; for planes that do not lie above each other.
   """
   first_path = paths[0]
-  first: planes.Plane | None = None
+  first: pixel_positions.Plane | None = None
   values = np.zeros((0, 0, 0), np.float32)
   heights = np.empty(len(paths))
   for i, path in enumerate(paths):
     dataset, scaling = _opened(path)
     stored = files.pixels(dataset, path, single='dose plane')[0]
-    plane = planes.in_plane(dataset, path, *stored.shape)
+    plane = pixel_positions.in_plane(dataset, path, *stored.shape)
     if first is None:
       if stored.size * len(paths) > files.MOST_VOXELS:
         raise errors.CohortError(
@@ -65,7 +65,7 @@ def read_planes(paths: Sequence[pathlib.Path]) -> Dose:
     heights[i] = plane.height_mm
   if first is None or min(values.shape) < 2:
     raise errors.CohortError(f'{first_path}: a dose needs at least two planes')
-  values, axes = planes.upright(values, first, heights, first_path)
+  values, axes = pixel_positions.upright(values, first, heights, first_path)
   return _checked(values, axes, first_path, dataset)
 
 
@@ -124,7 +124,7 @@ def _heights(
   dataset: Any,
   where: pathlib.Path,
   shape: tuple[int, ...],
-  plane: planes.Plane,
+  plane: pixel_positions.Plane,
 ) -> np.ndarray:
   """z in mm of the frames, as stored.
 

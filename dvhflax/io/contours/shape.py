@@ -1,6 +1,6 @@
 """The shape of a structure between its contours, and beyond the outermost.
 
-In every slice the outline is the zero of a field g, see `contour_planes`. For
+In every slice the outline is the zero of a field g, see `planes`. For
 a disc or a strip g is the squared distance from the middle minus the squared
 half-width, which is quadratic along z for spheres and ellipsoids, cylinders
 that stand, lie or slant, and cones: parabolas of g through neighbouring slices
@@ -18,7 +18,7 @@ import itertools
 
 import numpy as np
 
-from dvhflax.io.contour_planes import Plane, Stack, greatest, plane_of
+from dvhflax.io.contours.planes import Plane, Stack, greatest, plane_of
 
 # Outlines that shift by less from slice to slice, in slice distances, are one
 # slanted surface; or by less than makes g this many times r^2. Others are

@@ -1,7 +1,7 @@
 """The volume that a stack of planar contours encloses.
 
 Contours do not define the shape between slices and beyond the outermost ones:
-`ENDS` lists the options; `contour_shape` implements the first.
+`ENDS` lists the options; `shape` implements the first.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.io import contour_filling, contour_planes, contour_shape
+from dvhflax.io.contours import filling, planes, shape
 from dvhflax.io.resample import Occupancy
 
 # `rounded`: outlines change smoothly from slice to slice, and a structure goes
@@ -76,17 +76,17 @@ def occupancy(
   pixel = float(max(extent / PIXELS, enough))
   first = points.min(0)[:2] - pixel
   count = np.ceil(np.ptp(points, axis=0)[:2] / pixel).astype(int) + 2
-  covers, remarks = contour_filling.covers(
+  covers, remarks = filling.covers(
     [(c[:, :2] - first) / pixel for c in contours],
     slices,
     (len(places), int(count[0]), int(count[1])),
     pixel,
   )
-  if covers.max() < contour_planes.LEAST_SHARE:
+  if covers.max() < planes.LEAST_SHARE:
     raise errors.CohortError('has no contour that encloses an area')
   joined, gaps = _joined(places, spacing_mm)
   if ends == 'rounded' and pixel <= _COARSEST * spacing_mm:
-    filled, lower, upper = contour_shape.layers(
+    filled, lower, upper = shape.layers(
       places, covers, joined, spacing_mm, pixel
     )
   else:
