@@ -25,7 +25,7 @@ def replacing(
   this host or on another of the same file system.
 
   Args:
-    path: the file to make or replace; its directory is made if need be.
+    path: the file to make or replace; its directory is made if missing.
     durable: the content reaches the disk before the name does, so that a
       machine that fails leaves no empty file.
   """
@@ -71,7 +71,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
   """Removes what killed writers left aside in a folder.
 
   Args:
-    folder: that nobody else writes to meanwhile.
+    folder: that no other process writes to meanwhile.
   """
   for name in os.listdir(folder):
     if _ASIDE.fullmatch(name):

@@ -139,8 +139,8 @@ class Normalisation:
     if reference is None:
       raise errors.SessionError(
         f'D{self.coverage_percent:g}% of {name} is {covered:.3g} of the mean '
-        'dose that the network was trained to give it: no Gy follow from such '
-        'a dose; train the network longer, or on a cohort of '
+        'dose that the network was trained to give it: such a dose cannot be '
+        'converted to Gy; train the network longer, or on a cohort of '
         "cohort.normalisation='prescription'"
       )
     return reference

@@ -1,7 +1,7 @@
-"""Builds the cohort of a configuration; a killed build goes on.
+"""Builds the cohort of a configuration; a killed build resumes.
 
 Several processes or hosts may share the work: one that is started while
-another builds takes the patients that nobody has.
+another builds takes the patients not yet taken.
 
 example:
   dvhflax build --config=prostate:small --config.cohort.path=cohorts/mine

@@ -8,6 +8,7 @@ it imports itself: no help text is to wait for JAX.
 import difflib
 import importlib
 import inspect
+import os
 import sys
 import types
 
@@ -32,7 +33,7 @@ def main() -> None:
   """Runs what `sys.argv` says and exits."""
   first, *rest = sys.argv[1:] or ['--help']
   if first in _HELP:
-    print(_list())
+    _show(_list())
   elif first in ('--version', '-V'):
     print(f'dvhflax {dvhflax.__version__}')
   elif first in COMMANDS:
@@ -56,9 +57,17 @@ def run(name: str, argv: list[str], called: str) -> None:
   """
   command = importlib.import_module(f'dvhflax.cli.{name}')
   if any(word in _HELP for word in argv):
-    print(_help(name, command, called))
+    _show(_help(name, command, called))
     sys.exit()
   program.run(command.define, command.main, [called, *argv])
+
+
+def _show(text: str) -> None:
+  """Prints a help text, of which a pager or `head` may read a part only."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list() -> str:

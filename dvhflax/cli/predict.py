@@ -26,7 +26,7 @@ def define() -> None:
     'names', None, 'JSON: patterns for the names of their structures.'
   )
   flags.DEFINE_float(
-    'prescription_gy', None, 'Their prescription, where no RTPLAN tells it.'
+    'prescription_gy', None, 'Their prescription, where the RTPLAN is missing.'
   )
   flags.DEFINE_string('cohort', None, 'The cohort store, if it moved.')
   flags.DEFINE_string(

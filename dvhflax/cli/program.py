@@ -137,7 +137,9 @@ def _flag_fault(error: Exception, argv: list[str]) -> str:
     return fault or str(error)
   while error.args and isinstance(error.args[0], Exception):
     error = error.args[0]
-  text = str(error.args[0] if isinstance(error, KeyError) else error)
+  text = str(error)
+  if isinstance(error, KeyError):
+    text = f'unknown configuration key {error.args[0]}'
   overrides = [a.partition('=')[0] for a in argv if a.startswith('--config.')]
   return f'{" or ".join(overrides)}: {text}' if overrides else text
 
@@ -204,7 +206,7 @@ def run(
   define()
 
   def guarded(given: list[str]) -> int | None:
-    # Else JAX tells which accelerators this machine does not have.
+    # Else JAX lists accelerators that this machine does not have.
     logging.set_verbosity(logging.WARNING)
     _check_arguments(main, given)
     from dvhflax.cli import compiled

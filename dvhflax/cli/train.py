@@ -1,7 +1,7 @@
-"""Trains a network, or goes on with one that was stopped.
+"""Trains a network, or resumes a training that was stopped.
 
 The cohort of the configuration is built first if there is none. The same
-command again goes on from the last checkpoint.
+command again resumes from the last checkpoint.
 
 example:
   dvhflax train --config=prostate:small --workdir=runs/small
@@ -43,6 +43,10 @@ def main() -> None:
     parallel.initialize(
       values.coordinator, values.num_processes, values.process_id
     )
+  else:
+    for name in ('coordinator', 'num_processes', 'process_id'):
+      if values[name].present:
+        raise errors.UserError(f'--{name} needs --distributed: add it')
   from dvhflax.training import checkpoint
   from dvhflax.training.resuming import open_cohort
   from dvhflax.training.train import train

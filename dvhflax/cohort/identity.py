@@ -38,11 +38,11 @@ def find(path: str, data: Mapping[str, Any], flag: str) -> str:
     if candidate and os.path.isdir(candidate):
       return candidate
   if os.path.isdir(building_path(path)):
-    return path  # To be told that it is half-written.
+    return path  # Opening it reports that it is half-written.
   here = '' if os.path.isabs(path) else f' (from {os.getcwd()})'
   there = f', nor at {place}, where it was' if place else ''
   raise errors.CohortError(
-    f'there is no cohort at {path}{here}{there}: name its place with {flag}'
+    f'there is no cohort at {path}{here}{there}: give its path with {flag}'
   )
 
 

@@ -118,7 +118,7 @@ class Cohort:
   def normalisation(self) -> Normalisation:
     """What doses are fractions of.
 
-    A store that is older than this notion tells it by its references: those of
+    In a store older than this field it follows from the references: those of
     one normalised by the prescription are that of some plan of every patient.
     """
     described = self.metadata.normalisation
@@ -176,7 +176,7 @@ class Cohort:
 
   @functools.cached_property
   def identity(self) -> dict[str, str]:
-    """What tells this cohort from every other, wherever it lies; JSON.
+    """What identifies this cohort, whatever its path; JSON.
 
     SHA-256 of how it came to be and of its patients' splits, `description`,
     and of the checksums of all that it holds, `content`.
@@ -308,5 +308,5 @@ def _half_written(path: str) -> str:
   done, total = written(path)
   return (
     f'{path} is half-written, {done} of {total or "unknown"} patients: run the '
-    'same command with its --config again to go on building'
+    'same command with its --config again to resume the build'
   )

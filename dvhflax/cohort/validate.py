@@ -115,7 +115,7 @@ def _reference_faults(cohort: Cohort, i: int) -> list[str]:
   try:
     inside = cohort.doses(i)[:, cohort.masks(i)[..., target] > 0]
   except errors.CohortError:
-    return faults  # told elsewhere
+    return faults  # reported elsewhere
   return faults + [
     f'plan {n}: its mean in {cohort.structures[target].name} is {mean:.4f}, '
     'not 1, though doses are fractions of it'

@@ -1,4 +1,4 @@
-"""Writes a cohort store patient by patient; a killed build goes on.
+"""Writes a cohort store patient by patient; a killed build resumes.
 
 Everything goes to `PATH.building`. A patient's record is written last, whole
 or not at all, so what has a record is complete; `finish` renames the folder.
@@ -80,7 +80,7 @@ class CohortWriter:
     ct: bool = False,
     normalisation: Normalisation = _PRESCRIPTION,
   ):
-    """Begins a cohort, or goes on with one of the same description.
+    """Begins a cohort, or resumes one of the same description.
 
     Args:
       path: of the cohort, once complete.
@@ -151,8 +151,8 @@ class CohortWriter:
     for key in {**plan, **before}:
       if before.get(key) != plan.get(key):
         raise errors.CohortError(
-          f'{self._building} was begun with another {key}: go on with the '
-          'former configuration, or remove that folder'
+          f'{self._building} was begun with another {key}: resume with '
+          'that configuration, or remove that folder'
         )
 
   def _record_path(self, index: int) -> str:
@@ -198,11 +198,11 @@ class CohortWriter:
     return os.path.exists(os.path.join(self._path, METADATA))
 
   def missing(self) -> list[int]:
-    """Indices of the patients that are yet to be written."""
+    """Indices of the patients that are not yet written."""
     return [i for i in range(len(self._ids)) if self.lacks(i)]
 
   def lacks(self, index: int) -> bool:
-    """Whether a patient is yet to be written."""
+    """Whether a patient is not yet written."""
     # In this order: a folder that is renamed between has no record either.
     return not os.path.exists(self._record_path(index)) and not self.complete
 

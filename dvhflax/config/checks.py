@@ -59,8 +59,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     held_out >= config.cohort.patients
   ):
     raise errors.ConfigError(
-      f'cohort.patients={config.cohort.patients} leaves none to train after '
-      f'{held_out} for validation and test'
+      f'cohort.patients={config.cohort.patients} leaves no training patients '
+      f'after {held_out} for validation and test'
     )
 
 

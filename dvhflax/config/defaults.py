@@ -44,7 +44,7 @@ def default() -> ml_collections.ConfigDict:
   # dicom, nifti: JSON file of patterns for names that are not known here,
   # `{"rectum": ["rectum_v2", "rect.*"], ...}`; see `io/names.py`.
   cohort.names = config_dict.placeholder(str)
-  # dicom, nifti: prescription in Gy of plans without an RTPLAN that tells it;
+  # dicom, nifti: prescription in Gy of plans whose RTPLAN is missing;
   # by default the mean dose of their target.
   cohort.prescription_gy = config_dict.placeholder(float)
   # openkbp, dicom, nifti: keep the CTs of the patients that have one; a store's

@@ -51,16 +51,18 @@ def locate(name: str) -> str:
   return f'{_folder() / stem}.py{colon}{variant}'
 
 
-def load(name: str) -> ml_collections.ConfigDict:
+def load(name: str | os.PathLike[str]) -> ml_collections.ConfigDict:
   """A configuration, to be changed at will.
 
   Args:
-    name: as `locate` has it: `load('prostate:small')`.
+    name: `NAME` or `NAME:VARIANT` of one that comes with the package, such as
+      `prostate:small`; or the path of a file, which holds a `/` or ends in
+      `.py`, and may have a variant too.
 
   Raises:
     ConfigError: for a name or a variant that is unknown.
     OSError: for a path that cannot be read.
   """
-  path, _, variant = locate(name).partition(':')
+  path, _, variant = locate(os.fspath(name)).partition(':')
   get_config = runpy.run_path(path)['get_config']
   return get_config(variant) if variant else get_config()

@@ -12,7 +12,7 @@ from dvhflax.sites import PROSTATE
 
 # The keys that came after the first checkpoints, in the order in which they
 # came, each with what the code did before there was it. A key that is new goes
-# to the end, so that runs of before can still be restored.
+# to the end, so that older runs can still be restored.
 LATER: tuple[dict[str, Any], ...] = (
   {'loss.structure_weight': 0.0},
   {'loss.mean_dose_weight': 0.0, 'data.mirrored_share': 0.0},

@@ -19,7 +19,7 @@ class Predicted:
   """A patient's dose, as it was written.
 
   Attributes:
-    session: of the patient; tuning may go on from here.
+    session: of the patient; it can be tuned further afterwards.
     step: the dose.
     folder: what was written, see `prediction.write`.
   """
@@ -75,7 +75,7 @@ def predict_all(
   given = {source: folder for source, folder in folders.items() if folder}
   if not workdir or len(given) > 1 or not (given or patient):
     raise errors.UserError(
-      'say which run, --workdir, and whom to predict for: --patient of its '
+      'give a run, --workdir, and patients to predict for: --patient of its '
       'cohort, or a folder, --dicom or --nifti'
     )
   if not given and (names or prescription_gy is not None):

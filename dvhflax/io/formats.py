@@ -76,7 +76,7 @@ def open_folder(
     library = importlib.import_module(known.module)
   except ModuleNotFoundError as error:
     raise errors.ConfigError(
-      f"{source} files need {error.name}: pip install -e '.[{source}]'"
+      f'{source} files need {error.name}: pip install {error.name}'
     ) from None
 
   def chosen(keys: Sequence[str]) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
     import onnx
   except ImportError:
     raise errors.UserError(
-      "exporting needs the onnx package: pip install -e '.[onnx]'"
+      'exporting needs the onnx package: pip install onnx'
     ) from None
   if model.own_spacing:
     raise ValueError('a model for one voxel size is wanted: see `export`')

@@ -88,7 +88,7 @@ def describe(cohort: Cohort) -> str:
 
 
 def _measured(dose_gy: Voxels, structure: Structure) -> dict[str, float]:
-  """What is told of a structure, doses in Gy and volumes in %."""
+  """The figures of a structure, doses in Gy and volumes in %."""
   found = {'mean': dose_gy.mean_dose, 'max': dose_gy.max_dose}
   if structure.role == 'target':
     for percent in (98, 95, 2):
@@ -99,7 +99,7 @@ def _measured(dose_gy: Voxels, structure: Structure) -> dict[str, float]:
 
 
 def _lost(shares: Sequence[float]) -> str:
-  """How much lies outside, as far as the import tells."""
+  """How much lies outside, as far as the import recorded it."""
   if not shares:
     return ''
   return (

@@ -1,7 +1,7 @@
-"""Builds the cohort that a configuration names; a killed build goes on.
+"""Builds the cohort that a configuration names; a killed build resumes.
 
 Several processes or hosts may share the work: one that is started while
-another builds takes the patients that nobody has; `--shard=i/n` shares them
+another builds takes the patients not yet taken; `--shard=i/n` shares them
 out beforehand.
 """
 
@@ -91,7 +91,7 @@ def build_cohort(
   shard: tuple[int, int] = (0, 1),
   source: Source | None = None,
 ) -> bool:
-  """Builds, or goes on building, the cohort at `config.cohort.path`.
+  """Builds, or resumes building, the cohort at `config.cohort.path`.
 
   Args:
     config: see `config/defaults.py`.
@@ -119,8 +119,8 @@ def build_cohort(
   held_out = cohort.validation_patients + cohort.test_patients
   if splits is None and held_out >= len(source.ids):
     raise errors.ConfigError(
-      f'{len(source.ids)} patients leave none to train after {held_out} for '
-      'cohort.validation_patients and cohort.test_patients'
+      f'{len(source.ids)} patients leave no training patients after {held_out} '
+      'for cohort.validation_patients and cohort.test_patients'
     )
   try:
     writer = CohortWriter(
@@ -237,7 +237,7 @@ def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
 
 @contextlib.contextmanager
 def _only_builder(path: str) -> Iterator[bool]:
-  """Waits until the cohort is there, or nobody else builds it."""
+  """Waits until the cohort is there, or no other process builds it."""
   name = lock_path(path, 'build')
   bar = None
   while (lock := locks.try_lock(name)) is None and not os.path.exists(path):

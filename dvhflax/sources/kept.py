@@ -14,7 +14,7 @@ class Kept:
   """Patients on disk, in a file without a name: it goes with its process."""
 
   def __init__(self, folder: str):
-    """Args: folder: of the disk; it is made if need be."""
+    """Args: folder: of the disk; it is made if missing."""
     os.makedirs(folder, exist_ok=True)
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
     weakref.finalize(self, file.close)

@@ -88,8 +88,8 @@ class OpenKBP:
     held_out = cohort.validation_patients + cohort.test_patients
     if held_out >= len(self.ids):
       raise errors.ConfigError(
-        f'{len(self.ids)} patients leave none to train after {held_out} for '
-        'cohort.validation_patients and cohort.test_patients'
+        f'{len(self.ids)} patients leave no training patients after '
+        f'{held_out} for cohort.validation_patients and cohort.test_patients'
       )
     self.splits = split_patients(
       len(folders),

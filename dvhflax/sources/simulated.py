@@ -27,7 +27,7 @@ class Simulated:
     self._protocol = config_lib.protocol(config)
     self.structures = tuple(map(Structure.from_name, cohort.structures))
     if not set(self.structures) <= set(site.structures):
-      # To be told before the cohort is begun.
+      # Reported before the build begins.
       _draw(site, 0, 0, (1, 1, 1), (1.0, 1.0, 1.0), cohort.structures)
     self.ids = [f'sim-{i:04d}' for i in range(cohort.patients)]
     self.max_plans = cohort.plans

@@ -360,7 +360,7 @@ class Checkpoints:
 def quiet() -> None:
   """Keeps Orbax's log from the terminal: for a command, to call once.
 
-  It tells of every file, and of an error, with its whole trace, before it
+  It reports every file, and an error with its whole trace, before it
   raises it.
   """
   package = os.path.dirname(ocp.__file__)

@@ -1,7 +1,7 @@
 """The losses of a run, epoch by epoch: CSV and TensorBoard.
 
 `history.csv` follows from the configuration alone, so that a run that was
-killed and went on has the very file of one that was not. So does `terms.csv`,
+killed and resumed has the same file as one that was not. So does `terms.csv`,
 the terms of the loss, without their weights, in training and validation. What
 the machine did, samples a second and the share of time that waited for data, is
 in `speed.csv`.
@@ -34,8 +34,8 @@ def read(workdir: str) -> list[Row]:
   rows, faults = _read(path, COLUMNS)
   if faults:
     raise errors.UserError(
-      f'{path}, line {faults[0]} is damaged: remove it, or let the run go on, '
-      'which leaves it out'
+      f'{path}, line {faults[0]} is damaged: remove the line, or resume the '
+      'run, which drops it'
     )
   return rows
 
@@ -140,7 +140,7 @@ class History:
         _write(path, self._columns[name], self._rows[name])
       except OSError as error:
         raise errors.UserError(
-          f'{path} is not written: {error.strerror}'
+          f'{path} cannot be written: {error.strerror}'
         ) from error
 
   def line(self) -> str:

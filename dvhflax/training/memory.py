@@ -1,6 +1,6 @@
 """Memory that this process may still take: the machine's, the container's.
 
-psutil tells the machine's only; the limit of a container is its control
+psutil knows the machine's only; the limit of a container is its control
 group's, which it does not read.
 """
 

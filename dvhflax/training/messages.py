@@ -31,13 +31,15 @@ def main(said: str) -> None:
     said: in place of the service's messages.
   """
   held = b''
-  ended = False
+  ended = said_itself = False
   while True:
     ready, _, _ = select.select([0], [], [], _HELD_S if held else None)
     text = os.read(0, 65536) if ready else b''
     if ready and not text:
       break
     if ended:
+      # The process may have said itself what is wrong, a moment later.
+      said_itself |= QUIET in text
       continue
     text, *quiet = text.split(QUIET, 1)
     held += text
@@ -54,7 +56,7 @@ def main(said: str) -> None:
     if ended or not ready or not _WARNING.search(held):
       os.write(2, held)
       held = b''
-  if ended:
+  if ended and not said_itself:
     os.write(2, f'\nerror: {said}\n'.encode())
   elif held:
     os.write(2, held)

@@ -29,7 +29,7 @@ from dvhflax.training import messages
 GONE = (
   'another process of this training is missing: killed, stopped by an error of '
   'its own, or not started; see what it said last, then start all of them '
-  'again; they go on from the last checkpoint'
+  'again; they resume from the last checkpoint'
 )
 # A process without a heartbeat for so long counts as gone.
 _HEARTBEAT_S = 20

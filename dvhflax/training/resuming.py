@@ -17,7 +17,7 @@ from dvhflax.training.step import TrainState
 
 COHORT_FLAG = '--config.cohort.path'
 
-# A run may go on with another value of these.
+# A run may be resumed with another value of these.
 _CHANGEABLE = (
   'epochs',
   'max_steps',
@@ -80,11 +80,11 @@ def counters(state: TrainState) -> dict[str, Any]:
 
 
 def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:
-  """The cohort to train on: a run's own, or the configured, built if need be.
+  """The cohort to train on: a run's own, or the configured, built if missing.
 
   Args:
     config: validated; see `config.py`.
-    workdir: absolute path; may hold a run, which goes on with its cohort.
+    workdir: absolute path; may hold a run, which keeps its cohort.
 
   Raises:
     CohortError: if the run's cohort is not found, or the one at its place is

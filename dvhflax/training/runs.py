@@ -61,8 +61,8 @@ def data_item(
 
   Args:
     cohort: of the training.
-    before: the item of the run that goes on; None at its start. One that began
-      with open fields on the median voxel size keeps to them.
+    before: the item of the run that is resumed; None at its start. One that
+      began with open fields on the median voxel size keeps to them.
   """
   spacing = np.median([p.spacing_mm for p in cohort.patients], axis=0)
   own_spacing = cohort.own_spacings is not None
@@ -113,7 +113,7 @@ def restore(
 
 
 def _check_data(data: Any) -> None:
-  """Raises a ConfigError unless it is a `data_item`, also one of before."""
+  """Raises a ConfigError unless it is a `data_item`, perhaps an older one."""
   try:
     structures = [Structure(s['name'], s['role']) for s in data['structures']]
     spec = DVHSpec(**data['dvh'])
@@ -153,7 +153,7 @@ def load_model(
   """
   workdir = os.path.abspath(workdir)
   model, variables, config, data, step = restore(workdir, which)
-  # Who names a place does not mean the one of then.
+  # A path that is given replaces the recorded one.
   place = {} if cohort_path else data
   cohort = Cohort.open(
     identity.find(

@@ -84,9 +84,9 @@ def train(
   """Trains, from the workdir's last checkpoint if there is one.
 
   Args:
-    config: such as `config.default()`; `config/defaults.py` tells its keys.
+    config: such as `config.default()`; `config/defaults.py` lists its keys.
     cohort: that of `open_or_build_cohort(config)`.
-    workdir: path of a folder; made if need be; gets `checkpoints/`,
+    workdir: path of a folder; made if missing; gets `checkpoints/`,
       `history.csv`, `terms.csv`, `speed.csv` and `tensorboard/`.
 
   Returns:
@@ -118,7 +118,7 @@ def train(
       checkpoints.close()
       raise
     except BaseException:
-      # Of several processes one may be gone, whom it would wait for.
+      # It would wait for a process that is gone.
       if jax.process_count() == 1:
         checkpoints.close()
       raise
@@ -333,5 +333,7 @@ def _save_and_stop(run: Run, state: TrainState, signal: int) -> None:
   run.save(state)
   run.checkpoints.wait()
   raise errors.Interrupted(
-    f'saved step {step} in {run.workdir}; run again to go on', signal, step
+    f'saved step {step} in {run.workdir}; run the same command to resume',
+    signal,
+    step,
   )

@@ -53,18 +53,19 @@ def read(path: str, masks: np.ndarray) -> np.ndarray:
       )
     if of_masks != checksum(masks):
       raise errors.UserError(
-        f'{path} is of patient {errors.plain(owner)} as he was predicted for, '
-        'not of this one: name that one with --patient, or predict again'
+        f'{path} was predicted for patient {errors.plain(owner)} with other '
+        'masks than these: name that patient with --patient, or predict again'
       )
     return dose_gy
   except KeyError as error:
     raise errors.UserError(
-      f'{path} lacks {error}: it is no dose.npz of `predict`, or of a '
-      'version that did not say what 1.0 stands for: predict again'
+      f'{path} lacks {error}: it was not written by `predict`, or by a version '
+      'that did not record the reference dose: predict again'
     ) from None
   except (
     OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
   ) as error:  # fmt: skip
     raise errors.UserError(
-      f'{path} is no dose.npz of `predict`: {errors.plain(str(error), 200)}'
+      f'{path} is not a dose.npz written by `predict`: '
+      f'{errors.plain(str(error), 200)}'
     ) from None

@@ -39,7 +39,7 @@ class ExternalPatients:
       source: one of `io.formats.FORMATS`.
       folder: searched at any depth.
       cohort: of the training.
-      prescription_gy: of patients without an RTPLAN that tells it; None: that
+      prescription_gy: of patients whose RTPLAN is missing; None: that
         of the training, if all its patients had the same.
       names: JSON file of patterns that come before the training's, see
         `io.names.read_table`.

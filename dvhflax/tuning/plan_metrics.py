@@ -71,7 +71,7 @@ def desired(
   spec: DVHSpec,
   reference: DoseReference,
 ) -> Table:
-  """The same of a `[S, K]` desired DVH, as far as it tells them."""
+  """The same of a `[S, K]` desired DVH, as far as it determines them."""
   table: Table = {}
   for structure, vector in zip(structures, desired_dvh):
     if not vector.any():
@@ -151,7 +151,7 @@ class Reach:
       `distance`, the L1 distance of equation (4) over the wished structures;
       `usual_median` and `usual_95`, the median and the 95th percentile of such
       distances among training plans; `farther_than`, the share of these that
-      is smaller. None where it cannot be told.
+      is smaller. None where it is unknown.
     """
     distance = float(_nearest(desired_dvh, self.dvh, self.present))
     compared: dict[str, float | None] = {

@@ -85,7 +85,7 @@ class Session:
       who: name for the audit trail.
 
     Raises:
-      CohortError: if there is no such patient, or his grid or structures are
+      CohortError: if there is no such patient, or its grid or structures are
         not those of the cohort.
       SessionError: if `network` is anatomy-only, or `anatomy` is not.
     """
@@ -96,8 +96,8 @@ class Session:
       )
     if anatomy and anatomy.mean_dvh is not None:
       raise errors.SessionError(
-        f'{anatomy.identity["workdir"]} is no anatomy-only network: name a run '
-        "with model.conditioning='none'"
+        f'{anatomy.identity["workdir"]} is not an anatomy-only network: name a '
+        "run with model.conditioning='none'"
       )
     self.cohort = cohort
     self.record: PatientRecord | Patient
@@ -226,14 +226,14 @@ class Session:
       base, reference = self._steps[-1].dvh, self._steps[-1].reference
     else:
       raise errors.SessionError(
-        'points bend the DVH of a dose: call first_dose() before'
+        'points bend the DVH of a dose: call first_dose() first'
       )
     desired = base
     if texts:
       if reference is None:
         raise errors.WishError(
-          'points on these curves cannot be read in Gy: only a curve of a '
-          'target tells what 1.0 of their doses stands for; give one'
+          'points on these curves cannot be converted to Gy: the reference '
+          'dose follows from the curve of a target; give one'
         )
       desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
     dose = self._decode(desired)
@@ -258,11 +258,11 @@ class Session:
   def replay(
     self, path: str | os.PathLike[str], *, atol: float = 0.0
   ) -> list[Step]:
-    """Does again what an audit trail tells, and goes on from there.
+    """Repeats the steps of an audit trail; tuning may continue from there.
 
     Args:
       path: a trail of this patient and these checkpoints.
-      atol: 0 wants the very doses of the trail. Another machine or version
+      atol: 0 requires the identical doses. Another machine or version
         rounds otherwise: with more, the mean, the maximum, D98%, D95% and D2%
         of every structure may differ by so much, a fraction of the
         prescription.

@@ -51,7 +51,7 @@ class Trail:
       dose: `[X, Y, Z]` that the step gives now.
       achieved: its metrics, see `plan_metrics.achieved`.
       atol: what doses of structures may differ by, a fraction of the
-        prescription; 0 wants the very dose of then.
+        prescription; 0 requires the identical dose.
     """
     step = self.steps[number]
     if checksum(dose) == step['dose_sha256']:

@@ -160,7 +160,7 @@ def in_fractions(
     The curves, and the reference; None where all came in fractions.
 
   Raises:
-    WishError: for some in Gy and some not, or what tells no reference.
+    WishError: for some in Gy and some not, or an unknown reference.
   """
   units = {getattr(curve, 'unit', 'fraction') for curve in curves.values()}
   if len(units) > 1:
@@ -201,9 +201,9 @@ def from_curves(
     `[S, K]` float32; zeros for an absent structure.
 
   Raises:
-    WishError: a curve of a structure that the patient lacks or that there is
-      not, no curve of one that he has, one that ends too early or is no DVH;
-      doses of another unit than fractions.
+    WishError: a curve of a structure that is unknown or that the patient lacks,
+      a missing curve of one that is present, a curve that ends too early or is
+      not a DVH; doses of another unit than fractions.
   """
   names = [s.name for s in structures]
   for name in curves:
@@ -296,7 +296,7 @@ def vectors(
       better than by the normalisation: of a plan.
 
   Returns:
-    `[S, K]` float32, and the reference; None where nothing tells it.
+    `[S, K]` float32, and the reference; None where it is unknown.
 
   Raises:
     WishError: see `from_curves`, `check` and `in_fractions`.
@@ -337,8 +337,8 @@ def from_plan(
 
   Returns:
     `[S, K]` float32; zeros for a structure that either patient lacks, as in
-    training. And what 1.0 of it stands for in that patient: as much of his
-    prescription as in the plan.
+    training. And what 1.0 of it stands for in that patient: the same fraction
+    of the prescription as in the plan.
 
   Raises:
     CohortError: if there is no such patient.

@@ -196,3 +196,18 @@ def test_commands_of_the_docs_have_flags_and_keys_that_exist():
       if flag == 'config':
         path = pathlib.Path(named.locate(value).partition(':')[0])
         assert (ROOT / path).is_file()
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (['--process_id=1'], '--process_id needs --distributed'),
+    (['--config.foo=3'], "unknown configuration key 'foo'"),
+  ],
+)
+def test_training_flags_that_cannot_be(arguments, words, tmp_path):
+  command = ['-m', 'dvhflax', 'train', '--config=prostate:small']
+  done = run(*command, *arguments, cwd=tmp_path)
+  assert done.returncode == 2
+  assert words in done.stderr and done.stderr.startswith('error: ')
+  assert not os.listdir(tmp_path)

@@ -121,6 +121,22 @@ def test_what_is_passed_on_of_messages(written, passed):
   assert done.stderr == passed
 
 
+def test_the_process_says_itself_what_is_wrong_after_the_service():
+  script = ROOT / 'dvhflax' / 'training' / 'messages.py'
+  process = subprocess.Popen(
+    [sys.executable, '-I', '-S', script, 'gone'],
+    stdin=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    bufsize=0,
+  )
+  process.stdin.write(b'before\n' + FATAL)
+  # It has read that far, so that what follows comes in a read of its own.
+  assert process.stderr.readline() == b'before\n'
+  process.stdin.write(b'\0')
+  _, rest = process.communicate(timeout=20)
+  assert rest == b''
+
+
 COMMAND = """
 import sys
 sys.path.insert(0, 'tests')

@@ -146,8 +146,8 @@ def test_a_structure_that_training_always_had(network, tmp_path):
 @pytest.mark.parametrize(
   'values, match',
   [
-    ({}, 'whom to predict for'),
-    ({'nifti': 'x', 'dicom': 'x'}, 'whom to predict for'),
+    ({}, 'patients to predict for'),
+    ({'nifti': 'x', 'dicom': 'x'}, 'patients to predict for'),
     ({'nifti': '.', 'prescription_gy': -1.0}, 'must be positive'),
     ({'nifti': 'nowhere'}, 'is no folder'),
     ({'nifti': '.'}, 'no patient to predict for: it is empty'),

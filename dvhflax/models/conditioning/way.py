@@ -58,7 +58,7 @@ class Conditioning(nn.Module):
     return 0
 
   def prepare(self, masks: jax.Array, spacing_mm: jax.Array | None) -> Any:
-    """What is computed once for a patient, and serves all of his wishes.
+    """What is computed once for a patient and used for all of its wishes.
 
     Args:
       masks: `[B, X, Y, Z, S]`, 0 or 1.
