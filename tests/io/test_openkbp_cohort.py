@@ -102,7 +102,9 @@ def test_no_patient_is_left(root):
 def test_too_few_are_left(root):
   for n in (1, 2, 3):
     (root / 'train-pats' / f'pt_{n}' / 'PTV70.csv').unlink()
-  with pytest.raises(errors.ConfigError, match='2 patients leave none'):
+  with pytest.raises(
+    errors.ConfigError, match='2 patients leave no training patients'
+  ):
     build_cohort(make_config(root))
 
 
