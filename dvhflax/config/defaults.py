@@ -67,6 +67,10 @@ def default() -> ml_collections.ConfigDict:
   # Pareto-optimal plans that are computed for each patient, after `planning`;
   # 0: the source's own plans only.
   cohort.plans = 10
+  # The same for validation and test patients; 0: as many as the others. With
+  # many, such as 300, the plan nearest to a wish is near indeed: see
+  # `evaluation`.
+  cohort.held_out_plans = 0
   # Whether plans that the source has are left out for the computed ones. Else
   # plans of another protocol, clinical ones too, are refused: a cohort holds
   # one Pareto set a patient.

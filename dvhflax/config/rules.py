@@ -168,6 +168,7 @@ RULES: dict[str, Rule] = {
   'cohort.sum_fractions': _Switch(),
   'cohort.sum_plans': _Switch(),
   'cohort.plans': _Whole(0, 10**4),
+  'cohort.held_out_plans': _Whole(0, 10**4),
   'cohort.replace_plans': _Switch(),
   'cohort.patients': _Whole(3, 10**6),
   'cohort.seed': _Whole(0),

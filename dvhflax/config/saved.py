@@ -35,6 +35,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'cohort.sum_plans': False,
     'cohort.dose_dtype': 'float16',
   },
+  {'cohort.held_out_plans': 0},
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})

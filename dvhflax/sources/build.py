@@ -115,9 +115,14 @@ def build_cohort(
     source = _SOURCES[cohort.source](config, shard)
     if cohort.plans and cohort.source != 'simulated':
       source = Planned(source, config)
-  splits = getattr(source, 'splits', None)
+  splits = getattr(source, 'splits', None) or split_patients(
+    len(source.ids),
+    cohort.validation_patients,
+    cohort.test_patients,
+    cohort.seed,
+  )
   held_out = cohort.validation_patients + cohort.test_patients
-  if splits is None and held_out >= len(source.ids):
+  if 'train' not in splits:
     raise errors.ConfigError(
       f'{len(source.ids)} patients leave no training patients after {held_out} '
       'for cohort.validation_patients and cohort.test_patients'
@@ -130,13 +135,7 @@ def build_cohort(
       dvh=config_lib.dvh_spec(config),
       max_plans=source.max_plans,
       patient_ids=source.ids,
-      splits=splits
-      or split_patients(
-        len(source.ids),
-        cohort.validation_patients,
-        cohort.test_patients,
-        cohort.seed,
-      ),
+      splits=splits,
       provenance=source.provenance,
       dose_dtype=cohort.dose_dtype,
       ct=cohort.ct or getattr(source, 'ct', False),

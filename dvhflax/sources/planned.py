@@ -13,6 +13,8 @@ from dvhflax.patient import Patient, named_masks
 from dvhflax.planning.density import density_of
 from dvhflax.planning.planner import plan_patient
 from dvhflax.sites.protocol import Protocol
+from dvhflax.sources.plan_counts import PlanCounts
+from dvhflax.sources.splits import split_patients
 
 
 class Stored:
@@ -80,7 +82,7 @@ class Planned:
     """
     self._source = source
     self._protocol = config_lib.protocol(config)
-    self._plans = config.cohort.plans
+    self._plans = PlanCounts.of(config.cohort)
     self._replace = config.cohort.replace_plans
     self.structures = source.structures
     names = [s.name for s in source.structures]
@@ -91,14 +93,20 @@ class Planned:
           f'only {", ".join(names)}'
         )
     self.ids = source.ids
-    self.splits = getattr(source, 'splits', None)
+    cohort = config.cohort
+    self.splits = getattr(source, 'splits', None) or split_patients(
+      len(self.ids),
+      cohort.validation_patients,
+      cohort.test_patients,
+      cohort.seed,
+    )
     self.ct = getattr(source, 'ct', False)
-    self.max_plans = self._plans
+    self.max_plans = self._plans.most
     if not self._replace:
       self.max_plans += source.max_plans
     self.provenance = {
       **source.provenance,
-      'plans': self._plans,
+      **self._plans.provenance,
       'replace_plans': self._replace,
       'protocol': self._protocol.to_dict(),
     }
@@ -111,6 +119,7 @@ class Planned:
       PlanningError: if it cannot be planned; names the patient.
     """
     patient = self._source.read(index)
+    plans = self._plans.of_split(self.splits[index])
     keeps = not self._replace and len(patient.dose) > 0
     if keeps and not self._planned_here(patient):
       raise errors.CohortError(
@@ -123,7 +132,7 @@ class Planned:
       planned = plan_patient(
         masks,
         patient.spacing_mm,
-        self._plans,
+        plans,
         self._protocol,
         density=density_of(masks['body'], patient.ct_hu),
         beside=patient.plan_weights if keeps else None,
@@ -137,7 +146,7 @@ class Planned:
       'gap': planned.gap.tolist(),
     }
     dose = self._protocol.reference.to_fraction(planned.dose_gy)
-    reference_gy = np.full(self._plans, prescription_gy)
+    reference_gy = np.full(plans, prescription_gy)
     weights = planned.weights
     if keeps:
       provenance['gap'] = [*patient.provenance['gap'], *provenance['gap']]

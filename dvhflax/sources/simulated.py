@@ -11,6 +11,8 @@ from dvhflax.patient import Patient, Structure
 from dvhflax.planning.planner import plan_patient
 from dvhflax.sites import PROSTATE, Protocol, Site
 from dvhflax.sources.anatomy import sample_anatomy
+from dvhflax.sources.plan_counts import PlanCounts
+from dvhflax.sources.splits import split_patients
 
 
 class Simulated:
@@ -30,11 +32,18 @@ class Simulated:
       # Reported before the build begins.
       _draw(site, 0, 0, (1, 1, 1), (1.0, 1.0, 1.0), cohort.structures)
     self.ids = [f'sim-{i:04d}' for i in range(cohort.patients)]
-    self.max_plans = cohort.plans
+    self.splits = split_patients(
+      cohort.patients,
+      cohort.validation_patients,
+      cohort.test_patients,
+      cohort.seed,
+    )
+    self._plans = PlanCounts.of(cohort)
+    self.max_plans = self._plans.most
     self.provenance = {
       'source': 'simulated',
       'seed': cohort.seed,
-      'plans': cohort.plans,
+      **self._plans.provenance,
       'patients': cohort.patients,
       'spacing_mm': list(cohort.spacing_mm),
       'protocol': self._protocol.to_dict(),
@@ -47,7 +56,7 @@ class Simulated:
       index,
       grid=tuple(self._cohort.grid),
       spacing_mm=tuple(self._cohort.spacing_mm),
-      plans=self._cohort.plans,
+      plans=self._plans.of_split(self.splits[index]),
       structures=self._cohort.structures,
       protocol=self._protocol,
       site=self._site,
