@@ -104,8 +104,15 @@ def default() -> ml_collections.ConfigDict:
 
   config.model = model = ml_collections.ConfigDict()
   # How the wish enters: `bottleneck` (figure 3), `film` (it scales and shifts
-  # every layer of the decoder), `none` (the anatomy-only network).
+  # every layer of the decoder), `matched` (as a dose that has the desired DVH),
+  # `film+matched`, `bottleneck+matched`; `none` is the anatomy-only network.
   model.conditioning = 'bottleneck'
+  # What ranks the voxels of the matched dose: `geometry`, or the `first_dose`
+  # of an anatomy-only network, which is trained first; see `first_dose`.
+  model.prior = 'geometry'
+  # Voxels an axis that enter the network together, as channels, and whose doses
+  # come out together; 1: voxel by voxel, 2: several times faster.
+  model.patch = 1
   # Whether the DVH is standardised by the training set's mean and spread.
   model.standardise_dvh = False
   # `batch` (synchronised over devices), `group`, or `mixed`: group norm on
@@ -126,6 +133,11 @@ def default() -> ml_collections.ConfigDict:
   model.remat = True
   # Type of the computation: `float32` or `bfloat16`.
   model.dtype = 'float32'
+
+  # The anatomy-only network of `model.prior = 'first_dose'`: its updates. All
+  # else is as for the network that it serves.
+  config.first_dose = first_dose = ml_collections.ConfigDict()
+  first_dose.max_steps = 300
 
   config.optimizer = optimizer = ml_collections.ConfigDict()
   # Equation (6): learning rate of the first update, decay an update.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from dvhflax import errors, losses, normalisation
 from dvhflax.io.formats import FORMATS
 from dvhflax.models.conditioning import WAYS
+from dvhflax.models.conditioning.matched import PRIORS
 from dvhflax.sites import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
@@ -190,6 +191,8 @@ RULES: dict[str, Rule] = {
     0, 10, above=True, unit='in fractions of the reference dose'
   ),
   'model.conditioning': _OneOf(WAYS),
+  'model.prior': _OneOf(PRIORS),
+  'model.patch': _Whole(1, 64),
   'model.standardise_dvh': _Switch(),
   'model.norm': _OneOf(('batch', 'group', 'mixed')),
   'model.base_channels': _Whole(1, 2**16),
@@ -199,6 +202,7 @@ RULES: dict[str, Rule] = {
   'model.convolution': _OneOf(('auto', 'native', 'im2col', 'lax')),
   'model.remat': _Switch(),
   'model.dtype': _OneOf(('float32', 'bfloat16')),
+  'first_dose.max_steps': _Whole(1),
   'optimizer.learning_rate': _NOT_NEGATIVE,
   'optimizer.decay': _NOT_NEGATIVE,
   **{f'loss.{name}_weight': _NOT_NEGATIVE for name in losses.TERMS},

@@ -36,6 +36,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'cohort.dose_dtype': 'float16',
   },
   {'cohort.held_out_plans': 0},
+  {'model.prior': 'geometry', 'model.patch': 1, 'first_dose.max_steps': 300},
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from dvhflax.dvh import DVHSpec
 from dvhflax.models.unet import UNet
 
 # Added in quadrature to the spread of a DVH element: volume fractions that
@@ -35,13 +36,20 @@ def build_unet(
     base_channels=model.base_channels,
     max_channels=model.max_channels,
     conditioning=model.conditioning,
+    dvh=DVHSpec(**data['dvh']),
+    patch=model.patch,
     standardise_dvh=model.standardise_dvh,
     norm=model.norm,
     dropout=model.dropout,
     beams=model.beams,
     targets=tuple(i for i, s in enumerate(structures) if s['role'] == 'target'),
+    body=next(
+      (i for i, s in enumerate(structures) if s['role'] == 'body'), None
+    ),
     spacing_mm=tuple(data['spacing_mm']),
-    own_spacing=model.beams > 0 and data.get('own_spacing', False),
+    own_spacing=data.get('own_spacing', False)
+    and (model.beams > 0 or 'matched' in model.conditioning),
+    prior=model.prior,
     convolution=model.convolution,
     axis_name=axis_name,
     dtype=jnp.dtype(model.dtype),
@@ -57,12 +65,33 @@ def initial_variables(model: UNet, rng: jax.Array) -> Any:
   return {'batch_stats': {}, 'dvh_statistics': {}, **variables}
 
 
+def prepare(model: UNet) -> Callable[..., Any]:
+  """Jitted `UNet.prepare` of one patient.
+
+  Returns:
+    `prepare(variables, masks [X, Y, Z, S], spacing_mm [3])` -> arrays without
+    the axis of a batch.
+  """
+
+  @jax.jit
+  def prepared(variables, masks, spacing_mm):
+    found = model.apply(
+      variables,
+      masks[None],
+      jnp.asarray(spacing_mm, jnp.float32)[None],
+      method=UNet.prepare,
+    )
+    return jax.tree.map(lambda x: x[0], found)
+
+  return prepared
+
+
 def halves(model: UNet) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
   """A network's jitted halves: a patient is encoded once for all wishes.
 
   Returns:
-    `encode(variables, masks [X, Y, Z, S], spacing_mm [3])` -> features, of
-    which the last matters to a model with `own_spacing` only, and
+    `encode(variables, masks [X, Y, Z, S], spacing_mm [3])` -> features; the
+    voxel size matters to a model with `own_spacing` only; and
     `decode(variables, features, desired_dvh [M, S, K])` -> `[M, X, Y, Z]`.
   """
 

@@ -33,6 +33,21 @@ def pooling_plan(grid: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
   return tuple(plan)
 
 
+def cells_of(grid: Sequence[int], patch: int) -> tuple[int, int, int]:
+  """A grid's size in cells of `patch`^3 voxels.
+
+  Raises:
+    ConfigError: if it does not divide into cells.
+  """
+  if len(grid) != 3 or any(n % patch for n in grid):
+    raise errors.ConfigError(
+      f'grid={tuple(grid)} does not divide into cells of model.patch={patch} '
+      'voxels an axis'
+    )
+  nx, ny, nz = grid
+  return nx // patch, ny // patch, nz // patch
+
+
 def max_pool(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
   """Largest value of each window of ones and twos; `[B, X, Y, Z, C]`.
 

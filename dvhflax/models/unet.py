@@ -15,15 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from dvhflax import schedules
+from dvhflax.dvh import DVHSpec
 from dvhflax.models.conditioning import WAYS, Entry, combine
 from dvhflax.models.convolution import Convolution
 from dvhflax.models.layer import ConvLayer
 from dvhflax.models.norm import Norm, kind_of
 from dvhflax.models.open_fields import open_field_dose, open_field_dose_each
-from dvhflax.models.pooling import max_pool, pooling_plan
+from dvhflax.models.patches import depth_to_space, space_to_depth
+from dvhflax.models.pooling import cells_of, max_pool, pooling_plan
 
 # Of the skip connections, the bottleneck, and the ways of conditioning.
 Features = tuple[tuple[jax.Array, ...], jax.Array, tuple[Any, ...]]
+# What is known of a patient before training: see `UNet.prepare`.
+Prepared = dict[str, Any]
 
 
 class UNet(nn.Module):
@@ -36,16 +40,21 @@ class UNet(nn.Module):
     max_channels: at most so many.
     conditioning: how the wish enters, a key of `conditioning.WAYS`; `none` is
       the anatomy-only network of the workflow's first step.
+    dvh: elements of the DVH vector.
     standardise_dvh: subtract the training set's mean DVH and divide by its
       spread before use; see `dvh_statistics`.
+    patch: voxels an axis that the network takes together as channels, and
+      whose doses it gives together; 1 for voxel by voxel.
     norm: `batch`, `group`, or `mixed`, batch norm but on small feature maps.
     dropout: rate of the deepest level, equation (7).
     beams: number of beams whose open fields are one more input, 0 for none;
       see `open_fields`.
-    targets: mask channels of targets, for the open fields.
-    spacing_mm: voxel size, for the open fields.
-    own_spacing: whether the open fields are on every patient's own voxel size,
-      which then comes with the masks.
+    targets: mask channels of targets, in ascending order of prescription.
+    body: mask channel of the body; None if there is none.
+    spacing_mm: voxel size, where distances matter.
+    own_spacing: whether it is every patient's own, which then comes with the
+      masks.
+    prior: what ranks voxels for the matched dose, see `conditioning.matched`.
     convolution: form of the convolution.
     axis_name: mapped axis that batch statistics are averaged over.
     dtype: of the computation; parameters are float32.
@@ -56,13 +65,17 @@ class UNet(nn.Module):
   base_channels: int = 16
   max_channels: int = 128
   conditioning: str = 'bottleneck'
+  dvh: DVHSpec = DVHSpec()
+  patch: int = 1
   standardise_dvh: bool = False
   norm: Norm = 'batch'
   dropout: float = 0.2
   beams: int = 0
   targets: tuple[int, ...] = ()
+  body: int | None = None
   spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
   own_spacing: bool = False
+  prior: str = 'geometry'
   convolution: Convolution = 'auto'
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -73,7 +86,8 @@ class UNet(nn.Module):
     return bool(WAYS[self.conditioning])
 
   def setup(self):
-    self.windows = pooling_plan(self.grid)
+    cells = cells_of(self.grid, self.patch)
+    self.windows = pooling_plan(cells)
     levels = len(self.windows)
     # Of the levels, from full size down.
     self.channels = channels = tuple(
@@ -83,7 +97,7 @@ class UNet(nn.Module):
     # A kernel of 3 needs more than the 2x2x1 or 1x1x1 voxels of the last two.
     kernels = [3] * (levels - 1) + [1] * 2
 
-    voxels = np.prod(self.grid) / np.cumprod([1, *map(math.prod, self.windows)])
+    voxels = np.prod(cells) / np.cumprod([1, *map(math.prod, self.windows)])
 
     def block(
       name: str,
@@ -115,6 +129,7 @@ class UNet(nn.Module):
       # Their parameters lie beside the network's own in checkpoints.
       nn.share_scope(self, way)
     inputs = self.dvh_shape[0] + (1 if self.beams else 0)
+    inputs *= self.patch**3
     self.encoder = [
       block(f'encoder_{i}', i, below, c)
       for i, (below, c) in enumerate(zip([inputs, *channels], channels))
@@ -131,7 +146,7 @@ class UNet(nn.Module):
     ]
     # Zero at the start: a first dose far off would fill Adam's memory of
     # squared gradients, which lasts for a thousand updates.
-    self.dose = nn.Dense(1, kernel_init=nn.initializers.zeros)
+    self.dose = nn.Dense(self.patch**3, kernel_init=nn.initializers.zeros)
     if self.takes_wish:
       # The training set's mean and spread, set once before the first update:
       # not trained, but part of the model wherever it goes.
@@ -142,10 +157,42 @@ class UNet(nn.Module):
         'dvh_statistics', 'spread', jnp.ones, self.dvh_shape
       )
 
+  def prepare(
+    self, masks: jax.Array, spacing_mm: jax.Array | None = None
+  ) -> Prepared:
+    """What is computed once for a patient, of no parameter that is trained.
+
+    Args:
+      masks: `[B, X, Y, Z, S]`, 0 or 1, of any type.
+      spacing_mm: `[B, 3]` voxel size of each, where `own_spacing` asks for it.
+
+    Returns:
+      Arrays `[B, X, Y, Z, ...]`: `open_fields` of a network with beams, and
+      `ways`, of each way of conditioning.
+    """
+    prepared: Prepared = {}
+    target = masks[..., list(self.targets)].any(-1)
+    if not self.own_spacing:
+      if self.beams:
+        fields = open_field_dose(target, self.spacing_mm, self.beams)
+      spacing_mm = jnp.tile(jnp.asarray(self.spacing_mm), (len(masks), 1))
+    elif spacing_mm is None:
+      raise ValueError('the network needs the voxel size of each patient')
+    elif self.beams:
+      fields = open_field_dose_each(target, spacing_mm, self.beams)
+    if self.beams:
+      prepared['open_fields'] = fields
+    prepared['ways'] = tuple(
+      way.prepare(masks, spacing_mm, prepared.get('open_fields'))
+      for way in self.ways
+    )
+    return prepared
+
   def encode(
     self,
     masks: jax.Array,
     spacing_mm: jax.Array | None = None,
+    prepared: Prepared | None = None,
     *,
     train: bool,
   ) -> Features:
@@ -154,6 +201,7 @@ class UNet(nn.Module):
     Args:
       masks: `[B, X, Y, Z, S]`, 0 or 1, of any type.
       spacing_mm: `[B, 3]` voxel size of each, where `own_spacing` asks for it.
+      prepared: of `prepare`; None to compute it here.
       train: whether dropout acts and batch statistics are of this batch.
 
     Returns:
@@ -161,16 +209,13 @@ class UNet(nn.Module):
       down, the `[B, 1, 1, 1, C]` bottleneck, and what each way of conditioning
       prepares.
     """
+    if prepared is None:
+      prepared = self.prepare(masks, spacing_mm)
     x = masks.astype(self.dtype)
     if self.beams:
-      target = masks[..., list(self.targets)].any(-1)
-      if not self.own_spacing:
-        fields = open_field_dose(target, self.spacing_mm, self.beams)
-      elif spacing_mm is None:
-        raise ValueError('the open fields need the voxel size of each patient')
-      else:
-        fields = open_field_dose_each(target, spacing_mm, self.beams)
-      x = jnp.concatenate([x, fields[..., None].astype(self.dtype)], axis=-1)
+      fields = prepared['open_fields'][..., None]
+      x = jnp.concatenate([x, fields.astype(self.dtype)], axis=-1)
+    x = space_to_depth(x, self.patch)
     skips = []
     for window, layers, (merging, _) in zip(
       self.windows, self.encoder, self.decoder
@@ -181,8 +226,7 @@ class UNet(nn.Module):
       x = max_pool(x, window)
     for layer in self.bottleneck:
       x = layer(x, None, train=train)
-    prepared = tuple(way.prepare(masks, spacing_mm) for way in self.ways)
-    return tuple(skips), x, prepared
+    return tuple(skips), x, prepared['ways']
 
   def decode(
     self, features: Features, desired_dvh: jax.Array, *, train: bool
@@ -221,7 +265,8 @@ class UNet(nn.Module):
       if entry.levels:
         x += entry.levels[i].astype(x.dtype)
       x = last(x, entry.modulation, train=train)
-    dose = self.dose(x)[..., 0].astype(jnp.float32)
+    x = depth_to_space(self.dose(x), self.patch)
+    dose = x[..., 0].astype(jnp.float32)
     return dose if entry.dose is None else entry.dose + dose
 
   def _wish(self, desired_dvh: jax.Array) -> jax.Array:
@@ -237,12 +282,12 @@ class UNet(nn.Module):
     masks: jax.Array,
     desired_dvh: jax.Array,
     spacing_mm: jax.Array | None = None,
+    prepared: Prepared | None = None,
     *,
     train: bool,
   ) -> jax.Array:
     """`[B, X, Y, Z]` dose for `[B, X, Y, Z, S]` masks and `[B, S, K]`."""
     if masks.shape[1:4] != tuple(self.grid):
       raise ValueError(f'masks {masks.shape} are not on grid {self.grid}')
-    return self.decode(
-      self.encode(masks, spacing_mm, train=train), desired_dvh, train=train
-    )
+    features = self.encode(masks, spacing_mm, prepared, train=train)
+    return self.decode(features, desired_dvh, train=train)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 import concurrent.futures
+import functools
 import itertools
 import time
 from typing import Any, Literal
@@ -18,15 +19,20 @@ Batch = Any
 
 # Shares of the free memory that a cohort may take.
 _OF_DEVICE, _OF_HOST = 0.4, 0.4
+# And what is prepared for patients that are read from the store.
+_PREPARED = 0.2
 
 
 def resolve(
-  placement: Placement, cohort: Cohort, patients: np.ndarray
+  placement: Placement,
+  cohort: Cohort,
+  patients: np.ndarray,
+  prepare: resident.Prepare = resident.nothing,
 ) -> Placement:
   """`auto` becomes the fastest place that is large enough."""
   if placement != 'auto':
     return placement
-  needed = resident.size(cohort, patients)
+  needed = resident.size(cohort, patients, prepare)
   if needed <= _OF_DEVICE * _free_on_device():
     return 'device'
   return 'memory' if needed <= _OF_HOST * _free_on_host() else 'store'
@@ -55,16 +61,32 @@ class Source:
   """
 
   def __init__(
-    self, cohort: Cohort, patients: np.ndarray, placement: Placement
+    self,
+    cohort: Cohort,
+    patients: np.ndarray,
+    placement: Placement,
+    prepare: resident.Prepare = resident.nothing,
   ):
-    self.placement = resolve(placement, cohort, patients)
+    """Args:
+    cohort: the store.
+    patients: indices of those that are drawn.
+    placement: where their samples are kept.
+    prepare: of the network, for masks and a voxel size.
+    """
+    self.placement = resolve(placement, cohort, patients, prepare)
     self._store = cohort
     self._spacings = cohort.own_spacings
+    self._prepare = prepare
+    self._prepared = functools.lru_cache(
+      int(_PREPARED * _free_on_host() / resident.prepared_size(cohort, prepare))
+      if resident.prepared_size(cohort, prepare)
+      else None
+    )(self._prepare_one)
     self._masks: dict[int, np.ndarray] = {}
     self._doses: dict[tuple[int, int], np.ndarray] = {}
     self.cohort = None
     if self.placement == 'device':
-      self.cohort = parallel.place(resident.read(cohort, patients))
+      self.cohort = parallel.place(resident.read(cohort, patients, prepare))
     elif self.placement == 'memory':
       for p in patients:
         plans = np.arange(cohort.patients[p].plans)
@@ -86,19 +108,34 @@ class Source:
       dose = np.stack([self._doses[int(i), int(j)] for i, j in zip(p, n)])
     else:
       masks, dose = self._store.read(p, n)
+    found = [self._prepared(int(i)) for i in p]
+    prepared = jax.tree.map(lambda *x: np.stack(x), *found)
     for i in np.flatnonzero(samples.mirrored):
-      masks[i], dose[i] = masks[i, ::-1].copy(), dose[i, ::-1].copy()
-    read = {'masks': masks, 'desired_dvh': samples.desired_dvh, 'dose': dose}
+      for x in (masks, dose, *jax.tree.leaves(prepared)):
+        x[i] = x[i, ::-1].copy()
+    read = {
+      'masks': masks,
+      'desired_dvh': samples.desired_dvh,
+      'dose': dose,
+      'prepared': prepared,
+    }
     if self._spacings is not None:
       read['spacing_mm'] = self._spacings[p]
     return read
+
+  def _prepare_one(self, patient: int) -> Any:
+    masks = self._masks.get(patient)
+    if masks is None:
+      masks = self._store.masks(patient)
+    spacing_mm = np.float32(self._store.patients[patient].spacing_mm)
+    return jax.device_get(self._prepare(masks, spacing_mm))
 
 
 def unpack(
   cohort: resident.ResidentCohort | None, batch: Batch
 ) -> dict[str, jax.Array]:
-  """Inside a step: `masks [B, ...]`, `desired_dvh`, `dose` of a batch, and
-  `spacing_mm` where the patients' differ.
+  """Inside a step: `masks [B, ...]`, `desired_dvh`, `dose`, `prepared` of a
+  batch, and `spacing_mm` where the patients' differ.
 
   Args:
     cohort: of a `Source`.

@@ -16,7 +16,7 @@ from dvhflax.losses import dose_loss
 from dvhflax.models.build import build_unet, dvh_statistics
 from dvhflax.models.unet import UNet
 from dvhflax.schedules import inverse_time_decay
-from dvhflax.training import parallel
+from dvhflax.training import first_dose, parallel
 from dvhflax.training.checkpoint import Checkpoints
 from dvhflax.training.resuming import (
   COHORT_FLAG,
@@ -77,8 +77,13 @@ class Run:
     statistics = dvh_statistics(
       self.cohort.dvh[patients], self.cohort.valid[patients]
     )
+    anatomy = None
+    if first_dose.needed(self.config) and self.checkpoints.latest is None:
+      anatomy = first_dose.variables(self.workdir)
     state = parallel.replicate(
-      lambda key: create_state(self.model, self.tx, statistics, key, self.loss),
+      lambda key: create_state(
+        self.model, self.tx, statistics, key, self.loss, anatomy
+      ),
       jax.random.key(self.config.seed),
     )
     return resume(self.checkpoints, state)

@@ -47,9 +47,21 @@ def create_state(
   statistics: dict[str, Any],
   rng: jax.Array,
   loss: LossFn = dose_loss,
+  first_dose: Any = None,
 ) -> TrainState:
-  """The state before the first update."""
+  """The state before the first update.
+
+  Args:
+    model: the network.
+    tx: optimiser.
+    statistics: of the training set's DVHs.
+    rng: of the initialisation.
+    loss: of a batch, for the names of its terms.
+    first_dose: variables of the anatomy-only network that serves it, if any.
+  """
   variables = initial_variables(model, rng)
+  if first_dose is not None:
+    variables['first_dose'] = {'network': first_dose}
   if variables['dvh_statistics']:
     variables['dvh_statistics'] = statistics
   return TrainState(
@@ -114,6 +126,7 @@ def make_train_step(
         batch['masks'],
         batch['desired_dvh'],
         batch.get('spacing_mm'),
+        batch.get('prepared'),
         rngs={'dropout': rng},
       )
       losses = loss(predicted, batch['dose'], batch['masks'])
@@ -196,6 +209,7 @@ def make_eval_step(
       batch['masks'],
       batch['desired_dvh'],
       batch.get('spacing_mm'),
+      batch.get('prepared'),
       train=False,
     )
     losses = loss(predicted, batch['dose'], batch['masks'])

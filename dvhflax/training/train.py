@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -19,10 +20,11 @@ from dvhflax import config as config_lib
 from dvhflax import errors, locks
 from dvhflax.cohort.store import Cohort
 from dvhflax.losses import Loss
+from dvhflax.models import build as models_build
 from dvhflax.models.convolution import describe
 from dvhflax.sources import build
-from dvhflax.training import feed, parallel, partners
-from dvhflax.training.checkpoint import Checkpoints
+from dvhflax.training import feed, first_dose, parallel, partners
+from dvhflax.training.checkpoint import Checkpoints, has_checkpoint
 from dvhflax.training.history import History
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.setup import Run, set_up
@@ -109,6 +111,12 @@ def train(
   workdir = os.path.abspath(workdir)
   parallel.check_batch_size(config.batch_size, config.batch_parts)
   os.makedirs(workdir, exist_ok=True)
+  if first_dose.needed(config) and not has_checkpoint(workdir):
+    anatomy = first_dose.workdir_of(workdir)
+    print(
+      f'the first dose: its network is trained in {anatomy}', file=sys.stderr
+    )
+    train(first_dose.config_of(config), cohort, anatomy)
   partners.meet()
   with partners.noticed(), _only_one(workdir):
     checkpoints = Checkpoints(workdir, create=True)
@@ -165,13 +173,16 @@ def _train(
 def _loop(run: Run, state: TrainState, history: History) -> TrainState:
   """Trains from a state to the end of the run, or until a signal."""
   first, batch_size = int(state.step), run.config.batch_size
+  prepare = functools.partial(
+    models_build.prepare(run.model), _constants(state)
+  )
   source = feed.Source(
-    run.cohort,
-    np.concatenate([run.sampler.patients, run.validation.patients]),
-    run.config.data.placement,
+    run.cohort, run.sampler.patients, run.config.data.placement, prepare
   )
   update = _make_update(run, source)
-  validate = _make_validate(run, source)
+  # A few samples, once an epoch, of patients that may have hundreds of plans.
+  held_out = feed.Source(run.cohort, run.validation.patients, 'store', prepare)
+  validate = _make_validate(run, held_out)
   print(
     f'{run.total - first} updates on {jax.device_count()} '
     f'{jax.default_backend()} device(s), convolution '
@@ -204,8 +215,7 @@ def _loop(run: Run, state: TrainState, history: History) -> TrainState:
       if done % run.steps_per_epoch == 0 or done == run.total:
         watch.flush()
         measured = speed.measure(done - first)
-        held_out = validate(state)
-        _end_epoch(run, state, history, held_out, measured)
+        _end_epoch(run, state, history, validate(state), measured)
         bar.write(history.line(), file=sys.stderr)
         speed.start(done - first)
       if stopping.now():
@@ -216,6 +226,14 @@ def _loop(run: Run, state: TrainState, history: History) -> TrainState:
       _save_and_stop(run, state, stopping.signal)
     run.checkpoints.wait()
   return state
+
+
+def _constants(state: TrainState) -> Any:
+  """The network's variables that no update changes."""
+  trained = ('params', 'batch_stats')
+  kept = {k: v for k, v in state.model.items() if k not in trained}
+  # Copied: an update takes the state's own arrays away.
+  return jax.device_get(kept)
 
 
 def _make_update(

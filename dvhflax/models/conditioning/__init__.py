@@ -2,12 +2,16 @@
 
 from dvhflax.models.conditioning.bottleneck import Bottleneck
 from dvhflax.models.conditioning.film import Film
+from dvhflax.models.conditioning.matched import Matched
 from dvhflax.models.conditioning.way import Conditioning, Entry, combine
 
 # Each is a combination of ways; the network of none knows the anatomy alone.
 WAYS: dict[str, tuple[type[Conditioning], ...]] = {
   'bottleneck': (Bottleneck,),
   'film': (Film,),
+  'matched': (Matched,),
+  'film+matched': (Film, Matched),
+  'bottleneck+matched': (Bottleneck, Matched),
   'none': (),
 }
 

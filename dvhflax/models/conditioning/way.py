@@ -57,17 +57,26 @@ class Conditioning(nn.Module):
     """Channels of `Entry.bottleneck`."""
     return 0
 
-  def prepare(self, masks: jax.Array, spacing_mm: jax.Array | None) -> Any:
+  def prepare(
+    self,
+    masks: jax.Array,
+    spacing_mm: jax.Array,
+    open_fields: jax.Array | None,
+  ) -> Any:
     """What is computed once for a patient and used for all of its wishes.
+
+    Nothing of it may depend on parameters that are trained: in training it is
+    computed before the first update, and kept with the cohort.
 
     Args:
       masks: `[B, X, Y, Z, S]`, 0 or 1.
-      spacing_mm: `[B, 3]` voxel size, where the network has `own_spacing`.
+      spacing_mm: `[B, 3]` voxel size.
+      open_fields: `[B, X, Y, Z]`, None for a network without beams.
 
     Returns:
-      Arrays that begin with the axis `B`.
+      Arrays `[B, X, Y, Z, ...]`; a mirrored patient's are mirrored.
     """
-    del masks, spacing_mm
+    del masks, spacing_mm, open_fields
     return ()
 
   def __call__(
