@@ -35,6 +35,13 @@ LATER: tuple[dict[str, Any], ...] = (
     'cohort.sum_plans': False,
     'cohort.dose_dtype': 'float16',
   },
+  # An evaluation has the numbers it had, and these beside them.
+  {
+    'evaluation.split': 'test',
+    'evaluation.label_plans': 10,
+    'evaluation.obedience_wishes': 36,
+    'evaluation.mimicked': 0,
+  },
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})
