@@ -163,8 +163,9 @@ def shares(
 
   Returns:
     `[M]` bool, dominated: some other is lower by more than `LOWER` in every
-    organ, its coverage no worse. `[M]` bool, beyond: the dose is no higher than some other in any
-    organ, lower by more than `BEYOND` in one, and its coverage no worse.
+    organ, its coverage no worse. `[M]` bool, beyond: the dose is no higher than
+    some other in any organ, lower by more than `BEYOND` in one, and its
+    coverage no worse.
   """
   less = others[None] - doses[:, None]
   covered = others_coverage[None] - coverage[:, None]

@@ -101,8 +101,8 @@ def _tables(
       [
         name,
         *(_plain(row['slope'][what]) for what in slopes),
-        _share(row['right_order'], 0) + f' of {row["order_pairs"]}',
-        _percent(row['cross_talk']) + f' of {row["cross_talk_pairs"]}',
+        _of(_share(row['right_order'], 0), row['order_pairs']),
+        _of(_percent(row['cross_talk']), row['cross_talk_pairs']),
       ]
     )
     cells = [name]
@@ -120,26 +120,36 @@ def _tables(
         ),
       ]
     )
+  front = numbers['front']
+  beside = [
+    ["against the patient's plans", 'predictions', 'plans'],
+    [
+      'DVH to the nearest (other) plan',
+      _plain(front['from_plans'], 4),
+      _plain(front['between_plans'], 4),
+    ],
+    ['DVH to the wish', _plain(front['from_wish'], 4), '-'],
+    [
+      'dominated by one',
+      _share(front['dominated'], 1),
+      _share(front['plans_dominated'], 1),
+    ],
+    [
+      'beyond one',
+      _share(front['beyond'], 1),
+      _share(front['plans_beyond'], 1),
+    ],
+  ]
   return [
     ('Slope of achieved on wished; order and cross-talk of pairs', follows),
     ('Wished minus achieved, mean ± standard deviation', off),
     ('|error| with shuffled wishes over |error|, samples of table 1', heard),
+    ('The Pareto set; DVHs by the mean difference of an element', beside),
   ]
 
 
 def _lines(numbers: Mapping[str, Any]) -> list[str]:
-  front = numbers['front']
-  lines = [
-    '-: wished values that hardly vary, or no pair',
-    f"distance of the predicted DVH to the nearest of the patient's plans "
-    f'{_plain(front["from_plans"], 4)}, to the wish '
-    f'{_plain(front["from_wish"], 4)}; of a plan to the nearest other one '
-    f'{_plain(front["between_plans"], 4)}',
-    f'dominated by a plan: {_share(front["dominated"])} of the predictions, '
-    f'{_share(front["plans_dominated"])} of the plans',
-    f'beyond the front: {_share(front["beyond"])} of the predictions, '
-    f'{_share(front["plans_beyond"])} of the plans',
-  ]
+  lines = ['-: wished values that hardly vary, or no pair of wishes']
   mimicked = numbers.get('mimicked')
   if mimicked:
     each = ', '.join(
@@ -148,7 +158,7 @@ def _lines(numbers: Mapping[str, Any]) -> list[str]:
     )
     lines.append(
       f'mean |deliverable - predicted| of {mimicked["predictions"]} '
-      f'predictions, in % of the prescription: {each}'
+      f'predictions: {each} (of the prescription)'
     )
   return lines
 
@@ -242,6 +252,7 @@ def _square(axes: Any, wished: np.ndarray, achieved: np.ndarray) -> None:
   ends = (low - room, high + room)
   axes.plot(ends, ends, color='0.35', linewidth=0.7, zorder=1)
   axes.set(xlim=ends, ylim=ends, aspect='equal')
+  axes.locator_params(nbins=5)
   axes.grid(True, color='0.9', linewidth=0.5)
   axes.set_axisbelow(True)
 
@@ -254,8 +265,12 @@ def _percent(value: float | None) -> str:
   return '-' if value is None else f'{value:.2f}%'
 
 
-def _share(value: float | None, digits: int = 1) -> str:
+def _share(value: float | None, digits: int) -> str:
   return '-' if value is None else f'{100 * value:.{digits}f}%'
+
+
+def _of(told: str, pairs: int) -> str:
+  return f'{told} of {pairs}' if pairs else '-'
 
 
 def _pair(mean: float | None, std: float | None, sign: str = '') -> str:

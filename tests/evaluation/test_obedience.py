@@ -1,8 +1,12 @@
 """Obedience: networks whose answers are known."""
 
+import types
+
+from conftest import make_patient, write_cohort
 import numpy as np
 import pytest
 
+from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import obedience, own_wishes
 from dvhflax.evaluation.plan_metrics import PlanMetrics
 
@@ -71,6 +75,37 @@ def test_a_network_that_goes_half_the_way_has_slope_a_half(cohort):
   rectum = found['structures']['rectum']
   assert rectum['slope']['mean_dose'] == pytest.approx(0.5, abs=1e-4)
   assert rectum['right_order'] == 1
+
+
+def test_a_patient_without_an_organ_counts_for_the_others(tmp_path):
+  patients = [make_patient(i, plans=5) for i in range(4)]
+  patients[3] = make_patient(3, plans=5, lacking=(1,))
+  path = tmp_path / 'cohort'
+  write_cohort(path, patients, ['train', 'validation', 'test', 'test'])
+  found = asked(Cohort.open(path), nearest_dose(Cohort.open(path)))
+  assert found['wishes'] == 10
+  rectum = found['structures']['rectum']
+  assert rectum['mean_dose']['samples'] == 5 and rectum['order_pairs'] == 10
+  assert rectum['slope']['mean_dose'] == pytest.approx(1)
+  assert found['structures']['body']['mean_dose']['samples'] == 10
+
+
+def test_mimicked_predictions_are_of_all_patients_in_turn(cohort, monkeypatch):
+  mimicked = []
+
+  def mimic_dose(_, patient, dose_gy):
+    mimicked.append(patient)
+    assert dose_gy.min() >= 0
+    percent = {'mean_absolute': float(len(mimicked))}
+    return types.SimpleNamespace(difference={'rectum': percent})
+
+  monkeypatch.setattr(own_wishes.mimic, 'mimic_dose', mimic_dose)
+  test = cohort.split('test')
+  _, deliverable = own_wishes.ask(
+    nearest_dose(cohort, 1.0), cohort, test, 36, PlanMetrics(cohort), 3
+  )
+  assert mimicked == [test[0], test[0], test[1]]
+  assert deliverable == [{'rectum': 1.0}, {'rectum': 2.0}, {'rectum': 3.0}]
 
 
 def test_slope_is_that_of_a_fit_with_an_intercept_for_each_patient():
