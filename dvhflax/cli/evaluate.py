@@ -1,4 +1,4 @@
-"""Evaluates a trained network: table 1, obedience, figures, all samples.
+"""Evaluates a trained network: table 1, obedience, figures, samples.
 
 The baselines are the same network with shuffled wishes, the mean dose of the
 training plans and, with --anatomy_workdir, an anatomy-only network.

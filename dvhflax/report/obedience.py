@@ -94,8 +94,8 @@ def _tables(
   slopes = list(next(iter(structures.values()))['slope'])
   names = [what.replace('_', ' ') for what in slopes]
   follows = [['structure', *names, 'right order', 'cross-talk']]
-  off = [['structure', 'mean dose', '|mean dose|', 'max dose', '|max dose|']]
-  heard = [['structure', 'mean dose', 'max dose']]
+  off = [['structure', 'mean dose', 'absolute', 'maximum dose', 'absolute']]
+  heard = [['structure', 'mean dose', 'maximum dose']]
   for name, row in structures.items():
     follows.append(
       [
@@ -143,13 +143,16 @@ def _tables(
   return [
     ('Slope of achieved on wished; order and cross-talk of pairs', follows),
     ('Wished minus achieved, mean ± standard deviation', off),
-    ('|error| with shuffled wishes over |error|, samples of table 1', heard),
+    ('Shuffled wishes: absolute error over that with the wish, table 1', heard),
     ('The Pareto set; DVHs by the mean difference of an element', beside),
   ]
 
 
 def _lines(numbers: Mapping[str, Any]) -> list[str]:
-  lines = ['-: wished values that hardly vary, or no pair of wishes']
+  lines = [
+    'where no value is given (-), wished values hardly vary, or no pair of '
+    'wishes differs so'
+  ]
   mimicked = numbers.get('mimicked')
   if mimicked:
     each = ', '.join(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
       assert f'{row["slope"]["V50%"]:.2f}' in file.read()
   with open(os.path.join(output, 'samples.csv')) as file:
     assert len(file.readlines()) == 1 + 4 * 8
+
+
+def test_rows_of_a_markdown_table_have_the_cells_of_its_head(
+  trained_run, tmp_path
+):
+  evaluate.evaluate(trained_run, output=str(tmp_path))
+  for name in ('obedience.md', 'table1.md'):
+    text = (tmp_path / name).read_text()
+    tables = re.findall(r'(?:^\|.*\|\n)+', text, re.MULTILINE)
+    assert len(tables) >= 3
+    for table in tables:
+      assert len({row.count('|') for row in table.splitlines()}) == 1
 
 
 def test_a_network_without_a_wish_is_asked_too(config, cohort, tmp_path):
