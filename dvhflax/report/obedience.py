@@ -192,17 +192,15 @@ def scatter(
 
   Args:
     points: of all wishes.
-    structures: `[S]`; those that are no organ at risk are shown if there is no
-      such organ.
+    structures: `[S]`; others are shown where no patient has an organ at risk.
     reference: what doses are in % of.
 
   Returns:
     The figure; a patient's points have one colour, joined in the order of the
     wished doses. On the diagonal every wish is met.
   """
-  shown = [s for s, x in enumerate(structures) if x.role == 'oar'] or list(
-    range(len(structures))
-  )
+  found = np.flatnonzero(~np.isnan(points.wished).all(0)).tolist()
+  shown = [s for s in found if structures[s].role == 'oar'] or found
   columns = min(len(shown), _COLUMNS)
   rows = -(-len(shown) // columns)
   figure = Figure(
@@ -247,10 +245,7 @@ def scatter(
 def _square(axes: Any, wished: np.ndarray, achieved: np.ndarray) -> None:
   """The same doses on both axes, and the diagonal."""
   values = np.concatenate([wished, achieved])
-  values = values[np.isfinite(values)]
-  if not values.size:
-    return
-  low, high = values.min(), values.max()
+  low, high = np.nanmin(values), np.nanmax(values)
   room = 0.05 * max(high - low, 1.0)
   ends = (low - room, high + room)
   axes.plot(ends, ends, color='0.35', linewidth=0.7, zorder=1)
