@@ -1,4 +1,4 @@
-"""Evaluates a trained network: table 1, figures 4 to 6, all samples.
+"""Evaluates a trained network: table 1, obedience, figures, samples.
 
 The baselines are the same network with shuffled wishes, the mean dose of the
 training plans and, with --anatomy_workdir, an anatomy-only network.
@@ -26,7 +26,19 @@ def define() -> None:
     'checkpoint', 'best', '`best`, `latest`, or the number of a saved step.'
   )
   flags.DEFINE_string(
-    'output', None, 'Folder for the results; none: WORKDIR/evaluation.'
+    'output',
+    None,
+    'Folder for the results; none: WORKDIR/evaluation, of validation patients '
+    'WORKDIR/evaluation_validation.',
+  )
+  flags.DEFINE_string(
+    'split', None, "`test` or `validation` patients; none: the run's setting."
+  )
+  flags.DEFINE_integer(
+    'mimicked',
+    None,
+    'Predictions to compare with the closest deliverable dose, seconds each; '
+    "none: the run's setting.",
   )
 
 
@@ -42,6 +54,8 @@ def main() -> None:
     cohort_path=values.cohort,
     which=values.checkpoint,
     output=_absolute(values.output),
+    split=values.split,
+    mimicked=values.mimicked,
   )
   print(text)
 

@@ -171,4 +171,15 @@ def default() -> ml_collections.ConfigDict:
   evaluation.wishes = 200
   # Wishes predicted at once.
   evaluation.batch_size = 4
+  # Patients that are evaluated: `test`, or `validation` to make choices by.
+  evaluation.split = 'test'
+  # Table 1 is given a second time with labels among so many of each patient's
+  # plans, and how far these are off: the floor of few plans; 0: not.
+  evaluation.label_plans = 10
+  # The most plans of a patient's own that are wished for to measure how well
+  # the network obeys, see docs/obedience.md; 0: that is not measured.
+  evaluation.obedience_wishes = 36
+  # Of these predictions, those compared with the closest deliverable dose, over
+  # all patients; some seconds each.
+  evaluation.mimicked = 0
   return config

@@ -213,6 +213,10 @@ RULES: dict[str, Rule] = {
   'data.read_ahead': _Whole(1),
   'evaluation.wishes': _Whole(1),
   'evaluation.batch_size': _Whole(1),
+  'evaluation.split': _OneOf(('test', 'validation')),
+  'evaluation.label_plans': _Whole(0),
+  'evaluation.obedience_wishes': _Whole(0),
+  'evaluation.mimicked': _Whole(0),
 }
 
 # Of a protocol's fields; what they may be beyond that it checks itself.

@@ -40,12 +40,33 @@ def mimic_patient(
     PlanningError: for a patient that cannot be planned.
   """
   index = cohort.index(patient)
+  return mimic_dose(cohort, index, _given(cohort, index, dose, plan), protocol)
+
+
+def mimic_dose(
+  cohort: Cohort,
+  index: int,
+  dose_gy: np.ndarray,
+  protocol: Protocol | None = None,
+) -> Mimicked:
+  """The deliverable dose that is closest to a given one.
+
+  Args:
+    cohort: store of the patient.
+    index: place of the patient.
+    dose_gy: `[X, Y, Z]`.
+    protocol: see `mimic_patient`.
+
+  Raises:
+    UserError: if there is no protocol.
+    PlanningError: for a patient or a dose that cannot be.
+  """
   record = cohort.patients[index]
   masks = named_masks(
     cohort.structures, cohort.masks(index), cohort.present[index]
   )
   return mimic(
-    _given(cohort, index, dose, plan),
+    dose_gy,
     masks,
     record.spacing_mm,
     protocol or _protocol(record.provenance),

@@ -29,6 +29,8 @@ def table1(
   structures: Sequence[str],
   paper: Paper | None = None,
   reference: str = 'the prescription',
+  about: str = '',
+  notes: Sequence[str] = (),
 ) -> str:
   """Table 1 as aligned plain text.
 
@@ -39,6 +41,8 @@ def table1(
     paper: `PAPER_TABLE1`, or None to leave the paper out; shown for the
       structures it names, whatever their case.
     reference: what the errors are percentages of.
+    about: of whom, and which doses are true; a line of the caption.
+    notes: lines to put below.
 
   Returns:
     Lines of some 95 to 105 columns. The network's block ends in the paper's
@@ -58,10 +62,11 @@ def table1(
   max_dose = 'maximum dose'.center(sum(widths[5:]) + 4)
   head = ' ' * indent + mean_dose + '  ' + max_dose
   rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
-  lines = [_caption(reference), '', head.rstrip()]
+  lines = [*_caption(reference, about), '', head.rstrip()]
   for block in blocks:
     lines += [rule, block.title, *itertools.islice(texts, 1 + len(block.rows))]
-  lines += [rule, *_notes(results, paper), *_in_gy(results, structures)]
+  lines += [rule, *_notes(results, paper), *notes]
+  lines += _in_gy(results, structures)
   return '\n'.join(lines) + '\n'
 
 
@@ -70,9 +75,11 @@ def table1_markdown(
   structures: Sequence[str],
   paper: Paper | None = None,
   reference: str = 'the prescription',
+  about: str = '',
+  notes: Sequence[str] = (),
 ) -> str:
   """`table1` as Markdown, one table a block; the same arguments."""
-  lines = [_caption(reference), '']
+  lines = [*_caption(reference, about), '']
   for block in _blocks(results, structures, paper):
     header = list(block.header)
     for first, dose in ((2, 'mean dose'), (5, 'maximum dose')):
@@ -86,7 +93,9 @@ def table1_markdown(
     for row in block.rows:
       lines.append('| ' + ' | '.join(row[c] for c in kept) + ' |')
     lines.append('')
-  return '\n'.join([*lines, *_notes(results, paper)]) + '\n'
+  below = [*_notes(results, paper), *notes]
+  # Two blanks keep Markdown from running the lines together.
+  return '\n'.join([*lines, '  \n'.join(below)]) + '\n'
 
 
 def summary(
@@ -138,11 +147,12 @@ def summary(
   return numbers
 
 
-def _caption(reference: str) -> str:
-  return (
+def _caption(reference: str, about: str) -> list[str]:
+  lines = [
     f'Dose errors, true minus predicted, in % of {reference}: '
     'mean ± standard deviation'
-  )
+  ]
+  return [*lines, about] if about else lines
 
 
 def _in_gy(

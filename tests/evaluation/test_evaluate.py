@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 
-from dvhflax.errors import CheckpointError
+from dvhflax.errors import CheckpointError, ConfigError, UserError
 from dvhflax.evaluation import evaluate, predictors
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.train import train
@@ -17,15 +18,71 @@ def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
   config.model.conditioning = 'none'
   train(config, cohort, anatomy)
   text = evaluate.evaluate(trained_run, anatomy_workdir=anatomy, output=output)
+  # Whether the wish is heard comes first.
+  head, rectum = (line.split() for line in text.splitlines()[:2])
+  assert head[-2:] == ['ratio', 'slope'] and rectum[0] == 'rectum'
   for name in (evaluate.SHUFFLED, evaluate.ANATOMY, evaluate.MEAN_DOSE):
     assert name in text
-  for name in ('figure4_losses', 'figure5_predictions', 'figure6_violins'):
+  for name in (
+    'figure4_losses',
+    'figure5_predictions',
+    'figure6_violins',
+    'obedience',
+  ):
     with open(os.path.join(output, f'{name}.png'), 'rb') as file:
       assert file.read(4) == b'\x89PNG'
   with open(os.path.join(output, 'summary.json')) as file:
-    assert json.load(file)['samples'] == 8
+    summary = json.load(file)
+  assert summary['samples'] == 8 and summary['split'] == 'test'
+  obeyed = summary['obedience']
+  assert obeyed['wishes'] == 3 + 4 and obeyed['patients'] == 2
+  row = obeyed['structures']['rectum']
+  of_table = summary['table1'][evaluate.SHUFFLED]['structures']['rectum']
+  assert (
+    row['shuffled']['mean_dose']['ratio'] == (of_table['mean_dose']['ratio'])
+  )
+  assert rectum[-1] == f'{row["slope"]["mean_dose"]:.2f}'
+  # Both say the same.
+  for name in ('obedience.txt', 'obedience.md'):
+    with open(os.path.join(output, name)) as file:
+      assert f'{row["slope"]["V50%"]:.2f}' in file.read()
   with open(os.path.join(output, 'samples.csv')) as file:
     assert len(file.readlines()) == 1 + 4 * 8
+
+
+def test_rows_of_a_markdown_table_have_the_cells_of_its_head(
+  trained_run, tmp_path
+):
+  evaluate.evaluate(trained_run, output=str(tmp_path))
+  for name in ('obedience.md', 'table1.md'):
+    text = (tmp_path / name).read_text()
+    tables = re.findall(r'(?:^\|.*\|\n)+', text, re.MULTILINE)
+    assert len(tables) >= 3
+    for table in tables:
+      assert len({row.count('|') for row in table.splitlines()}) == 1
+
+
+def test_a_network_without_a_wish_is_asked_too(config, cohort, tmp_path):
+  workdir = str(tmp_path / 'run')
+  config.model.conditioning = 'none'
+  train(config, cohort, workdir)
+  text = evaluate.evaluate(workdir, split='validation')
+  assert 'validation patients' in text and 'test patients' not in text
+  folder = os.path.join(workdir, 'evaluation_validation')
+  with open(os.path.join(folder, 'summary.json')) as file:
+    summary = json.load(file)
+  assert summary['split'] == summary['obedience']['split'] == 'validation'
+  rectum = summary['obedience']['structures']['rectum']
+  assert rectum['slope']['mean_dose'] == pytest.approx(0, abs=1e-6)
+  assert rectum['right_order'] == 0
+  assert rectum['shuffled']['mean_dose']['ratio'] is None
+
+
+def test_what_cannot_be_evaluated(trained_run):
+  with pytest.raises(ConfigError, match=r'evaluation\.split=.train.: use one'):
+    evaluate.evaluate(trained_run, split='train')
+  with pytest.raises(UserError, match=r'mimicked=1: .* no protocol'):
+    evaluate.evaluate(trained_run, mimicked=1)
 
 
 def test_predictions_with_and_without_the_wish_are_told_apart(cohort):
