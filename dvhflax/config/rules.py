@@ -202,11 +202,16 @@ RULES: dict[str, Rule] = {
   'optimizer.decay': _NOT_NEGATIVE,
   **{f'loss.{name}_weight': _NOT_NEGATIVE for name in losses.TERMS},
   'data.own_wish_share': _SHARE,
+  'data.bent_wish_share': _SHARE,
   'data.mirrored_share': _SHARE,
   'data.validation_wishes': _Whole(1),
+  'data.validation_own_wish_share': _SHARE,
+  'data.validation_bent_wish_share': _SHARE,
   'data.placement': _OneOf(('auto', 'device', 'memory', 'store')),
   'data.read_ahead': _Whole(1),
   'evaluation.wishes': _Whole(1),
+  'evaluation.own_wish_share': _SHARE,
+  'evaluation.bent_wish_share': _SHARE,
   'evaluation.batch_size': _Whole(1),
 }
 

@@ -185,7 +185,8 @@ def evaluate(
     cohort,
     'test',
     seed=config.seed,
-    own_wish_share=config.data.own_wish_share,
+    own_wish_share=config.evaluation.own_wish_share,
+    bent_wish_share=config.evaluation.bent_wish_share,
   )
   samples = sampler.samples(sampler.fixed(config.evaluation.wishes))
   wishes = samples.desired_dvh
@@ -219,6 +220,8 @@ def evaluate(
     'workdir': os.path.basename(workdir),
     'step': step,
     'samples': len(samples.patients),
+    'own_wish_share': config.evaluation.own_wish_share,
+    'bent_wish_share': config.evaluation.bent_wish_share,
     'normalisation': cohort.normalisation.to_json(),
     'table1': table.summary(results, names),
   }
@@ -261,11 +264,12 @@ def _write(
     results,
     names,
     [
-      Sample(ids[p], ids[m], int(j), int(n))
-      for p, m, j, n in zip(
+      Sample(ids[p], ids[m], int(j), bent=bool(b), label_plan=int(n))
+      for p, m, j, b, n in zip(
         samples.patients,
         samples.wish_patients,
         samples.wish_plans,
+        samples.bent,
         samples.labels,
       )
     ],
