@@ -34,7 +34,9 @@ def get_config(variant: str = ''):
   # label, and the network would learn not to listen. The wish is the plan's.
   config.data.own_wish_share = 1.0
   config.data.validation_wishes = 1
+  config.data.validation_own_wish_share = 1.0
   config.evaluation.wishes = 1
+  config.evaluation.own_wish_share = 1.0
   config.model.conditioning = 'film'
   config.model.standardise_dvh = True
   config.model.norm = 'mixed'
@@ -55,7 +57,9 @@ def get_config(variant: str = ''):
     config.cohort.path += '_planned'
     config.cohort.plans = 20
     config.cohort.replace_plans = True
-    config.data.own_wish_share = 0.0
+    config.data.own_wish_share = 0.5
     config.data.validation_wishes = 5
+    config.data.validation_own_wish_share = 0.0
     config.evaluation.wishes = 20
+    config.evaluation.own_wish_share = 0.0
   return config

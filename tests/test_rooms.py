@@ -12,6 +12,7 @@ PACKAGE = pathlib.Path(dvhflax.__file__).parent
 ROOMS = (
   'ground',  # modules that lie in dvhflax/ itself
   'sites',
+  'wishes',
   'native',
   'models',
   'planning',

@@ -13,6 +13,9 @@ from dvhflax.models.pooling import pooling_plan
 from dvhflax.patient import Structure
 from dvhflax.sites.protocol import Protocol
 
+# Of shares that are 1 together.
+_ROUNDING = 1e-9
+
 
 def flatten(
   config: ml_collections.ConfigDict, prefix: str = ''
@@ -49,6 +52,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
       'another cohort.source'
     )
   protocol(config)
+  _validate_wish_shares(flat)
   if config.cohort.source in ('simulated', 'store') and not config.cohort.plans:
     raise errors.ConfigError(
       f'cohort.plans=0: say how many plans to compute for the patients of '
@@ -73,6 +77,16 @@ def _validate_structures(names: tuple[str, ...]) -> None:
       f'cohort.structures={errors.shown(tuple(names))} needs one body and a '
       'target (PTV...)'
     )
+
+
+def _validate_wish_shares(flat: dict[str, Any]) -> None:
+  for group in ('data.', 'data.validation_', 'evaluation.'):
+    own, bent = (flat[f'{group}{kind}_wish_share'] for kind in ('own', 'bent'))
+    if own + bent > 1 + _ROUNDING:
+      raise errors.ConfigError(
+        f'{group}own_wish_share={own} and {group}bent_wish_share={bent} are '
+        f'{own + bent:g} of the wishes together: use 1 at most'
+      )
 
 
 def protocol(config: ml_collections.ConfigDict) -> Protocol:

@@ -152,13 +152,17 @@ def default() -> ml_collections.ConfigDict:
   loss.mean_dose_weight = 0.0
 
   config.data = data = ml_collections.ConfigDict()
-  # Share of the wishes that are a plan of the patient's own; the others are
-  # of any patient of the split, as in the paper.
+  # Share of the training wishes that are a plan of the patient's own; and of
+  # those that are such a plan's DVH, bent through random points as physicians
+  # ask for. The others are plans of any patient of the split, as in the paper.
   data.own_wish_share = 0.0
+  data.bent_wish_share = 0.0
   # Share of the training samples that are mirrored, left for right.
   data.mirrored_share = 0.0
-  # Wishes a validation patient, the same in every epoch.
+  # Wishes a validation patient, the same in every epoch; shares of theirs.
   data.validation_wishes = 10
+  data.validation_own_wish_share = 0.0
+  data.validation_bent_wish_share = 0.0
   # Where the training and validation patients are: on every `device`, so that
   # a step looks its samples up itself; in host `memory`; in the `store`, read
   # batch by batch; `auto`, the first of these that is large enough.
@@ -167,8 +171,11 @@ def default() -> ml_collections.ConfigDict:
   data.read_ahead = 4
 
   config.evaluation = evaluation = ml_collections.ConfigDict()
-  # K': wishes a test patient.
+  # K': wishes a test patient; shares of theirs. Table 1 of the paper has both
+  # at 0, whatever was trained on.
   evaluation.wishes = 200
+  evaluation.own_wish_share = 0.0
+  evaluation.bent_wish_share = 0.0
   # Wishes predicted at once.
   evaluation.batch_size = 4
   # Patients that are evaluated: `test`, or `validation` to make choices by.

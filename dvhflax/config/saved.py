@@ -44,6 +44,14 @@ LATER: tuple[dict[str, Any], ...] = (
     'evaluation.obedience_wishes': 36,
     'evaluation.mimicked': 0,
   },
+  # Of runs without own wishes; `_what_was_before` has the others'.
+  {
+    'data.bent_wish_share': 0.0,
+    'data.validation_own_wish_share': 0.0,
+    'data.validation_bent_wish_share': 0.0,
+    'evaluation.own_wish_share': 0.0,
+    'evaluation.bent_wish_share': 0.0,
+  },
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})
@@ -111,4 +119,8 @@ def _what_was_before(flat: Mapping[str, Any]) -> dict[str, Any]:
   imported = flat.get('cohort.source') in ('openkbp', 'dicom', 'nifti')
   if imported and 'cohort.normalisation' in before:
     before['cohort.normalisation'] = 'prescription'
+  # The share of training ruled validation and evaluation too.
+  for key in ('data.validation_own_wish_share', 'evaluation.own_wish_share'):
+    if key in before and 'data.own_wish_share' in flat:
+      before[key] = flat['data.own_wish_share']
   return before

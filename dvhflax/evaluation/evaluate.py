@@ -93,7 +93,8 @@ def evaluate(
     cohort,
     split,
     seed=config.seed,
-    own_wish_share=config.data.own_wish_share,
+    own_wish_share=config.evaluation.own_wish_share,
+    bent_wish_share=config.evaluation.bent_wish_share,
   )
   own_wishes.require_protocols(cohort, sampler.patients, options.mimicked)
   samples = sampler.samples(sampler.fixed(options.wishes))
@@ -126,6 +127,8 @@ def evaluate(
     'step': step,
     'split': split,
     'samples': len(samples.patients),
+    'own_wish_share': config.evaluation.own_wish_share,
+    'bent_wish_share': config.evaluation.bent_wish_share,
     'normalisation': cohort.normalisation.to_json(),
     **tables.numbers,
   }
@@ -180,11 +183,12 @@ def _write(
     results,
     names,
     [
-      Sample(ids[p], ids[m], int(j), int(n))
-      for p, m, j, n in zip(
+      Sample(ids[p], ids[m], int(j), bent=bool(b), label_plan=int(n))
+      for p, m, j, b, n in zip(
         samples.patients,
         samples.wish_patients,
         samples.wish_plans,
+        samples.bent,
         samples.labels,
       )
     ],

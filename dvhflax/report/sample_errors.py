@@ -53,12 +53,14 @@ class Sample:
     patient_id: patient whose dose is predicted.
     desired_patient_id: patient that the desired DVH was drawn from.
     desired_plan: plan of that patient.
+    bent: whether the DVH of that plan was bent through random points.
     label_plan: plan of `patient_id` that the desired DVH projects onto.
   """
 
   patient_id: str
   desired_patient_id: str
   desired_plan: int
+  bent: bool
   label_plan: int
 
 
@@ -132,7 +134,7 @@ def write_samples_csv(
         f'{name} has {len(errors.mean_error)} samples, not {len(samples)}'
       )
   columns = ['network', 'patient_id', 'desired_patient_id']
-  columns += ['desired_plan', 'label_plan']
+  columns += ['desired_plan', 'bent', 'label_plan']
   columns += [f'mean_error_{structure}' for structure in structures]
   columns += [f'max_error_{structure}' for structure in structures]
   columns += ['dvh_fidelity']

@@ -1,4 +1,4 @@
-"""A cohort on the device: a step is sent indices and looks the rest up."""
+"""A cohort on the device: a step is sent a draw and looks the rest up."""
 
 from collections.abc import Callable
 import dataclasses
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dvhflax.cohort.store import Cohort
-from dvhflax.training.sampler import Draw, wishes_and_labels
+from dvhflax.training.sampler import Draw, nearest_plans
 
 # `prepare(masks [X, Y, Z, S], spacing_mm [3])`, see `UNet.prepare`.
 Prepare = Callable[[Any, Any], Any]
@@ -121,9 +121,7 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
     -1 would be the plan of another. `prepared`, and `spacing_mm [B, 3]` where
     patients have their own.
   """
-  desired, labels = wishes_and_labels(
-    draw, cohort.dvh, cohort.valid, cohort.present
-  )
+  labels = nearest_plans(draw, cohort.dvh, cohort.valid, cohort.present)
   row = cohort.row[draw.patients]
   masks = cohort.masks[row]
   dose = cohort.doses[cohort.first[draw.patients] + labels]
@@ -131,7 +129,7 @@ def look_up(cohort: ResidentCohort, draw: Draw) -> dict[str, jax.Array]:
   dose = jnp.where(exists[:, None, None, None], dose, jnp.nan)
   found = {
     'masks': _mirror(masks, draw.mirrored),
-    'desired_dvh': desired,
+    'desired_dvh': jnp.asarray(draw.desired_dvh),
     'dose': _mirror(dose, draw.mirrored),
   }
   if cohort.prepared is not None:

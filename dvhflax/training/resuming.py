@@ -28,6 +28,8 @@ _CHANGEABLE = (
   'data.read_ahead',
   'model.convolution',
   'evaluation.wishes',
+  'evaluation.own_wish_share',
+  'evaluation.bent_wish_share',
   'evaluation.batch_size',
 )
 

@@ -144,7 +144,6 @@ def set_up(
   if checkpoints.latest is not None:
     before = checkpoints.json(checkpoints.latest, 'data')
     identity.require(cohort, before, workdir, COHORT_FLAG)
-  options = {'seed': config.seed, 'own_wish_share': config.data.own_wish_share}
   data = data_item(cohort, before) | identity.item(cohort)
   schedule = inverse_time_decay(
     config.optimizer.learning_rate, config.optimizer.decay
@@ -156,9 +155,20 @@ def set_up(
     checkpoints=checkpoints,
     data=data,
     sampler=Sampler(
-      cohort, 'train', **options, mirrored_share=config.data.mirrored_share
+      cohort,
+      'train',
+      seed=config.seed,
+      own_wish_share=config.data.own_wish_share,
+      bent_wish_share=config.data.bent_wish_share,
+      mirrored_share=config.data.mirrored_share,
     ),
-    validation=Sampler(cohort, 'validation', **options),
+    validation=Sampler(
+      cohort,
+      'validation',
+      seed=config.seed,
+      own_wish_share=config.data.validation_own_wish_share,
+      bent_wish_share=config.data.validation_bent_wish_share,
+    ),
     model=build_unet(config, data, parallel.AXIS),
     schedule=schedule,
     tx=optax.adam(schedule),

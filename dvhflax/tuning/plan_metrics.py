@@ -16,7 +16,7 @@ from dvhflax.dose_volume import ReadOffs, Voxels
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
-from dvhflax.tuning.points import Point
+from dvhflax.wishes.points import Point
 
 # In % of the prescription: doses of the V that organs are judged by, the
 # isodose of a target's V and CI (ICRU 83 accepts 95% of it).

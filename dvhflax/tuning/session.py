@@ -29,9 +29,9 @@ from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 from dvhflax.training.runs import Network, load_networks
 from dvhflax.tuning import plan_metrics, wish
-from dvhflax.tuning import points as points_lib
 from dvhflax.tuning import trail as trail_lib
-from dvhflax.tuning.bending import bend
+from dvhflax.wishes import points as points_lib
+from dvhflax.wishes.bending import bend
 
 
 @dataclasses.dataclass(frozen=True)

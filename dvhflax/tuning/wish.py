@@ -22,7 +22,7 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
 from dvhflax.tuning import wish_file
-from dvhflax.tuning.points import MOST_DOSE
+from dvhflax.wishes.points import MOST_DOSE
 
 Unit = Literal['fraction', 'gy']
 

@@ -132,6 +132,18 @@ def test_messages(key, value, words):
     config_lib.validate(with_value(key, value))
 
 
+@pytest.mark.parametrize('group', ['data.', 'data.validation_', 'evaluation.'])
+def test_shares_of_wishes_are_1_together_at_most(group):
+  config = config_lib.default()
+  keys = [f'{group}{kind}_wish_share' for kind in ('own', 'bent')]
+  config.update_from_flattened_dict(dict(zip(keys, (0.3, 0.7))))
+  config_lib.validate(config)
+  config.update_from_flattened_dict({keys[1]: 0.8})
+  words = f'{keys[0]}=0.3 and {keys[1]}=0.8 are 1.1 of the wishes'
+  with pytest.raises(errors.ConfigError, match=words):
+    config_lib.validate(config)
+
+
 @pytest.mark.parametrize('key', [k for k in KEYS if 'planning.' not in k])
 def test_a_missing_key_is_named(key):
   config = config_lib.default()

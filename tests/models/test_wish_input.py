@@ -14,7 +14,8 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.errors import WishError
 from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
-from dvhflax.tuning import bending, points, wish
+from dvhflax.tuning import wish
+from dvhflax.wishes import bending, points
 
 REFERENCE = DoseReference.of_prescription(78.0)
 STRUCTURES = (Structure('rectum', 'oar'), Structure('PTV', 'target'))

@@ -30,8 +30,8 @@ def test_numbers_ratio_and_paper():
 
 def test_csv_has_a_row_a_network_and_sample(tmp_path):
   samples = [
-    sample_errors.Sample('a', 'b', 1, 2),
-    sample_errors.Sample('a', 'c', 0, 1),
+    sample_errors.Sample('a', 'b', 1, False, 2),
+    sample_errors.Sample('a', 'a', 0, True, 1),
   ]
   path = tmp_path / 'samples.csv'
   sample_errors.write_samples_csv(path, results(), ['rectum', 'PTV'], samples)
@@ -39,3 +39,4 @@ def test_csv_has_a_row_a_network_and_sample(tmp_path):
     rows = list(csv.DictReader(file))
   assert len(rows) == 4
   assert float(rows[3]['mean_error_rectum']) == -6
+  assert [row['bent'] for row in rows] == ['False', 'True'] * 2

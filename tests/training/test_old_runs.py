@@ -3,6 +3,7 @@
 The run is described in `golden/README.md`.
 """
 
+import csv
 import json
 import pathlib
 import shutil
@@ -132,6 +133,43 @@ def test_keys_that_are_newer_than_a_run_get_what_was_before_them(saved):
       assert flat[key] == (list(wanted) if type(wanted) is tuple else wanted)
     if 'planning' in newer:
       assert flat['planning.beamlet_mm'] == 5.0
+
+
+@pytest.mark.parametrize('share', [0.0, 0.4])
+def test_the_own_share_of_training_ruled_all_wishes(share, saved):
+  older = json.loads(json.dumps(saved))
+  older['data']['own_wish_share'] = share
+  config = config_saved.read(older)
+  assert config.data.own_wish_share == share
+  assert config.data.validation_own_wish_share == share
+  assert config.evaluation.own_wish_share == share
+  # Not that of a run which has a share of its own.
+  newer = config.to_dict()
+  newer['evaluation']['own_wish_share'] = 0.7
+  config = config_saved.read(newer)
+  assert config.data.validation_own_wish_share == share
+  assert config.evaluation.own_wish_share == 0.7
+
+
+@pytest.mark.parametrize('kind', ['own', 'bent'])
+def test_the_wishes_of_an_evaluation(kind, old, tmp_path):
+  def change(values):
+    if kind == 'own':  # an older run, of before the share of evaluation
+      values['data']['own_wish_share'] = 1.0
+      return
+    newer = config_saved.read(values).to_dict()
+    newer['evaluation']['bent_wish_share'] = 1.0
+    values |= newer
+
+  evaluate(
+    copy(old, tmp_path, CONFIG, change),
+    cohort_path=str(old / 'cohort'),
+    output=str(tmp_path / 'evaluation'),
+  )
+  with open(tmp_path / 'evaluation' / 'samples.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert all(row['patient_id'] == row['desired_patient_id'] for row in rows)
+  assert {row['bent'] for row in rows} == {str(kind == 'bent')}
 
 
 def test_an_older_run_predicts_the_same(old, tmp_path):

@@ -13,7 +13,7 @@ from scipy import optimize
 
 from dvhflax import errors
 from dvhflax.dvh import DVHSpec
-from dvhflax.tuning.points import Point
+from dvhflax.wishes.points import Point
 
 # How far, in fractions of the prescription or of the volume, a bend reaches
 # to either side of its point.

@@ -11,8 +11,8 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.errors import WishError
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
-from dvhflax.tuning import points as points_lib
-from dvhflax.tuning.bending import bend
+from dvhflax.wishes import points as points_lib
+from dvhflax.wishes.bending import bend
 
 STRUCTURES = (Structure('rectum', 'oar'), Structure('PTV', 'target'))
 SPEC = DVHSpec(points=32)
