@@ -60,7 +60,7 @@ def without(values, key):
   values = json.loads(json.dumps(values))
   part, *names = values, *key.split('.')
   for name in names[:-1]:
-    part = part[name]
+    part = part.get(name, {})
   part.pop(names[-1], None)
   return values
 
