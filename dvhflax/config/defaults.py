@@ -140,9 +140,19 @@ def default() -> ml_collections.ConfigDict:
   first_dose.max_steps = 300
 
   config.optimizer = optimizer = ml_collections.ConfigDict()
-  # Equation (6): learning rate of the first update, decay an update.
+  # `inverse_time`, equation (6), or `cosine`, which falls along half a cosine
+  # to a hundredth at the last update.
+  optimizer.schedule = 'inverse_time'
+  # The learning rate that it begins with; of equation (6) the decay an update.
   optimizer.learning_rate = 1e-3
   optimizer.decay = 0.002
+  # Updates in which it rises from 0 before that.
+  optimizer.warmup_steps = 0
+  # A gradient whose norm is greater is shortened to it; 0: none is.
+  optimizer.clip_norm = 0.0
+  # Predictions are by a moving average of the parameters, of this decay an
+  # update, such as 0.999; 0: by the last ones.
+  optimizer.average = 0.0
 
   config.loss = loss = ml_collections.ConfigDict()
   # Weight of the error within each structure, beside equation (5), the error

@@ -12,6 +12,7 @@ from dvhflax import errors, losses, normalisation
 from dvhflax.io.formats import FORMATS
 from dvhflax.models.conditioning import WAYS
 from dvhflax.models.conditioning.matched import PRIORS
+from dvhflax.schedules import SCHEDULES
 from dvhflax.sites import protocol as protocol_lib
 
 # What fits a 32-bit integer, with room for the few that are added to a seed.
@@ -205,6 +206,10 @@ RULES: dict[str, Rule] = {
   'first_dose.max_steps': _Whole(1),
   'optimizer.learning_rate': _NOT_NEGATIVE,
   'optimizer.decay': _NOT_NEGATIVE,
+  'optimizer.schedule': _OneOf(SCHEDULES),
+  'optimizer.warmup_steps': _Whole(0),
+  'optimizer.clip_norm': _NOT_NEGATIVE,
+  'optimizer.average': _Real(0, 1, below=True),
   **{f'loss.{name}_weight': _NOT_NEGATIVE for name in losses.TERMS},
   'data.own_wish_share': _SHARE,
   'data.bent_wish_share': _SHARE,

@@ -52,6 +52,12 @@ LATER: tuple[dict[str, Any], ...] = (
     'evaluation.own_wish_share': 0.0,
     'evaluation.bent_wish_share': 0.0,
   },
+  {
+    'optimizer.schedule': 'inverse_time',
+    'optimizer.warmup_steps': 0,
+    'optimizer.clip_norm': 0.0,
+    'optimizer.average': 0.0,
+  },
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})

@@ -16,10 +16,9 @@ from dvhflax.training.sampler import Draw, nearest_plans
 Prepare = Callable[[Any, Any], Any]
 
 
-def nothing(masks: Any, spacing_mm: Any) -> dict[str, Any]:
-  """What a network prepares that needs nothing."""
+def nothing(masks: Any, spacing_mm: Any) -> None:
+  """Leaves it to the network to prepare, in every step."""
   del masks, spacing_mm
-  return {}
 
 
 @jax.tree_util.register_dataclass

@@ -32,6 +32,8 @@ _CHANGEABLE = (
   'evaluation.bent_wish_share',
   'evaluation.batch_size',
 )
+# But of these where the learning rate depends on the last update.
+_LENGTH = {'epochs', 'max_steps'}
 
 
 def check_same_run(
@@ -44,8 +46,11 @@ def check_same_run(
     config_saved.read(checkpoints.json(checkpoints.latest, 'config'))
   )
   wanted = config_lib.flatten(config)
+  changeable = set(_CHANGEABLE)
+  if wanted['optimizer.schedule'] == 'cosine':
+    changeable -= _LENGTH
   for key in sorted(wanted):
-    if key not in _CHANGEABLE and saved.get(key) != wanted[key]:
+    if key not in changeable and saved.get(key) != wanted[key]:
       raise errors.CheckpointError(
         f'{workdir} was trained with {key}={saved.get(key)!r}, now '
         f'{wanted[key]!r}: use another --workdir or the former value'
@@ -57,7 +62,7 @@ def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
   step = checkpoints.latest
   if step is None:
     return state
-  model = checkpoints.restore(step, 'model', state.model)
+  model = checkpoints.restore(step, 'model', state.predicting)
   target = counters(state)
   # Versions that kept the sum of the loss alone.
   if not checkpoints.has(step, 'train', 'term_sums'):
@@ -68,17 +73,25 @@ def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:
       f'{checkpoints.path}/{step} holds step {int(train["step"])}: it was '
       'renamed; give it its name back'
     )
-  state = dataclasses.replace(state, model=model, **train)
+  averaged = {name: model[name] for name in state.averaged}
+  model = {**model, **train.pop('last', {})}
+  state = dataclasses.replace(state, model=model, averaged=averaged, **train)
   return parallel.replicate(lambda s: s, state)
 
 
 def counters(state: TrainState) -> dict[str, Any]:
-  """What a checkpoint keeps of a state beside its model."""
-  return {
+  """What a checkpoint keeps of a state beside the variables that predict.
+
+  Where these are a moving average, the `last` ones are among it.
+  """
+  kept = {
     field.name: getattr(state, field.name)
     for field in dataclasses.fields(state)
-    if field.name != 'model'
+    if field.name not in ('model', 'averaged')
   }
+  if state.averaged:
+    kept['last'] = {name: state.model[name] for name in state.averaged}
+  return kept
 
 
 def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:

@@ -15,7 +15,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.losses import dose_loss
 from dvhflax.models.build import build_unet, dvh_statistics
 from dvhflax.models.unet import UNet
-from dvhflax.schedules import inverse_time_decay
+from dvhflax.schedules import learning_rate
 from dvhflax.training import first_dose, parallel
 from dvhflax.training.checkpoint import Checkpoints
 from dvhflax.training.resuming import (
@@ -42,6 +42,7 @@ class Run:
     data: of `data_item`, with the cohort's identity.
     sampler: of the training patients.
     validation: of the validation patients.
+    total: updates of the whole run.
     model: network with `axis_name=parallel.AXIS`.
     schedule: learning rate after so many updates.
     tx: optimiser.
@@ -55,6 +56,7 @@ class Run:
   data: dict[str, Any]
   sampler: Sampler
   validation: Sampler
+  total: int
   model: UNet
   schedule: optax.Schedule
   tx: optax.GradientTransformation
@@ -64,12 +66,6 @@ class Run:
   def steps_per_epoch(self) -> int:
     """Updates of an epoch."""
     return self.sampler.steps_per_epoch(self.config.batch_size)
-
-  @property
-  def total(self) -> int:
-    """Updates of the whole run."""
-    total = self.config.epochs * self.steps_per_epoch
-    return min(total, self.config.max_steps or total)
 
   def initial_state(self) -> TrainState:
     """The state as last saved, or before the first update."""
@@ -82,7 +78,13 @@ class Run:
       anatomy = first_dose.variables(self.workdir)
     state = parallel.replicate(
       lambda key: create_state(
-        self.model, self.tx, statistics, key, self.loss, anatomy
+        self.model,
+        self.tx,
+        statistics,
+        key,
+        self.loss,
+        anatomy,
+        averages=self.config.optimizer.average > 0,
       ),
       jax.random.key(self.config.seed),
     )
@@ -92,7 +94,7 @@ class Run:
     """Saves a state that `check` has let pass, or one of no validation."""
     self.checkpoints.save(
       int(state.step),
-      model=state.model,
+      model=state.predicting,
       train=counters(state),
       config=self.config.to_dict(),
       data=self.data,
@@ -145,23 +147,34 @@ def set_up(
     before = checkpoints.json(checkpoints.latest, 'data')
     identity.require(cohort, before, workdir, COHORT_FLAG)
   data = data_item(cohort, before) | identity.item(cohort)
-  schedule = inverse_time_decay(
-    config.optimizer.learning_rate, config.optimizer.decay
+  sampler = Sampler(
+    cohort,
+    'train',
+    seed=config.seed,
+    own_wish_share=config.data.own_wish_share,
+    bent_wish_share=config.data.bent_wish_share,
+    mirrored_share=config.data.mirrored_share,
   )
+  total = config.epochs * sampler.steps_per_epoch(config.batch_size)
+  total = min(total, config.max_steps or total)
+  optimizer = config.optimizer
+  schedule = learning_rate(
+    optimizer.schedule,
+    optimizer.learning_rate,
+    decay=optimizer.decay,
+    warmup=optimizer.warmup_steps,
+    total=total,
+  )
+  tx = optax.adam(schedule)
+  if optimizer.clip_norm:
+    tx = optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), tx)
   return Run(
     config=config,
     cohort=cohort,
     workdir=workdir,
     checkpoints=checkpoints,
     data=data,
-    sampler=Sampler(
-      cohort,
-      'train',
-      seed=config.seed,
-      own_wish_share=config.data.own_wish_share,
-      bent_wish_share=config.data.bent_wish_share,
-      mirrored_share=config.data.mirrored_share,
-    ),
+    sampler=sampler,
     validation=Sampler(
       cohort,
       'validation',
@@ -169,8 +182,9 @@ def set_up(
       own_wish_share=config.data.validation_own_wish_share,
       bent_wish_share=config.data.validation_bent_wish_share,
     ),
+    total=total,
     model=build_unet(config, data, parallel.AXIS),
     schedule=schedule,
-    tx=optax.adam(schedule),
+    tx=tx,
     loss=functools.partial(dose_loss, **config.loss),
   )

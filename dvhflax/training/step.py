@@ -13,8 +13,11 @@ from dvhflax.losses import Loss, dose_loss
 from dvhflax.models.build import initial_variables
 from dvhflax.models.layer import CONVOLVED
 from dvhflax.models.unet import UNet
+from dvhflax.schedules import average_decay
 from dvhflax.training import feed, parallel
 
+# The variables that updates change, and that may be averaged over them.
+AVERAGED = ('params', 'batch_stats')
 # `loss(predicted, dose, masks)` of a batch, see `losses`.
 LossFn = Callable[[jax.Array, jax.Array, jax.Array], Loss]
 
@@ -31,6 +34,7 @@ class TrainState:
     term_sums: of each term of the loss, over `term_samples` samples of this
       epoch; a run that older versions began has none of its first epoch.
     term_samples: how many these are.
+    averaged: moving average of `AVERAGED`, or nothing.
   """
 
   step: jax.Array
@@ -39,6 +43,12 @@ class TrainState:
   loss_sum: jax.Array
   term_sums: dict[str, jax.Array]
   term_samples: jax.Array
+  averaged: Any
+
+  @property
+  def predicting(self) -> Any:
+    """The variables to predict with."""
+    return {**self.model, **self.averaged}
 
 
 def create_state(
@@ -48,6 +58,7 @@ def create_state(
   rng: jax.Array,
   loss: LossFn = dose_loss,
   first_dose: Any = None,
+  averages: bool = False,
 ) -> TrainState:
   """The state before the first update.
 
@@ -58,6 +69,7 @@ def create_state(
     rng: of the initialisation.
     loss: of a batch, for the names of its terms.
     first_dose: variables of the anatomy-only network that serves it, if any.
+    averages: whether a moving average is kept.
   """
   variables = initial_variables(model, rng)
   if first_dose is not None:
@@ -71,6 +83,9 @@ def create_state(
     loss_sum=jnp.zeros(()),
     term_sums={name: jnp.zeros(()) for name in term_names(loss)},
     term_samples=jnp.zeros((), jnp.int32),
+    averaged=jax.tree.map(jnp.copy, {k: variables[k] for k in AVERAGED})
+    if averages
+    else {},
   )
 
 
@@ -89,6 +104,7 @@ def make_train_step(
   parts: int = 1,
   remat: bool = False,
   votes: bool = False,
+  average: float = 0.0,
 ) -> Callable[..., Any]:
   """The update, mapped over devices.
 
@@ -102,6 +118,7 @@ def make_train_step(
     remat: keep only what convolutions give, and compute the rest of a layer
       once more for the gradient.
     votes: the step takes a vote of every process along, see `Stopping`.
+    average: decay of the moving average of the state, if it has one.
 
   Returns:
     `step(state, cohort, batch, rng) -> state, loss`; the state and the cohort
@@ -174,13 +191,21 @@ def make_train_step(
     size = len(jax.tree.leaves(batch)[0]) * parallel.psum(1)
     begun = state.step % steps_per_epoch != 0
     sums = jax.tree.map(lambda a, b: jnp.where(begun, a, 0) + b, sums, new_sums)
+    variables = {**variables, 'params': params}
+    decay = average_decay(average, state.step)
+    averaged = jax.tree.map(
+      lambda mean, x: decay * mean + (1 - decay) * x,
+      state.averaged,
+      {name: variables[name] for name in state.averaged},
+    )
     state = TrainState(
       step=state.step + 1,
-      model={**variables, 'params': params},
+      model=variables,
       opt_state=opt_state,
       loss_sum=sums.total,
       term_sums=sums.terms,
       term_samples=jnp.where(begun, state.term_samples, 0) + size,
+      averaged=averaged,
     )
     return state, new_sums.total / size, *map(parallel.pmax, vote)
 

@@ -249,6 +249,7 @@ def _make_update(
     parts=run.config.batch_parts,
     remat=run.config.model.remat,
     votes=several,
+    average=run.config.optimizer.average,
   )
   rng = jax.random.key(run.config.seed + 1)
 
@@ -272,7 +273,7 @@ def _make_validate(
   step = make_eval_step(run.model, run.loss)
   return lambda state: validation_loss(
     step,
-    state.model,
+    state.predicting,
     source,
     run.validation,
     run.config.data.validation_wishes,

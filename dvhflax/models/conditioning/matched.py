@@ -73,7 +73,7 @@ class Matched(Conditioning):
     net = self.net
     structures = masks.shape[-1]
     if net.prior == 'first_dose':
-      prior = usual = anatomy_network(net).apply(
+      usual: Any = anatomy_network(net).apply(
         self.first_dose.value,
         masks,
         jnp.zeros((len(masks), *net.dvh_shape)),
@@ -81,6 +81,7 @@ class Matched(Conditioning):
         {'open_fields': open_fields, 'ways': ()},
         train=False,
       )
+      prior = usual
     else:
       fields = prior_fields(masks, net.targets, spacing_mm, open_fields)
       prior = fields.sum(-1)
