@@ -65,6 +65,31 @@ def mean_dose_squared_error(
   return _mean_over(jnp.square(means), present)
 
 
+def max_dose_squared_error(
+  predicted: jax.Array, dose: jax.Array, masks: jax.Array
+) -> jax.Array:
+  """Squared error of each structure's maximum dose, averaged over structures.
+
+  Its gradient is of one voxel a structure, the hottest of the prediction: noise
+  that stands out there is what spoils a maximum.
+
+  Args:
+    predicted: `[B, X, Y, Z]`.
+    dose: `[B, X, Y, Z]`, nowhere negative.
+    masks: `[B, X, Y, Z, S]`; an empty one does not count.
+
+  Returns:
+    `[B]`.
+  """
+
+  def maxima(values: jax.Array) -> jax.Array:
+    return jnp.max(values[..., None], (1, 2, 3), where=inside, initial=0)
+
+  inside = masks != 0
+  errors = maxima(predicted) - maxima(dose.astype(predicted.dtype))
+  return _mean_over(jnp.square(errors), inside.any((1, 2, 3)))
+
+
 class Loss(NamedTuple):
   """A loss and its terms, each without its weight; `[B]`, or sums of these."""
 
@@ -76,6 +101,7 @@ class Loss(NamedTuple):
 TERMS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
   'structure': structure_squared_error,
   'mean_dose': mean_dose_squared_error,
+  'max_dose': max_dose_squared_error,
 }
 
 

@@ -160,6 +160,8 @@ def default() -> ml_collections.ConfigDict:
   loss.structure_weight = 0.0
   # Weight of the error of each structure's mean dose.
   loss.mean_dose_weight = 0.0
+  # Weight of the error of each structure's maximum dose.
+  loss.max_dose_weight = 0.0
 
   config.data = data = ml_collections.ConfigDict()
   # Share of the training wishes that are a plan of the patient's own; and of

@@ -57,6 +57,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'optimizer.warmup_steps': 0,
     'optimizer.clip_norm': 0.0,
     'optimizer.average': 0.0,
+    'loss.max_dose_weight': 0.0,
   },
 )
 # Keys that are no more and that changed no number.
