@@ -127,7 +127,9 @@ class Source:
     masks = self._masks.get(patient)
     if masks is None:
       masks = self._store.masks(patient)
-    spacing_mm = np.float32(self._store.patients[patient].spacing_mm)
+    spacing_mm = np.asarray(
+      self._store.patients[patient].spacing_mm, np.float32
+    )
     return jax.device_get(self._prepare(masks, spacing_mm))
 
 
