@@ -73,7 +73,7 @@ class Matched(Conditioning):
     net = self.net
     structures = masks.shape[-1]
     if net.prior == 'first_dose':
-      prior = usual = anatomy_network(net).apply(
+      prior: Any = anatomy_network(net).apply(
         self.first_dose.value,
         masks,
         jnp.zeros((len(masks), *net.dvh_shape)),
@@ -81,6 +81,7 @@ class Matched(Conditioning):
         {'open_fields': open_fields, 'ways': ()},
         train=False,
       )
+      usual = prior
     else:
       fields = prior_fields(masks, net.targets, spacing_mm, open_fields)
       prior = fields.sum(-1)
@@ -94,6 +95,9 @@ class Matched(Conditioning):
       table = jnp.tile(table, (len(masks), 1))
       usual = matched_dose(place, table)
     return {'place': place, 'usual': usual}
+
+  def dose_without_wish(self, prepared) -> jax.Array | None:
+    return prepared['usual'] if self.net.prior == 'first_dose' else None
 
   def __call__(self, desired_dvh, wish, anatomy, prepared) -> Entry[jax.Array]:
     net = self.net
