@@ -158,3 +158,26 @@ def trained_run(cohort_path, tmp_path_factory) -> str:
   workdir = str(tmp_path_factory.mktemp('runs') / 'tiny')
   train(make_config(cohort_path), Cohort.open(cohort_path), workdir)
   return workdir
+
+
+def make_matched_config(cohort_path):
+  """Of a network with an anatomy-only one within."""
+  config = make_config(cohort_path)
+  config.model.conditioning = 'matched'
+  config.model.prior = 'first_dose'
+  config.model.patch = 2
+  config.model.beams = 3
+  config.data.mirrored_share = 0.5
+  config.first_dose.max_steps = 4
+  config.max_steps = 4
+  return config
+
+
+@pytest.fixture(scope='session')
+def matched_run(cohort_path, tmp_path_factory) -> str:
+  """Workdir of such a network's run, to read only."""
+  from dvhflax.training.train import train
+
+  workdir = str(tmp_path_factory.mktemp('runs') / 'matched')
+  train(make_matched_config(cohort_path), Cohort.open(cohort_path), workdir)
+  return workdir

@@ -1,7 +1,8 @@
 """Evaluates a trained network: table 1, obedience, figures, samples.
 
 The baselines are the same network with shuffled wishes, the mean dose of the
-training plans and, with --anatomy_workdir, an anatomy-only network.
+training plans and an anatomy-only network: that of --anatomy_workdir, or the
+one within a run with model.prior='first_dose'.
 
 example:
   dvhflax evaluate --workdir=runs/small --anatomy_workdir=runs/anatomy

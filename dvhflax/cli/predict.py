@@ -2,7 +2,9 @@
 
 The patient is one of the cohort or your own. Writes the dose (NumPy, RTDOSE,
 NIfTI), its metrics and DVHs, a picture and an audit trail. Without --wish and
---points it is the first dose. For research, not for clinical use.
+--points it is the first dose: of the anatomy-only network, if --anatomy_workdir
+names one or the run has one within (model.prior='first_dose'), else for the
+mean DVH of the training plans. For research, not for clinical use.
 
 examples:
   dvhflax predict --workdir=runs/small --patient=sim-0009 \\

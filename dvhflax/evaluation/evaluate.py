@@ -26,6 +26,7 @@ from dvhflax.evaluation.predictors import (
   make_predict,
   mean_dose_predict,
 )
+from dvhflax.models import build as models_build
 from dvhflax.report import figure as figures
 from dvhflax.report import losses as losses_report
 from dvhflax.report import predictions as predictions_report
@@ -59,7 +60,8 @@ def evaluate(
 
   Args:
     workdir: path of a training run.
-    anatomy_workdir: of an anatomy-only run on the same cohort, a baseline.
+    anatomy_workdir: of an anatomy-only run on the same cohort, a baseline;
+      None takes the one within a network with `model.prior='first_dose'`.
     cohort_path: cohort store, if it moved since.
     which: `best`, `latest` or a saved step.
     output: folder to write to; None is `workdir/evaluation`, and for
@@ -116,6 +118,8 @@ def evaluate(
       make_predict(anatomy, anatomy_variables, options.batch_size),
       wishes,
     )
+  elif within := models_build.anatomy_only(model, variables):
+    predicts[ANATOMY] = make_predict(*within, options.batch_size), wishes
   targets = [i for i, s in enumerate(cohort.structures) if s.role == 'target']
   predicts[MEAN_DOSE] = (mean_dose_predict(cohort, targets), wishes)
 

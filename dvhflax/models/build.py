@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from dvhflax.dvh import DVHSpec
+from dvhflax.models.conditioning.matched import anatomy_network
 from dvhflax.models.unet import UNet
 
 # Added in quadrature to the spread of a DVH element: volume fractions that
@@ -110,6 +111,13 @@ def halves(model: UNet) -> tuple[Callable[..., Any], Callable[..., jax.Array]]:
     )
 
   return encode, decode
+
+
+def anatomy_only(model: UNet, variables: Any) -> tuple[UNet, Any] | None:
+  """The anatomy-only network within one, and its variables; None without."""
+  if 'first_dose' not in variables:
+    return None
+  return anatomy_network(model), variables['first_dose']['network']
 
 
 def dvh_statistics(dvh: np.ndarray, valid: np.ndarray) -> dict[str, Any]:

@@ -228,6 +228,15 @@ class UNet(nn.Module):
       x = layer(x, None, train=train)
     return tuple(skips), x, prepared['ways']
 
+  def first_dose(self, features: Features) -> jax.Array | None:
+    """`[B, X, Y, Z]` dose of the anatomy-only network within, if any.
+
+    Args:
+      features: of `encode`.
+    """
+    doses = (way.dose_without_wish(x) for way, x in zip(self.ways, features[2]))
+    return next((dose for dose in doses if dose is not None), None)
+
   def decode(
     self, features: Features, desired_dvh: jax.Array, *, train: bool
   ) -> jax.Array:

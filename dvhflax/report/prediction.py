@@ -135,8 +135,10 @@ def _write_rtdose(
   subject = rtdose_writer.subject_of(
     record.id, session.masks, record.prescription_gy, record.provenance
   )
-  anatomy_only = step.desired_dvh is None
-  network = session.identity['anatomy' if anatomy_only else 'network']
+  network = session.identity['network']
+  if step.desired_dvh is None:
+    # The network within one is part of its weights.
+    network = session.identity['anatomy'] or network
   asked = '; '.join(point['asked'] for point in step.metrics['points'])
   label = rtdose_writer.Label(
     series='dvhflax: predicted dose, research only',

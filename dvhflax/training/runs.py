@@ -37,6 +37,8 @@ class Network:
     mean_dvh: `[S, K]` mean of its training plans; None of an anatomy-only one.
     identity: workdir's name, step, SHA-256 of the weights.
     own_spacing: see `UNet`.
+    first_dose: features -> dose `[X, Y, Z]` of the anatomy-only network within;
+      None without one.
   """
 
   encode: Callable[..., Any]
@@ -44,6 +46,7 @@ class Network:
   mean_dvh: np.ndarray | None
   identity: dict[str, Any]
   own_spacing: bool = False
+  first_dose: Callable[[Any], np.ndarray | None] = lambda features: None
 
   def features(
     self, masks: np.ndarray, spacing_mm: tuple[float, float, float]
@@ -216,6 +219,11 @@ def load_network(
   model, variables, _, cohort, step = load_model(workdir, which, cohort_path)
   statistics = variables['dvh_statistics']
   encode, decode = halves(model)
+
+  def first_dose(features: Any) -> np.ndarray | None:
+    dose = model.apply(variables, features, method=UNet.first_dose)
+    return None if dose is None else np.asarray(dose)[0]
+
   network = Network(
     encode=lambda masks, *spacing_mm: encode(
       variables, jnp.asarray(masks), *spacing_mm
@@ -230,6 +238,7 @@ def load_network(
       'weights_sha256': checksum(variables),
     },
     own_spacing=model.own_spacing,
+    first_dose=first_dose,
   )
   return network, cohort
 

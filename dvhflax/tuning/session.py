@@ -164,8 +164,10 @@ class Session:
   def first_dose(self) -> Step:
     """The dose without a wish of the physician's.
 
-    It is the anatomy-only network's where there is one; else that for the
-    mean DVH of the training plans, which the checkpoint holds.
+    It is the anatomy-only network's where there is one: that of the session,
+    or the one within a network with `model.prior='first_dose'`. Else it is that
+    for the mean DVH of the training plans, which the checkpoint holds. The
+    trail has as `asked` which `of` these it is, see `trail.FIRST_DOSES`.
 
     Raises:
       SessionError: if there is a dose already.
@@ -175,16 +177,26 @@ class Session:
         'there is a first dose already: tune it, or begin a new session'
       )
     if self._anatomy:
+      return self._first_dose('anatomy')
+    within = self._network.first_dose(self._encoded()) is not None
+    return self._first_dose('within' if within else 'mean_dvh')
+
+  def _first_dose(self, of: str) -> Step:
+    desired, dose = None, None
+    if of == 'mean_dvh':
+      desired = np.where(self.present[:, None], self._mean_dvh, 0)
+      dose = self._network.decode(self._encoded(), desired)
+    elif of == 'within':
+      dose = self._network.first_dose(self._encoded())
+    elif self._anatomy:
       shape = len(self.present), self.cohort.dvh_spec.points
       nothing = np.zeros(shape, np.float32)
       spacing_mm = self.record.spacing_mm
       features = self._anatomy.features(self.masks, spacing_mm)
       dose = self._anatomy.decode(features, nothing)
-      desired = None
-    else:
-      desired = np.where(self.present[:, None], self._mean_dvh, 0)
-      dose = self._decode(desired)
-    return self._add('first_dose', None, dose, desired, None, ())
+    if dose is None:
+      raise errors.SessionError(f'the networks have no first dose {of!r}')
+    return self._add('first_dose', {'of': of}, dose, desired, None, ())
 
   def tune(
     self,
@@ -236,7 +248,7 @@ class Session:
           'dose follows from the curve of a target; give one'
         )
       desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
-    dose = self._decode(desired)
+    dose = self._network.decode(self._encoded(), desired)
     return self._add('tune', asked, dose, desired, reference, texts)
 
   def undo(self) -> Step:
@@ -293,7 +305,7 @@ class Session:
     if entry['action'] == 'undo':
       return self.undo()
     if entry['action'] == 'first_dose':
-      return self.first_dose()
+      return self._first_dose(trail_lib.first_dose_of(entry))
     asked = entry['asked']
     curves = asked.get('curves')
     curves = None if curves is None else np.array(curves, np.float32)
@@ -313,12 +325,12 @@ class Session:
       for text in texts
     ]
 
-  def _decode(self, desired_dvh: np.ndarray) -> np.ndarray:
+  def _encoded(self) -> Any:
     if self._features is None:
       self._features = self._network.features(
         self.masks, self.record.spacing_mm
       )
-    return self._network.decode(self._features, desired_dvh)
+    return self._features
 
   def _add(
     self,

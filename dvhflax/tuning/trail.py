@@ -23,6 +23,9 @@ USE = 'a prediction for research, not for clinical use'
 # the prescription, whatever doses were fractions of.
 _SCHEMA = 2
 _ACTIONS = ('first_dose', 'tune', 'undo')
+# What a first dose may be of: the session's anatomy-only network, the one
+# within its network, or its network for the mean DVH of the training plans.
+FIRST_DOSES = ('anatomy', 'within', 'mean_dvh')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +120,15 @@ def digest(trail: Mapping[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+def first_dose_of(step: Mapping[str, Any]) -> str:
+  """Which of `FIRST_DOSES` a step of a trail is."""
+  asked = step.get('asked')
+  if asked is None:
+    # Not told before there were networks within others.
+    return 'anatomy' if step.get('desired_dvh') is None else 'mean_dvh'
+  return asked['of']
+
+
 def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   try:
     with open(path, encoding='utf-8') as file:
@@ -151,6 +163,11 @@ def _is_step(step: Any) -> bool:
   asked = step.get('asked')
   if step['action'] == 'tune' and not (
     isinstance(asked, dict) and isinstance(asked.get('points'), list)
+  ):
+    return False
+  if step['action'] == 'first_dose' and not (
+    asked is None
+    or (isinstance(asked, dict) and asked.get('of') in FIRST_DOSES)
   ):
     return False
   achieved = step.get('metrics')

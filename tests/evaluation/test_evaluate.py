@@ -9,6 +9,7 @@ import pytest
 
 from dvhflax.errors import CheckpointError, ConfigError, UserError
 from dvhflax.evaluation import evaluate, predictors
+from dvhflax.training import first_dose
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.train import train
 
@@ -83,6 +84,18 @@ def test_what_cannot_be_evaluated(trained_run):
     evaluate.evaluate(trained_run, split='train')
   with pytest.raises(UserError, match=r'mimicked=1: .* no protocol'):
     evaluate.evaluate(trained_run, mimicked=1)
+
+
+def test_a_network_within_is_a_baseline(matched_run, tmp_path):
+  tables = []
+  for anatomy in (None, first_dose.workdir_of(matched_run)):
+    evaluate.evaluate(
+      matched_run, anatomy_workdir=anatomy, output=str(tmp_path)
+    )
+    with open(tmp_path / 'summary.json') as file:
+      tables.append(json.load(file)['table1'][evaluate.ANATOMY])
+  within, alone = (str(table) for table in tables)
+  assert within == alone
 
 
 def test_predictions_with_and_without_the_wish_are_told_apart(cohort):

@@ -23,7 +23,7 @@ class Painted(conditioning.Conditioning):
   def setup(self):
     self.painted_layers = [nn.Dense(c) for c in self.net.channels]
 
-  def prepare(self, masks, spacing_mm):
+  def prepare(self, masks, spacing_mm, open_fields):
     levels = [masks.astype(np.float32)]
     for window in self.net.windows[:-1]:
       levels.append(nn.avg_pool(levels[-1], window, window))

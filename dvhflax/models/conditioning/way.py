@@ -79,6 +79,15 @@ class Conditioning(nn.Module):
     del masks, spacing_mm, open_fields
     return ()
 
+  def dose_without_wish(self, prepared: Any) -> jax.Array | None:
+    """`[B, X, Y, Z]` an anatomy-only network's dose, if the way has one.
+
+    Args:
+      prepared: of `prepare`.
+    """
+    del prepared
+    return None
+
   def __call__(
     self,
     desired_dvh: jax.Array,
