@@ -77,3 +77,45 @@ def test_a_term_of_weight_zero_is_no_term():
   dose = np.zeros((1, 2, 2, 2))
   loss = losses.dose_loss(dose, dose, dose[..., None], structure_weight=0.0)
   assert list(loss.terms) == ['voxel']
+
+
+def test_maximum_error_is_of_each_structure():
+  predicted = np.array([[[[5.0], [1.0]], [[2.0], [9.0]]]])
+  dose = np.array([[[[3.0], [4.0]], [[1.0], [0.0]]]])
+  masks = np.zeros((1, 2, 2, 1, 3))
+  masks[0, 0, :, 0, 0] = 1  # 5 for 4
+  masks[0, 1, 0, 0, 1] = 1  # 2 for 1
+  np.testing.assert_allclose(
+    losses.max_dose_squared_error(predicted, dose, masks), [1]
+  )
+  masks[0, 1, 1, 0, 1] = 1  # 9 for 1
+  np.testing.assert_allclose(
+    losses.max_dose_squared_error(predicted, dose, masks), [(1 + 64) / 2]
+  )
+
+
+def test_cosine_rises_then_falls_to_a_hundredth_at_the_last_update():
+  schedule = schedules.learning_rate(
+    'cosine', 2e-3, decay=0.1, warmup=10, total=110
+  )
+  np.testing.assert_allclose(
+    [schedule(0), schedule(5), schedule(10), schedule(60), schedule(110)],
+    [0, 1e-3, 2e-3, 2e-3 * (0.01 + 0.99 / 2), 2e-5],
+    rtol=1e-5,
+  )
+
+
+def test_equation_6_begins_after_the_warm_up():
+  schedule = schedules.learning_rate(
+    'inverse_time', 1e-3, decay=0.002, warmup=4, total=0
+  )
+  np.testing.assert_allclose(
+    [schedule(2), schedule(4), schedule(504)], [5e-4, 1e-3, 5e-4], rtol=1e-6
+  )
+
+
+def test_moving_average_soon_forgets_its_start():
+  decays = np.array([schedules.average_decay(0.999, n) for n in range(200)])
+  assert decays[0] == pytest.approx(0.1)
+  assert np.prod(decays) < 1e-9
+  assert schedules.average_decay(0.999, 10**6) == pytest.approx(0.999)

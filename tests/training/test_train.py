@@ -105,6 +105,28 @@ def test_a_run_in_two_parts_equals_one(config, cohort, tmp_path):
   assert rows[-1]['val_loss'] == last['val_loss']
 
 
+def test_an_averaged_run_resumes_alike(config, cohort, tmp_path):
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_steps = 1
+  config.optimizer.clip_norm = 1.0
+  config.optimizer.average = 0.9
+  workdir = str(tmp_path)
+  whole = train(config, cohort, workdir)
+  last = int(whole.step)
+  # What predicts is the average, and what goes on is not.
+  kept = networks.restore(workdir, 'latest')[1]
+  assert_same(kept['params'], whole.averaged['params'])
+  assert not np.allclose(
+    kept['params']['dose']['kernel'], whole.model['params']['dose']['kernel']
+  )
+  shutil.rmtree(tmp_path / 'checkpoints' / str(last))
+  assert_same(train(config, cohort, workdir), whole)
+  # Another length would be another curve of the learning rate.
+  config.epochs += 1
+  with pytest.raises(errors.CheckpointError, match='epochs=2, now 3'):
+    train(config, cohort, workdir)
+
+
 COMMAND = """
 import sys
 sys.path.insert(0, 'tests')
