@@ -9,7 +9,7 @@ import ml_collections
 
 from dvhflax import dvh, errors
 from dvhflax.config import rules as config_rules
-from dvhflax.models.pooling import pooling_plan
+from dvhflax.models.pooling import cells_of, pooling_plan
 from dvhflax.patient import Structure
 from dvhflax.sites.protocol import Protocol
 
@@ -44,7 +44,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   }
   config_rules.check_keys(flat)
   config_rules.check_values(flat)
-  pooling_plan(config.cohort.grid)
+  pooling_plan(cells_of(config.cohort.grid, config.model.patch))
   _validate_structures(config.cohort.structures)
   if config.cohort.ct and config.cohort.source == 'simulated':
     raise errors.ConfigError(
@@ -57,6 +57,19 @@ def validate(config: ml_collections.ConfigDict) -> None:
     raise errors.ConfigError(
       f'cohort.plans=0: say how many plans to compute for the patients of '
       f'cohort.source={config.cohort.source}'
+    )
+  if config.cohort.held_out_plans and not config.cohort.plans:
+    raise errors.ConfigError(
+      f'cohort.held_out_plans={config.cohort.held_out_plans}: the training '
+      'patients are not planned; set cohort.plans too'
+    )
+  if config.model.prior == 'first_dose' and (
+    'matched' not in config.model.conditioning
+  ):
+    raise errors.ConfigError(
+      "model.prior='first_dose': model.conditioning="
+      f'{config.model.conditioning!r} has no matched dose; use one that has, '
+      "such as 'film+matched'"
     )
   held_out = config.cohort.validation_patients + config.cohort.test_patients
   if config.cohort.source == 'simulated' and (

@@ -17,7 +17,7 @@ from dvhflax.training.step import TrainState
 
 COHORT_FLAG = '--config.cohort.path'
 
-# A run may be resumed with another value of these.
+# A run may be resumed with another value of these, and of all of `evaluation`.
 _CHANGEABLE = (
   'epochs',
   'max_steps',
@@ -27,10 +27,6 @@ _CHANGEABLE = (
   'data.placement',
   'data.read_ahead',
   'model.convolution',
-  'evaluation.wishes',
-  'evaluation.own_wish_share',
-  'evaluation.bent_wish_share',
-  'evaluation.batch_size',
 )
 # But of these where the learning rate depends on the last update.
 _LENGTH = {'epochs', 'max_steps'}
@@ -50,7 +46,8 @@ def check_same_run(
   if wanted['optimizer.schedule'] == 'cosine':
     changeable -= _LENGTH
   for key in sorted(wanted):
-    if key not in changeable and saved.get(key) != wanted[key]:
+    free = key in changeable or key.startswith('evaluation.')
+    if not free and saved.get(key) != wanted[key]:
       raise errors.CheckpointError(
         f'{workdir} was trained with {key}={saved.get(key)!r}, now '
         f'{wanted[key]!r}: use another --workdir or the former value'
