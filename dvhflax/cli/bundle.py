@@ -4,9 +4,8 @@ It has the network in half precision, a few test patients, all that a prediction
 needs of the cohort, and a model card with the results of `dvhflax evaluate`,
 which has to come first. For runs on simulated patients.
 
-examples:
+example:
   dvhflax bundle --workdir=runs/small --output=bundles/small
-  dvhflax predict --workdir=bundles/small --patient=sim-0032
 """
 
 from absl import flags

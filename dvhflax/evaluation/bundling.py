@@ -77,7 +77,7 @@ def make_bundle(
   checkpoints = Checkpoints(workdir)
   data = checkpoints.json(step, 'data')
   checkpoints.close()
-  _require_simulated(cohort)
+  require_simulated(cohort)
   test = cohort.split('test')
   if not 1 <= patients <= len(test) or plans < 0:
     raise errors.UserError(
@@ -156,8 +156,12 @@ def largest_change(
   return largest, number
 
 
-def _require_simulated(cohort: Cohort) -> None:
-  """Records, masks and DVHs of patients are not to be given away by mistake."""
+def require_simulated(cohort: Cohort) -> None:
+  """Refuses others, whose masks are not to be given away by mistake.
+
+  Raises:
+    CohortError: for a cohort of imported patients, or of unknown origin.
+  """
   provenance = cohort.metadata.provenance
   while isinstance(provenance.get('from'), dict):
     provenance = provenance['from']
