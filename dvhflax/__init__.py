@@ -42,6 +42,7 @@ if TYPE_CHECKING:
   from dvhflax.sites.protocol import Oar, Protocol
   from dvhflax.sources.build import build_cohort, open_or_build_cohort
   from dvhflax.sources.simulated import simulate_patient
+  from dvhflax.training.pretrained import pretrained
   from dvhflax.training.runs import Network, load_network
   from dvhflax.training.train import train
   from dvhflax.tuning.external import ExternalPatients
@@ -79,6 +80,7 @@ _MODULES = {
   'mimic': 'planning.mimic',
   'open_or_build_cohort': 'sources.build',
   'plan_patient': 'planning.planner',
+  'pretrained': 'training.pretrained',
   'project': 'projection',
   'simulate_patient': 'sources.simulated',
   'squared_error': 'losses',
@@ -119,6 +121,7 @@ __all__ = [
   'mimic',
   'open_or_build_cohort',
   'plan_patient',
+  'pretrained',
   'project',
   'simulate_patient',
   'squared_error',

@@ -25,6 +25,7 @@ COMMANDS = (
   'report',
   'mimic',
   'export',
+  'bundle',
 )
 _HELP = ('--help', '-help', '-h', '-?', '--helpshort')
 

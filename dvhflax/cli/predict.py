@@ -7,6 +7,7 @@ names one or the run has one within (model.prior='first_dose'), else for the
 mean DVH of the training plans. For research, not for clinical use.
 
 examples:
+  dvhflax predict --network=prostate --patient=sim-0077
   dvhflax predict --workdir=runs/small --patient=sim-0009 \\
     --points="rectum V70 <= 10%; bladder mean <= 30 Gy"
   dvhflax predict --workdir=runs/small --dicom=FOLDER
@@ -18,7 +19,10 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run.')
+  flags.DEFINE_string('workdir', None, 'A training run, or a bundle.')
+  flags.DEFINE_string(
+    'network', None, 'Name of a network that comes with dvhflax, in its place.'
+  )
   flags.DEFINE_string(
     'patient', None, 'Id of a patient, of the cohort unless a folder is given.'
   )
@@ -37,7 +41,10 @@ def define() -> None:
   flags.DEFINE_string('wish', None, 'CSV or JSON of curves, or plan:ID/NUMBER.')
   flags.DEFINE_string('points', None, "Such as 'rectum V70 <= 10%'; see above.")
   flags.DEFINE_string(
-    'output', None, 'Folder; none: WORKDIR/predictions/PATIENT.'
+    'output',
+    None,
+    'Folder; none: WORKDIR/predictions/PATIENT, of a bundle here, '
+    'predictions/NAME/PATIENT.',
   )
   flags.DEFINE_string(
     'checkpoint', 'best', '`best`, `latest`, or the number of a saved step.'
@@ -57,10 +64,13 @@ def define() -> None:
 def main() -> None:
   from dvhflax.evaluation.predict import predict_all
   from dvhflax.report.prediction import describe
+  from dvhflax.training.pretrained import pretrained
 
   values = flags.FLAGS
+  if values.network and values.workdir:
+    raise errors.UserError('--network and --workdir: give one of the two')
   for done in predict_all(
-    values.workdir,
+    pretrained(values.network) if values.network else values.workdir,
     patient=values.patient,
     dicom=values.dicom,
     nifti=values.nifti,

@@ -48,6 +48,20 @@ class PatientRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class Excerpt:
+  """What an excerpt of a store has beside all records and DVH vectors.
+
+  Attributes:
+    patients: ids of the patients whose masks are there.
+    plans: how many plans of each of them have their dose there, from the first
+      on.
+  """
+
+  patients: tuple[str, ...]
+  plans: int
+
+
+@dataclasses.dataclass(frozen=True)
 class CohortMetadata:
   """The whole of `metadata.json`.
 
@@ -62,6 +76,7 @@ class CohortMetadata:
     ct: whether CTs are kept; patients may lack theirs.
     normalisation: `kind`, and of `target_mean` its `coverage_percent`, see
       `dvhflax.normalisation`; None in stores that are older than it.
+    excerpt: what is there, if not all is.
   """
 
   structures: tuple[Structure, ...]
@@ -73,14 +88,16 @@ class CohortMetadata:
   dose_dtype: str
   ct: bool = False
   normalisation: dict[str, Any] | None = None
+  excerpt: Excerpt | None = None
 
   def to_json(self) -> dict[str, Any]:
     values = {'schema_version': SCHEMA_VERSION, **dataclasses.asdict(self)}
     if not self.ct:
       # As stores were before there was this key, so that either reads.
       del values['ct']
-    if self.normalisation is None:
-      del values['normalisation']
+    for name in ('normalisation', 'excerpt'):
+      if values[name] is None:
+        del values[name]
     return values
 
   @classmethod

@@ -31,7 +31,7 @@ _ROUNDING = 1e-3
 
 
 class Cohort:
-  """A complete cohort, read-only.
+  """A complete cohort, or an excerpt of one, read-only.
 
   Attributes:
     path: of the store.
@@ -203,6 +203,8 @@ class Cohort:
     """
     ids = [record.id for record in self.patients]
     if patient not in ids:
+      excerpt = self.metadata.excerpt
+      ids = list(excerpt.patients) if excerpt else ids
       known = ', '.join(ids[:_LISTED]) + (', ...' if len(ids) > _LISTED else '')
       raise errors.CohortError(
         f'{self.path} has no patient {patient!r}; there are {known}'
@@ -223,17 +225,20 @@ class Cohort:
   def masks(self, patient: int) -> np.ndarray:
     """`[X, Y, Z, S]` uint8."""
     self._check(patient, 0)
+    self._require(patient)
     return self._read('masks', [(patient,)], self._patient)[0]
 
   def dose(self, patient: int, plan: int) -> np.ndarray:
     """`[X, Y, Z]` float32, fraction of the plan's `reference_gy`."""
     self._check(patient, plan)
+    self._require(patient, plan + 1)
     dose = self._read('dose', [(patient, plan)], self._plan)[0]
     return dose.astype(np.float32)
 
   def doses(self, patient: int) -> np.ndarray:
     """`[plans, X, Y, Z]` float32."""
     self._check(patient, 0)
+    self._require(patient, self.patients[patient].plans)
     keys = [(patient, n) for n in range(self.patients[patient].plans)]
     return np.stack(self._read('dose', keys, self._plan)).astype(np.float32)
 
@@ -259,12 +264,34 @@ class Cohort:
       masks `[B, X, Y, Z, S]` uint8, dose `[B, X, Y, Z]` as stored.
     """
     keys = [(int(p), int(n)) for p, n in zip(patients, plans, strict=True)]
-    for key in keys:
-      self._check(*key)
+    for patient, plan in keys:
+      self._check(patient, plan)
+      self._require(patient, plan + 1)
     distinct = list(dict.fromkeys((p,) for p, _ in keys))
     masks = dict(zip(distinct, self._read('masks', distinct, self._patient)))
     dose = self._read('dose', keys, self._plan)
     return np.stack([masks[p,] for p, _ in keys]), np.stack(dose)
+
+  def holds(self, patient: int, plans: int = 0) -> bool:
+    """Whether a patient's masks, and so many doses, are in the store.
+
+    Of an excerpt they may not be; see `cohort.excerpt`.
+    """
+    excerpt = self.metadata.excerpt
+    return excerpt is None or (
+      self.patients[patient].id in excerpt.patients and plans <= excerpt.plans
+    )
+
+  def _require(self, patient: int, plans: int = 0) -> None:
+    excerpt = self.metadata.excerpt
+    if excerpt is None or self.holds(patient, plans):
+      return
+    what = 'not so many doses' if self.holds(patient) else 'no masks'
+    raise errors.CohortError(
+      f'{self.path} is an excerpt of a cohort, with {what} of '
+      f'{self.patients[patient].id}: it has masks, and {excerpt.plans} doses '
+      f'each, of {", ".join(excerpt.patients)}'
+    )
 
   def _check(self, patient: int, plan: int) -> None:
     # TensorStore would notice at the read only, and in other words.

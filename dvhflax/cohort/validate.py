@@ -56,13 +56,14 @@ def _patient_faults(cohort: Cohort, i: int) -> list[str]:
       faults.append(f'{name} has another length than there are plans')
   masks = None
   try:
-    masks = cohort.masks(i)
-    faults += _mask_faults(cohort, i, masks)
+    if cohort.holds(i):
+      masks = cohort.masks(i)
+      faults += _mask_faults(cohort, i, masks)
   except errors.CohortError as error:
     faults.append(str(error))
   doses = []
   for n in range(record.plans):
-    if masks is None:
+    if masks is None or not cohort.holds(i, n + 1):
       break
     try:
       dose = cohort.read([i], [n])[1][0]

@@ -38,6 +38,7 @@ from dvhflax.report.sample_errors import (
 )
 from dvhflax.training import history
 from dvhflax.training import runs as networks
+from dvhflax.training.bundle import is_bundle
 from dvhflax.training.sampler import Sampler, Samples
 
 NETWORK = 'network'
@@ -75,12 +76,17 @@ def evaluate(
     OpenKBP scores where the cohort is theirs, as text.
 
   Raises:
-    CheckpointError: if there is no such run or checkpoint.
+    CheckpointError: if there is no such run or checkpoint, and for a bundle.
     CohortError: if its cohort is not found, or is another.
     ConfigError: for a `split` or `mimicked` that cannot be.
     UserError: if there is something to mimic, and no protocol to do it with.
   """
   workdir = os.path.abspath(workdir)
+  if is_bundle(workdir):
+    raise errors.CheckpointError(
+      f'{workdir} is a bundle, without test plans to compare with: its card.md '
+      'has the evaluation of the run that it was made of'
+    )
   model, variables, config, cohort, step = networks.load_model(
     workdir, which, cohort_path
   )

@@ -8,6 +8,7 @@ from dvhflax import errors, files
 from dvhflax.io import import_report
 from dvhflax.report import prediction
 from dvhflax.report.folder_names import folder_name
+from dvhflax.training.bundle import is_bundle
 from dvhflax.training.runs import load_networks
 from dvhflax.tuning import wish
 from dvhflax.tuning.external import ExternalPatients
@@ -54,7 +55,7 @@ def predict_all(
   A patient who cannot be predicted for does not stop the others.
 
   Args:
-    workdir: a training run.
+    workdir: path of a training run, or of a bundle.
     patient: id, of the cohort or in the folder; None: all of the folder.
     dicom, nifti: folder of patients from outside; at most one of the two.
     names, prescription_gy: of those, see `ExternalPatients`.
@@ -64,7 +65,8 @@ def predict_all(
     wished, points: see `predict`.
     who: name for the audit trail.
     output: folder of the one patient, or that holds a folder for each of
-      several; None: `predictions` in the workdir, which does the latter.
+      several; None: `predictions` in the workdir, for a bundle
+        `predictions/NAME` in the current folder, which does the latter.
     grid, rtdose_bits: see `prediction.write`.
 
   Raises:
@@ -75,8 +77,9 @@ def predict_all(
   given = {source: folder for source, folder in folders.items() if folder}
   if not workdir or len(given) > 1 or not (given or patient):
     raise errors.UserError(
-      'give a run, --workdir, and patients to predict for: --patient of its '
-      'cohort, or a folder, --dicom or --nifti'
+      'give a run, --workdir, or a network that comes with dvhflax, --network, '
+      'and patients to predict for: --patient of its cohort, or a folder, '
+      '--dicom or --nifti'
     )
   if not given and (names or prescription_gy is not None):
     raise errors.UserError(
@@ -93,6 +96,9 @@ def predict_all(
     )
   ids = [patient] if patient else external.ids if external else []
   parent = output or os.path.join(workdir, 'predictions')
+  if not output and is_bundle(workdir):
+    # It is not written into: it may lie among installed packages.
+    parent = os.path.join('predictions', network.identity['workdir'])
   failures = []
   for one in ids:
     folder = parent

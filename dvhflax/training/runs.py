@@ -20,6 +20,7 @@ from dvhflax.models.build import build_unet, halves, initial_variables
 from dvhflax.models.unet import UNet
 from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Role, Structure
+from dvhflax.training import bundle
 from dvhflax.training.checkpoint import Checkpoints
 
 # How another place of a cohort is named.
@@ -85,10 +86,10 @@ def data_item(
 def restore(
   workdir: str, which: str = 'best'
 ) -> tuple[UNet, Any, ml_collections.ConfigDict, dict[str, Any], int]:
-  """The network of a training run.
+  """The network of a training run, or of a bundle.
 
   Args:
-    workdir: absolute path of the run.
+    workdir: absolute path of the run or the bundle.
     which: `best`, `latest`, or a saved step's number.
 
   Returns:
@@ -98,7 +99,11 @@ def restore(
   Raises:
     CheckpointError: if there is no such checkpoint, or it lacks something.
   """
-  checkpoints = Checkpoints(workdir)
+  checkpoints: Checkpoints | bundle.Bundle
+  if bundle.is_bundle(workdir):
+    checkpoints = bundle.Bundle(workdir)
+  else:
+    checkpoints = Checkpoints(workdir)
   step = checkpoints.find(which)
   data = checkpoints.json(step, 'data')
   try:
@@ -142,9 +147,10 @@ def load_model(
   """A network and the cohort it was trained on, checked against each other.
 
   Args:
-    workdir: path of a training run.
+    workdir: path of a training run, or of a bundle.
     which: `best`, `latest` or a saved step.
-    cohort_path: cohort store, if it moved since.
+    cohort_path: cohort store, if it moved since, or in place of a bundle's
+      excerpt.
 
   Returns:
     The network, its variables, the run's config, the cohort, and the step.
@@ -158,10 +164,11 @@ def load_model(
   model, variables, config, data, step = restore(workdir, which)
   # A path that is given replaces the recorded one.
   place = {} if cohort_path else data
+  usual = config.cohort.path
+  if bundle.is_bundle(workdir):
+    usual = bundle.cohort_of(workdir)
   cohort = Cohort.open(
-    identity.find(
-      os.fspath(cohort_path or config.cohort.path), place, _COHORT_FLAG
-    )
+    identity.find(os.fspath(cohort_path or usual), place, _COHORT_FLAG)
   )
   stored = [(s.name, s.role) for s in cohort.structures]
   trained = [(s['name'], s['role']) for s in data['structures']]
@@ -207,9 +214,11 @@ def load_network(
   """A trained network and the cohort it was trained on, for `Session`.
 
   Args:
-    workdir: path of a training run.
+    workdir: path of a training run, or of a bundle, such as
+      `dvhflax.pretrained('prostate')`.
     which: `best`, `latest` or a saved step.
-    cohort_path: cohort store, if it moved since.
+    cohort_path: cohort store, if it moved since, or in place of a bundle's
+      excerpt.
 
   Raises:
     CheckpointError: if there is no such checkpoint.
@@ -236,6 +245,7 @@ def load_network(
       'workdir': os.path.basename(os.path.normpath(workdir)),
       'step': int(step),
       'weights_sha256': checksum(variables),
+      **bundle.identity_of(os.fspath(workdir)),
     },
     own_spacing=model.own_spacing,
     first_dose=first_dose,

@@ -24,6 +24,7 @@ from dvhflax.models import build as models_build
 from dvhflax.models.convolution import describe
 from dvhflax.sources import build
 from dvhflax.training import feed, first_dose, parallel, partners
+from dvhflax.training.bundle import is_bundle
 from dvhflax.training.checkpoint import Checkpoints, has_checkpoint
 from dvhflax.training.history import History
 from dvhflax.training.sampler import Sampler
@@ -97,7 +98,8 @@ def train(
   Raises:
     ConfigError: for an impossible key of the configuration, or a batch that
       does not split over the devices.
-    CheckpointError: if the workdir holds a run of another configuration.
+    CheckpointError: if the workdir holds a run of another configuration, or is
+      a bundle.
     CohortError: if it holds one of another cohort, or `cohort` is not as
       configured.
     PartnerError: if another process of the training is gone.
@@ -109,6 +111,10 @@ def train(
   config_lib.validate(config)
   build.require_fit(cohort, config)
   workdir = os.path.abspath(workdir)
+  if is_bundle(workdir):
+    raise errors.CheckpointError(
+      f'{workdir} is a bundle, which is not trained on: use another --workdir'
+    )
   parallel.check_batch_size(config.batch_size, config.batch_parts)
   os.makedirs(workdir, exist_ok=True)
   if first_dose.needed(config) and not has_checkpoint(workdir):

@@ -132,12 +132,14 @@ class Session:
     which: str = 'best',
     who: str | None = None,
   ) -> 'Session':
-    """A session with the checkpoints of training runs.
+    """A session with the checkpoints of training runs, or with bundles.
 
     Args:
-      workdir: path of a training run.
+      workdir: path of a training run, or of a bundle, such as
+        `dvhflax.pretrained('prostate')`.
       patient: id in the cohort, or one of `ExternalPatients`.
-      cohort_path: cohort store, if it moved since.
+      cohort_path: cohort store, if it moved since, or in place of a bundle's
+        excerpt.
       anatomy_workdir: of an anatomy-only run, for the first dose.
       which: `best`, `latest` or a saved step.
       who: name for the audit trail.
