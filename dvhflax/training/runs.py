@@ -27,6 +27,11 @@ from dvhflax.training.checkpoint import Checkpoints
 _COHORT_FLAG = '--cohort (in Python cohort_path)'
 
 
+def _none(features: Any) -> None:
+  """The first dose of a network that has none of its own."""
+  del features
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
   """A checkpoint, in two jitted halves.
@@ -47,7 +52,7 @@ class Network:
   mean_dvh: np.ndarray | None
   identity: dict[str, Any]
   own_spacing: bool = False
-  first_dose: Callable[[Any], np.ndarray | None] = lambda features: None
+  first_dose: Callable[[Any], np.ndarray | None] = _none
 
   def features(
     self, masks: np.ndarray, spacing_mm: tuple[float, float, float]

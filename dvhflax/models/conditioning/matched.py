@@ -96,6 +96,9 @@ class Matched(Conditioning):
       usual = matched_dose(place, table)
     return {'place': place, 'usual': usual}
 
+  def dose_without_wish(self, prepared) -> jax.Array | None:
+    return prepared['usual'] if self.net.prior == 'first_dose' else None
+
   def __call__(self, desired_dvh, wish, anatomy, prepared) -> Entry[jax.Array]:
     net = self.net
     wished = jnp.any(desired_dvh != 0, axis=-1, keepdims=True)
