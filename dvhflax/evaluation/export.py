@@ -29,7 +29,7 @@ def export(
     output: file to write.
     which: `best`, `latest`, or a saved step's number.
     spacing_mm: voxel size of the patients that the file is for, if the network
-      has open fields and was trained on patients of several.
+      has open fields or a matched dose and was trained on patients of several.
 
   Raises:
     CheckpointError: if there is no such checkpoint.
@@ -63,8 +63,8 @@ def on_voxels(model: UNet, spacing_mm: Sequence[float] | None) -> UNet:
     )
   if spacing_mm is None:
     raise errors.UserError(
-      'the open fields of this network are on the voxel size of each patient, '
-      'and a file has those of one: say which, '
+      'this network takes distances in the voxel size of each patient, and a '
+      'file has those of one: say which, '
       f'--spacing_mm={usual} for the median of the training patients'
     )
   if len(spacing_mm) != 3 or not all(0 < x < np.inf for x in spacing_mm):

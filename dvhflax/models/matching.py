@@ -22,7 +22,7 @@ from dvhflax.dvh import DVHSpec
 # Ranks told apart in each structure.
 RANKS = 1024
 # Volume fractions closer than this are one step of a curve.
-_STEP = 1e-5
+STEP = 1e-5
 
 
 def places(
@@ -71,6 +71,22 @@ def _rank(prior: jax.Array, inside: jax.Array) -> jax.Array:
   return share[jnp.minimum(index, RANKS - 1)]
 
 
+def ranks() -> np.ndarray:
+  """`[RANKS]` float32 shares of volume, that of the highest prior first."""
+  return (np.arange(RANKS, dtype=np.float32) + 0.5) / RANKS
+
+
+def volume_place(spec: DVHSpec) -> tuple[np.ndarray, np.ndarray]:
+  """Where ranks lie among even volumes from 1 down to 0.
+
+  Returns:
+    `[RANKS]` element before each, and the weight of the next one, 0 to 1.
+  """
+  place = (1 - ranks()) * (spec.points - 1)
+  before = np.minimum(place.astype(int), spec.points - 2)
+  return before, place - before
+
+
 def doses_of_ranks(dvh: jax.Array, spec: DVHSpec) -> jax.Array:
   """The table that `places` points into: the inverse of each curve.
 
@@ -84,17 +100,13 @@ def doses_of_ranks(dvh: jax.Array, spec: DVHSpec) -> jax.Array:
     `sum_k (l_(k+1) - l_k) clip((V_k - u) / (V_k - V_(k+1)), 0, 1)`.
   """
   batch = dvh.shape[0]
-  rank = (np.arange(RANKS, dtype=np.float32) + 0.5) / RANKS
   if spec.kind == 'volume_at_dose':
     steps = np.diff(spec.levels)
     high, low = dvh[..., None, :-1], dvh[..., None, 1:]
-    passed = (high - rank[:, None]) / jnp.maximum(high - low, _STEP)
+    passed = (high - ranks()[:, None]) / jnp.maximum(high - low, STEP)
     doses = jnp.clip(passed, 0, 1) @ steps
   else:
-    # At even volumes from 1 down to 0.
-    place = (1 - rank) * (spec.points - 1)
-    low_end = np.minimum(place.astype(int), spec.points - 2)
-    share = place - low_end
+    low_end, share = volume_place(spec)
     doses = dvh[..., low_end] * (1 - share) + dvh[..., low_end + 1] * share
   return jnp.pad(doses.reshape(batch, -1), ((0, 0), (0, 1)))
 

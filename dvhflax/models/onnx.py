@@ -14,12 +14,13 @@ from dvhflax import errors
 from dvhflax.models import norm as norm_lib
 from dvhflax.models.conditioning import Entry, combine
 from dvhflax.models.layer import ConvLayer
-from dvhflax.models.onnx_graph import Graph
-from dvhflax.models.open_fields import Beam, beams_of
+from dvhflax.models.onnx_graph import Graph, OnnxPatient
+from dvhflax.models.onnx_open_fields import open_fields
+from dvhflax.models.pooling import cells_of
 from dvhflax.models.unet import UNet
 
-# GroupNormalization, scatter and the like are left out: what is used is known
-# to every runtime of the last years.
+# GroupNormalization and the like are left out: what is used is known to every
+# runtime of the last years.
 _OPSET, _IR_VERSION = 18, 9
 
 
@@ -27,26 +28,36 @@ def _as_channel(vector: np.ndarray) -> np.ndarray:
   return np.asarray(vector)[:, None, None, None]
 
 
-def _columns_of_bins(beam: Beam) -> np.ndarray:
-  """`[bins, most]` columns that open each bin; C, one of none, fills up."""
-  columns = len(beam.bin)
-  counts = np.bincount(beam.bin, minlength=beam.bins)
-  found = np.full((beam.bins, counts.max()), columns)
-  order = np.argsort(beam.bin, kind='stable')
-  place = np.arange(columns) - np.repeat(np.cumsum(counts) - counts, counts)
-  found[beam.bin[order], place] = order
-  return found
-
-
 class _Exporter:
-  """Follows `UNet` layer by layer, channels first."""
+  """Follows `UNet` layer by layer, channels first.
 
-  def __init__(self, model: UNet, variables: Any):
-    self.g = Graph()
+  Args:
+    graph: to add nodes to.
+    model: of float32.
+    variables: of the network, as numpy arrays.
+    masks, open_fields: see `OnnxPatient`.
+  """
+
+  def __init__(
+    self,
+    graph: Graph,
+    model: UNet,
+    variables: Any,
+    masks: str,
+    open_fields: str | None,
+  ):
+    self.g = graph
     self.model = model.bind(variables)
     self.params = variables['params']
     self.stats = variables['batch_stats']
-    self.statistics = variables['dvh_statistics']
+    self.statistics = variables.get('dvh_statistics')
+    self.patient = OnnxPatient(masks, open_fields, self._other_dose)
+
+  def _other_dose(self, model: UNet, variables: Any) -> str:
+    patient = self.patient
+    return _Exporter(
+      self.g, model, variables, patient.masks, patient.open_fields
+    ).run()
 
   def layer(self, layer: ConvLayer, x: str, modulation: Any = None) -> str:
     name = str(layer.name)
@@ -90,36 +101,6 @@ class _Exporter:
       y, _as_channel(params['scale']), _as_channel(params['bias'])
     )
 
-  def open_fields(self, masks: str) -> str:
-    """`[N, 1, X, Y, Z]`, as `open_field_dose`."""
-    g, model = self.g, self.model
-    nx, ny, nz = model.grid
-    target = g('Gather', masks, list(model.targets), axis=1)
-    target = g('ReduceMax', target, [1], keepdims=0)
-    columns = g('Reshape', target, [0, nx * ny, nz])
-    # A last column of zeros, for bins that nothing falls into.
-    columns = g('Pad', columns, [0, 0, 0, 0, 1, 0])
-    total = None
-    for beam in beams_of(model.grid, model.spacing_mm, model.beams):
-      dose = self._beam(beam, columns)
-      total = dose if total is None else g('Add', total, dose)
-    return g('Reshape', total, [0, 1, nx, ny, nz])
-
-  def _beam(self, beam: Beam, columns: str) -> str:
-    g = self.g
-    falling = g('Gather', columns, _columns_of_bins(beam), axis=1)
-    aperture = g('ReduceMax', falling, [2], keepdims=0)
-    aperture = g('Unsqueeze', aperture, [1])
-    aperture = g('MaxPool', aperture, kernel_shape=[3, 3], pads=[1] * 4)
-    aperture = g('Squeeze', aperture, [1])
-    low = g('Gather', aperture, beam.low, axis=1)
-    high = g('Gather', aperture, beam.low + 1, axis=1)
-    return g(
-      'Add',
-      g('Mul', low, ((1 - beam.share) * beam.weight)[:, None]),
-      g('Mul', high, (beam.share * beam.weight)[:, None]),
-    )
-
   def wish(self) -> str:
     """`[N, S * K]`, standardised if so configured."""
     g, wish = self.g, 'desired_dvh'
@@ -139,17 +120,21 @@ class _Exporter:
       return Entry()
     wish, anatomy = self.wish(), g('Flatten', x)
     return combine(
-      (way.onnx(g, self.params, wish, anatomy) for way in self.model.ways),
+      (
+        way.onnx(g, self.params, wish, anatomy, self.patient)
+        for way in self.model.ways
+      ),
       lambda names: g('Concat', *names, axis=1),
       functools.partial(g, 'Add'),
     )
 
   def run(self) -> str:
-    """Builds the graph; the name of its output."""
-    g, model = self.g, self.model
-    masks = x = g('Transpose', 'masks', perm=[0, 4, 1, 2, 3])
-    if model.beams:
-      x = g('Concat', x, self.open_fields(masks), axis=1)
+    """Adds the network to the graph; the name of its dose, `[N, X, Y, Z]`."""
+    g, model, x = self.g, self.model, self.patient.masks
+    if self.patient.open_fields is not None:
+      x = g('Concat', x, self.patient.open_fields, axis=1)
+    cells = cells_of(model.grid, model.patch)
+    x = g.space_to_depth(x, model.patch, cells)
     copies = []
     for window, layers in zip(model.windows, model.encoder):
       for layer in layers:
@@ -172,9 +157,8 @@ class _Exporter:
       if entry.levels:
         x = g('Add', x, entry.levels[i])
       x = self.layer(last, x, entry.modulation)
-    dose = self.params['dose']
-    kernel = np.transpose(dose['kernel'])[:, :, None, None, None]
-    x = g('Conv', x, kernel, dose['bias'])
+    x = g.dense_of_voxels(x, self.params['dose'])
+    x = g.depth_to_space(x, model.patch, cells)
     x = g('Squeeze', x, [1])
     return x if entry.dose is None else g('Add', entry.dose, x)
 
@@ -198,24 +182,30 @@ def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:
     ) from None
   if model.own_spacing:
     raise ValueError('a model for one voxel size is wanted: see `export`')
-  exporter = _Exporter(model, jax.tree.map(np.asarray, variables))
-  result = exporter.run()
+  graph = Graph()
+  masks = graph('Transpose', 'masks', perm=[0, 4, 1, 2, 3])
+  fields = None
+  if model.beams:
+    fields = open_fields(
+      graph, masks, model.targets, model.grid, model.spacing_mm, model.beams
+    )
+  arrays = jax.tree.map(np.asarray, variables)
+  result = _Exporter(graph, model, arrays, masks, fields).run()
   structures, points = model.dvh_shape
   info, float32 = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
   inputs = [info('masks', float32, ['N', *model.grid, structures])]
   if model.takes_wish:
     inputs.append(info('desired_dvh', float32, ['N', structures, points]))
-  nodes = exporter.g.nodes
-  nodes.append(onnx.helper.make_node('Identity', [result], ['dose']))
-  graph = onnx.helper.make_graph(
-    nodes,
+  named = onnx.helper.make_node('Identity', [result], ['dose'])
+  network = onnx.helper.make_graph(
+    [*graph.nodes, named],
     'dvhflax',
     inputs,
     [info('dose', float32, ['N', *model.grid])],
-    exporter.g.constants,
+    graph.constants,
   )
   proto = onnx.helper.make_model(
-    graph,
+    network,
     opset_imports=[onnx.helper.make_opsetid('', _OPSET)],
     ir_version=_IR_VERSION,
     producer_name='dvhflax',

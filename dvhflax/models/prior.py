@@ -28,17 +28,29 @@ def blurred(
     deviation_mm: standard deviation.
   """
   for axis in range(3):
-    n = x.shape[1 + axis]
-    steps = jnp.arange(n, dtype=jnp.float32)
-    apart = (steps[:, None] - steps) * spacing_mm[:, axis, None, None]
-    weights = jnp.exp(-0.5 * jnp.square(apart / deviation_mm))
-    weights /= weights.sum(-1).max(-1)[:, None, None]
+    weights = blur_weights(x.shape[1 + axis], spacing_mm[:, axis], deviation_mm)
     x = jnp.moveaxis(
       jnp.einsum('bxyz,bnx->bnyz', jnp.moveaxis(x, 1 + axis, 1), weights),
       1,
       1 + axis,
     )
   return x
+
+
+def blur_weights(
+  voxels: int, step_mm: jax.Array, deviation_mm: float
+) -> jax.Array:
+  """`[B, n, n]` weights of a blur along an axis of n voxels, `[B]` mm apart."""
+  steps = jnp.arange(voxels, dtype=jnp.float32)
+  apart = (steps[:, None] - steps) * step_mm[:, None, None]
+  weights = jnp.exp(-0.5 * jnp.square(apart / deviation_mm))
+  return weights / weights.sum(-1).max(-1)[:, None, None]
+
+
+def target_sets(targets: Sequence[int]) -> list[tuple[int, ...]]:
+  """Channels that are blurred together: all targets, then each of several."""
+  each = [(t,) for t in targets] if len(targets) > 1 else []
+  return [tuple(targets), *each]
 
 
 def prior_fields(
@@ -60,11 +72,8 @@ def prior_fields(
     `BLURS_MM`; where there are several targets the same of each; the open
     fields.
   """
-  sets = [tuple(targets)]
-  if len(targets) > 1:
-    sets += [(t,) for t in targets]
   fields = []
-  for chosen in sets:
+  for chosen in target_sets(targets):
     inside = (masks[..., list(chosen)] != 0).any(-1).astype(jnp.float32)
     fields += [blurred(inside, spacing_mm, mm) for mm in BLURS_MM]
   if open_fields is not None:

@@ -12,6 +12,7 @@ from dvhflax.models.build import initial_variables
 from dvhflax.models.conditioning.bottleneck import Bottleneck
 from dvhflax.models.conditioning.film import Film
 from dvhflax.models.onnx import to_onnx
+from dvhflax.models.patches import mean_pool
 from dvhflax.models.unet import UNet
 from dvhflax.training.runs import load_network
 from dvhflax.training.train import train
@@ -24,18 +25,15 @@ class Painted(conditioning.Conditioning):
     self.painted_layers = [nn.Dense(c) for c in self.net.channels]
 
   def prepare(self, masks, spacing_mm, open_fields):
-    levels = [masks.astype(np.float32)]
-    for window in self.net.windows[:-1]:
-      levels.append(nn.avg_pool(levels[-1], window, window))
-    return levels
+    return masks
 
   def __call__(self, desired_dvh, wish, anatomy, prepared):
-    mean = desired_dvh.mean(-1)[:, None, None, None]
-    painted = [masks * mean for masks in prepared]
-    levels = [
-      layer(level) for layer, level in zip(self.painted_layers, painted)
-    ]
-    return conditioning.Entry(levels=levels, dose=painted[0].max(-1))
+    painted = prepared * desired_dvh.mean(-1)[:, None, None, None]
+    levels = [painted]
+    for window in self.net.windows[:-1]:
+      levels.append(mean_pool(levels[-1], window))
+    added = [layer(level) for layer, level in zip(self.painted_layers, levels)]
+    return conditioning.Entry(levels=added, dose=painted.max(-1))
 
 
 @pytest.fixture

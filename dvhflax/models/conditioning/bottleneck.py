@@ -16,5 +16,5 @@ class Bottleneck(Conditioning):
   def __call__(self, desired_dvh, wish, anatomy, prepared) -> Entry[jax.Array]:
     return Entry(bottleneck=wish)
 
-  def onnx(self, graph, params, wish, anatomy) -> Entry[str]:
+  def onnx(self, graph, params, wish, anatomy, patient) -> Entry[str]:
     return Entry(bottleneck=wish)

@@ -29,7 +29,7 @@ class Film(Conditioning):
       x = nn.relu(layer(x))
     return Entry(modulation=x)
 
-  def onnx(self, graph, params, wish, anatomy) -> Entry[str]:
+  def onnx(self, graph, params, wish, anatomy, patient) -> Entry[str]:
     x = graph('Concat', wish, anatomy, axis=1)
     for layer in self.wish_layers:
       x = graph('Relu', graph.dense(x, params[layer.name]))

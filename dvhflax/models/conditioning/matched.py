@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from dvhflax.models import onnx_matching
 from dvhflax.models.conditioning.way import Conditioning, Entry
 from dvhflax.models.matching import doses_of_ranks, matched_dose, places
 from dvhflax.models.patches import mean_pool, space_to_depth
+from dvhflax.models.pooling import cells_of
 from dvhflax.models.prior import prior_fields
 
 if TYPE_CHECKING:
@@ -69,9 +72,24 @@ class Matched(Conditioning):
         'first_dose', 'network', _initial, anatomy_network(net)
       )
 
+  @property
+  def _precedence(self) -> list[int]:
+    """All structures; the later one decides on a voxel of several."""
+    net = self.net
+    organs = [
+      s
+      for s in range(net.dvh_shape[0])
+      if s != net.body and s not in net.targets
+    ]
+    first = [] if net.body is None else [net.body]
+    return [*first, *organs, *net.targets]
+
+  def _usual_table(self) -> jax.Array:
+    """`[1, S * RANKS + 1]` doses of the mean DVH of the training plans."""
+    return doses_of_ranks(self.net.dvh_mean.value[None], self.net.dvh)
+
   def prepare(self, masks, spacing_mm, open_fields) -> Any:
     net = self.net
-    structures = masks.shape[-1]
     if net.prior == 'first_dose':
       usual: Any = anatomy_network(net).apply(
         self.first_dose.value,
@@ -85,14 +103,9 @@ class Matched(Conditioning):
     else:
       fields = prior_fields(masks, net.targets, spacing_mm, open_fields)
       prior = fields.sum(-1)
-    organs = [
-      s for s in range(structures) if s != net.body and s not in net.targets
-    ]
-    first = [] if net.body is None else [net.body]
-    place = places(prior, masks, [*first, *organs, *net.targets])
+    place = places(prior, masks, self._precedence)
     if net.prior != 'first_dose':
-      table = doses_of_ranks(net.dvh_mean.value[None], net.dvh)
-      table = jnp.tile(table, (len(masks), 1))
+      table = jnp.tile(self._usual_table(), (len(masks), 1))
       usual = matched_dose(place, table)
     return {'place': place, 'usual': usual}
 
@@ -116,3 +129,37 @@ class Matched(Conditioning):
       levels.append(pooled)
     added = [layer(x) for layer, x in zip(self.into_levels, levels)]
     return Entry(levels=added, dose=dose)
+
+  def onnx(self, graph, params, wish, anatomy, patient) -> Entry[str]:
+    g, net = graph, self.net
+    if net.prior == 'first_dose':
+      prior = patient.dose(anatomy_network(net), self.first_dose.value)
+    else:
+      prior = onnx_matching.geometry_prior(
+        g, patient, net.targets, net.grid, net.spacing_mm
+      )
+    place = onnx_matching.places(g, prior, patient.masks, self._precedence)
+    if net.prior == 'first_dose':
+      usual = g('Flatten', prior)
+    else:
+      usual = g('Gather', np.asarray(self._usual_table())[0], place)
+    table = onnx_matching.doses_of_ranks(g, 'desired_dvh', net.dvh)
+    dose = g('GatherElements', table, place, axis=1)
+    wished = onnx_matching.is_wished(g, place, 'desired_dvh')
+    dose = g('Where', wished, dose, usual)
+    difference = g('Mul', g('Sub', dose, usual), np.float32(_DIFFERENCE_SCALE))
+    dose, difference, usual = (
+      g('Reshape', x, [0, 1, *net.grid]) for x in (dose, difference, usual)
+    )
+    pooled = g('Concat', dose, difference, usual, axis=1)
+    cells = cells_of(net.grid, net.patch)
+    levels = [g.space_to_depth(pooled, net.patch, cells)]
+    pooled = g.mean_pool(pooled, (net.patch,) * 3)
+    for window in net.windows[:-1]:
+      pooled = g.mean_pool(pooled, window)
+      levels.append(pooled)
+    added = [
+      g.dense_of_voxels(x, params[layer.name])
+      for layer, x in zip(self.into_levels, levels, strict=True)
+    ]
+    return Entry(levels=added, dose=g('Squeeze', dose, [1]))

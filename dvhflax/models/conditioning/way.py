@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from dvhflax import errors
-from dvhflax.models.onnx_graph import Graph
+from dvhflax.models.onnx_graph import Graph, OnnxPatient
 
 if TYPE_CHECKING:
   from dvhflax.models.unet import UNet
@@ -106,16 +106,22 @@ class Conditioning(nn.Module):
     raise NotImplementedError
 
   def onnx(
-    self, graph: Graph, params: Any, wish: str, anatomy: str
+    self,
+    graph: Graph,
+    params: Any,
+    wish: str,
+    anatomy: str,
+    patient: OnnxPatient,
   ) -> Entry[str]:
-    """The same in an ONNX graph, channels first.
+    """What `prepare` and `__call__` do in an ONNX graph, channels first.
 
     Args:
-      graph: to add nodes to; its inputs are `masks` and `desired_dvh`.
+      graph: to add nodes to; its input `desired_dvh` is that of `__call__`.
       params: of the whole network, as numpy arrays.
       wish, anatomy: names of what `__call__` takes.
+      patient: what `prepare` takes, channels first.
     """
-    del graph, params, wish, anatomy
+    del graph, params, wish, anatomy, patient
     raise errors.UserError(
       f'model.conditioning={self.net.conditioning} cannot be exported to ONNX'
     )
