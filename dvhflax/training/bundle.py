@@ -158,19 +158,24 @@ def rounded(variables: Any) -> Any:
 
 
 def _halved(variables: Any) -> Any:
-  """Weights in float16, statistics and constants as they are."""
+  """Weights in float16, statistics and constants as they are.
 
-  def halve(path: Any, leaf: Any) -> np.ndarray:
+  A network within is a constant too: voxels are ranked by its dose, and where
+  that is flat, rounding would change the ranks of many.
+  """
+
+  def halve(leaf: Any) -> np.ndarray:
     leaf = np.asarray(leaf)
-    # Of the network, or of one within it.
-    weights = any(getattr(key, 'key', None) == 'params' for key in path)
-    if not weights or leaf.dtype != np.float32:
+    if leaf.dtype != np.float32:
       return leaf
     with np.errstate(over='ignore'):
       half = leaf.astype(np.float16)
     return half if np.isfinite(half).all() else leaf
 
-  return jax.tree_util.tree_map_with_path(halve, variables)
+  return {
+    name: jax.tree.map(halve if name == 'params' else np.asarray, collection)
+    for name, collection in variables.items()
+  }
 
 
 def write_network(folder: str, variables: Any) -> None:

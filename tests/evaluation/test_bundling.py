@@ -21,6 +21,7 @@ from dvhflax.evaluation.evaluate import evaluate
 from dvhflax.evaluation.predict import predict_all
 
 ROOT = pathlib.Path(dvhflax.__file__).parents[1]
+SUMMARY = {'split': 'test', 'samples': 0, 'table1': {}}
 WISH = 'rectum mean <= 30 Gy'
 
 
@@ -68,6 +69,19 @@ def test_doses_are_those_of_the_run(trained_run, made):
   assert made.size == sum(
     p.stat().st_size for p in pathlib.Path(made.path).rglob('*') if p.is_file()
   )
+
+
+def test_a_network_within_keeps_the_ranks(matched_run, tmp_path, monkeypatch):
+  """The dose that is matched to a wish hangs on the order of its voxels."""
+  monkeypatch.setattr(bundling, 'require_simulated', lambda cohort: None)
+  monkeypatch.setattr(bundling, '_summary', lambda folder, step: SUMMARY)
+  made = bundling.make_bundle(matched_run, str(tmp_path / 'x'), patients=1)
+  one, other = (
+    dvhflax.Session.open(path, 'p6') for path in (matched_run, made.path)
+  )
+  curves = one.cohort.dvh[6, 1]
+  tuned = one.tune(curves=curves).dose, other.tune(curves=curves).dose
+  assert 0 < np.abs(tuned[0] - tuned[1]).max() < 1e-3
 
 
 def test_a_trail_tells_which_weights(trained_run, bundle, tmp_path):
