@@ -26,6 +26,7 @@ config.cohort.patients = 14
 config.cohort.validation_patients = 1
 config.cohort.test_patients = 3
 config.cohort.plans = 6
+config.cohort.held_out_plans = 0  # as many as the others
 config.cohort.grid = (32, 32, 16)
 config.cohort.spacing_mm = (15.0, 10.0, 12.0)
 cohort = dvhflax.open_or_build_cohort(config)

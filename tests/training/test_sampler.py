@@ -70,11 +70,17 @@ def test_absent_structure_is_not_wished(cohort):
   assert not samples.desired_dvh[lacking, 1].any()
 
 
+def prepare(masks, spacing_mm):
+  """In place of a network's: where voxels are, in mm."""
+  side = np.arange(masks.shape[0])[:, None, None] * spacing_mm[0]
+  return {'ways': ({'side': side + np.zeros(masks.shape[:3], np.float32)},)}
+
+
 def test_every_placement_feeds_the_same(cohort):
   sampler = make(cohort, mirrored_share=0.5)
 
   def run(placement):
-    source = feed.Source(cohort, sampler.patients, placement)
+    source = feed.Source(cohort, sampler.patients, placement, prepare)
     batches = feed.Feed(
       lambda step: sampler.draw(step, 2),
       lambda draw: source.batch(sampler, draw),
@@ -85,8 +91,14 @@ def test_every_placement_feeds_the_same(cohort):
 
   device, *others = map(run, ('device', 'memory', 'store'))
   assert len(device) == 5
+  firsts = {float(x) for b in device for x in side(b)[:, 0, 0, 0]}
+  assert len(firsts) == 2 and 0.0 in firsts  # whole and mirrored
   for other in others:
     jax.tree.map(np.testing.assert_array_equal, device, other)
+
+
+def side(batch):
+  return np.asarray(batch['prepared']['ways'][0]['side'])
 
 
 def test_mirrored_patients_are_taken_left_for_right(cohort):
