@@ -66,6 +66,7 @@ def _answering(config):
   config.optimizer.average = 0.995
   config.loss.structure_weight = 1.0
   config.loss.mean_dose_weight = 3.0
+  config.loss.max_dose_weight = 0.3
   config.data.own_wish_share = 0.5
   config.data.mirrored_share = 0.5
   # On validation patients after as many updates, Gy are better predicted so:

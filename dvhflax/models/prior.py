@@ -27,14 +27,19 @@ def blurred(
     spacing_mm: `[B, 3]` voxel size.
     deviation_mm: standard deviation.
   """
-  for axis in range(3):
-    weights = blur_weights(x.shape[1 + axis], spacing_mm[:, axis], deviation_mm)
-    x = jnp.moveaxis(
-      jnp.einsum('bxyz,bnx->bnyz', jnp.moveaxis(x, 1 + axis, 1), weights),
-      1,
-      1 + axis,
-    )
-  return x
+
+  def one(x: jax.Array, *weights: jax.Array) -> jax.Array:
+    for of_axis in weights:
+      # The first axis becomes the last: a matrix product without copies, and
+      # after three of them the order is as it was.
+      x = jnp.tensordot(x, of_axis, (0, 1))
+    return x
+
+  weights = [
+    blur_weights(x.shape[1 + axis], spacing_mm[:, axis], deviation_mm)
+    for axis in range(3)
+  ]
+  return jax.vmap(one)(x, *weights)
 
 
 def blur_weights(
