@@ -101,8 +101,8 @@ for label, step in (('first', first), ('tuned', tuned)):
 
 # %% [markdown]
 # Solid: the tuned dose; dashed: the first; dotted: the desired DVH, which is
-# the first one bent. The rectum's mean dose comes within 1 Gy of what was asked
-# for, and the PTV pays for it: its D95 falls further below the prescription. The
+# the first one bent. The rectum's mean dose comes near to what was asked for,
+# and the PTV pays for it: its D95 falls further below the prescription. The
 # network is a small one.
 
 # %%
@@ -124,10 +124,10 @@ plt.close(figure)
 # ## Evaluation
 #
 # One line predicts for all test patients and compares with their plans. It
-# also writes figures and samples to `runs/tour/evaluation`. Read its first lines
-# first: given the wishes of other samples the network errs several times as
-# much in bladder and rectum, so it responds to the wish; and the slope says how
-# far it follows where the wish is a plan of the patient's own.
+# also writes figures and samples to `runs/tour/evaluation`. Its first lines
+# matter most: given the wishes of other samples the network errs several times
+# as much in bladder and rectum, so it responds to the wish; and the slope says
+# how far it follows where the wish is a plan of the patient's own.
 
 # %%
 print(dvhflax.evaluate('runs/tour'))

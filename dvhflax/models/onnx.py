@@ -160,7 +160,7 @@ class _Exporter:
     x = g.dense_of_voxels(x, self.params['dose'])
     x = g.depth_to_space(x, model.patch, cells)
     x = g('Squeeze', x, [1])
-    return x if entry.dose is None else g('Add', entry.dose, x)
+    return x if entry.dose is None else g('Relu', g('Add', entry.dose, x))
 
 
 def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:

@@ -276,7 +276,12 @@ class UNet(nn.Module):
       x = last(x, entry.modulation, train=train)
     x = depth_to_space(self.dose(x), self.patch)
     dose = x[..., 0].astype(jnp.float32)
-    return dose if entry.dose is None else entry.dose + dose
+    if entry.dose is None:
+      return dose
+    dose += entry.dose
+    # Where little is, the sum may fall below 0, which no dose does; training
+    # needs its gradient there.
+    return dose if train else jnp.maximum(dose, 0)
 
   def _wish(self, desired_dvh: jax.Array) -> jax.Array:
     """The stacked DVH, `[B, S * K]`, standardised if so configured."""

@@ -28,7 +28,8 @@ class Entry(Generic[T]):
       scale and a shift for its channels; see `Conditioning.modulates`.
     levels: `[B, X, Y, Z, C]` for every level from full size down, added to the
       features before the level's second convolution.
-    dose: `[B, X, Y, Z]`, to which the network adds what it predicts.
+    dose: `[B, X, Y, Z]`, to which the network adds what it predicts; the sum,
+      but in training, is nowhere below 0.
   """
 
   bottleneck: T | None = None
