@@ -11,7 +11,7 @@ config.cohort.path = 'cohorts/mine'
 cohort = dvhflax.open_or_build_cohort(config)
 dvhflax.train(config, cohort, 'runs/mine')
 print(dvhflax.evaluate('runs/mine'))
-session = dvhflax.Session.open('runs/mine', 'sim-0009')
+session = dvhflax.Session.open('runs/mine', 'sim-0001')
 session.first_dose()
 step = session.tune('rectum V70 <= 10%; bladder mean <= 30 Gy')
 ```

@@ -1,8 +1,8 @@
 """Finds the deliverable dose that is closest to a prediction.
 
 example:
-  dvhflax mimic --cohort=cohorts/prostate_small --patient=sim-0009 \\
-    --dose=runs/small/predictions/sim-0009/dose.npz --output=mimicked.npz
+  dvhflax mimic --cohort=cohorts/prostate_small --patient=sim-0001 \\
+    --dose=runs/small/predictions/sim-0001/dose.npz --output=mimicked.npz
 """
 
 from absl import flags

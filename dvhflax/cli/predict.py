@@ -8,7 +8,7 @@ mean DVH of the training plans. For research, not for clinical use.
 
 examples:
   dvhflax predict --network=prostate --patient=sim-0077
-  dvhflax predict --workdir=runs/small --patient=sim-0009 \\
+  dvhflax predict --workdir=runs/small --patient=sim-0001 \\
     --points="rectum V70 <= 10%; bladder mean <= 30 Gy"
   dvhflax predict --workdir=runs/small --dicom=FOLDER
 """
