@@ -113,12 +113,9 @@ class Source:
     for i in np.flatnonzero(samples.mirrored):
       for x in (masks, dose, *jax.tree.leaves(prepared)):
         x[i] = x[i, ::-1].copy()
-    read = {
-      'masks': masks,
-      'desired_dvh': samples.desired_dvh,
-      'dose': dose,
-      'prepared': prepared,
-    }
+    read = {'masks': masks, 'desired_dvh': samples.desired_dvh, 'dose': dose}
+    if prepared is not None:
+      read['prepared'] = prepared
     if self._spacings is not None:
       read['spacing_mm'] = self._spacings[p]
     return read

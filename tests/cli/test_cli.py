@@ -124,7 +124,7 @@ FLAGS = {
   '--config=configs': "no configuration 'configs'",
   '--config=./configs': 'Is a directory',
   '--config|prostat:small': 'did you mean prostate? use one of dicom, openkbp',
-  '--config=prostate:tiny': 'use one of anatomy, small',
+  '--config=prostate:tiny': 'use one of anatomy, full, small',
   '--config=prostate|--config.seed=-1': 'seed=-1',
 }
 
