@@ -42,33 +42,47 @@ def places(
     structure; uint16 where that is enough.
   """
   structures = masks.shape[-1]
-  small = structures * RANKS < 2**16
+  last = structures * RANKS
 
   def one(prior: jax.Array, masks: jax.Array) -> jax.Array:
-    found = jnp.full(prior.shape, structures * RANKS, jnp.int32)
+    inside = [masks[..., s] != 0 for s in range(structures)]
+    bins = [_bins(prior, x) for x in inside]
+    # One table for all: a voxel is looked up once.
+    table = jnp.concatenate(
+      [s * RANKS + _rank_of_bins(x) for s, x in enumerate(bins)]
+      + [jnp.full(1, last)]
+    )
+    table = table.astype(jnp.uint16 if last < 2**16 else jnp.int32)
+    found = jnp.full(prior.shape, last, jnp.int32)
     for s in precedence:
-      inside = masks[..., s] != 0
-      rank = jnp.int32(RANKS * _rank(prior, inside))
-      place = s * RANKS + jnp.clip(rank, 0, RANKS - 1)
-      found = jnp.where(inside, place, found)
-    return found
+      found = jnp.where(inside[s], s * RANKS + bins[s], found)
+    return table[found]
 
-  # One patient after another: on CPUs a batch of scatters is no faster.
-  found = jax.lax.map(lambda args: one(*args), (prior, masks))
-  return found.astype(jnp.uint16 if small else jnp.int32)
+  return jax.vmap(one)(prior, masks)
 
 
-def _rank(prior: jax.Array, inside: jax.Array) -> jax.Array:
-  """Share of a structure's volume with a higher prior; equal ones share."""
+def _bins(prior: jax.Array, inside: jax.Array) -> jax.Array:
+  """`[X, Y, Z]` which of `RANKS` even steps of a structure's prior.
+
+  It is `RANKS` outside the structure.
+  """
   least = jnp.min(prior, where=inside, initial=jnp.inf)
   most = jnp.max(prior, where=inside, initial=-jnp.inf)
   width = jnp.where(most > least, most - least, 1)
   bins = jnp.clip((prior - least) / width * RANKS, 0, RANKS - 1)
-  index = jnp.where(inside, bins, RANKS).astype(jnp.int32)
-  counts = jnp.zeros(RANKS + 1).at[index.ravel()].add(1)[:RANKS]
+  return jnp.where(inside, bins, RANKS).astype(jnp.int32)
+
+
+def _rank_of_bins(bins: jax.Array) -> jax.Array:
+  """`[RANKS]` rank of the voxels in each bin, below `RANKS`.
+
+  As a share it is the structure's volume with a higher prior; equal ones share
+  theirs.
+  """
+  counts = jnp.zeros(RANKS + 1).at[bins.ravel()].add(1)[:RANKS]
   above = jnp.cumsum(counts[::-1])[::-1] - counts / 2
   share = above / jnp.maximum(counts.sum(), 1)
-  return share[jnp.minimum(index, RANKS - 1)]
+  return jnp.clip(jnp.int32(RANKS * share), 0, RANKS - 1)
 
 
 def ranks() -> np.ndarray:
@@ -104,7 +118,9 @@ def doses_of_ranks(dvh: jax.Array, spec: DVHSpec) -> jax.Array:
     steps = np.diff(spec.levels)
     high, low = dvh[..., None, :-1], dvh[..., None, 1:]
     passed = (high - ranks()[:, None]) / jnp.maximum(high - low, STEP)
-    doses = jnp.clip(passed, 0, 1) @ steps
+    doses = jnp.dot(
+      jnp.clip(passed, 0, 1), steps, precision=jax.lax.Precision.HIGHEST
+    )
   else:
     low_end, share = volume_place(spec)
     doses = dvh[..., low_end] * (1 - share) + dvh[..., low_end + 1] * share

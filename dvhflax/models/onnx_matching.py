@@ -98,7 +98,13 @@ def places(g: Graph, prior: str, masks: str, precedence: Sequence[int]) -> str:
 
 
 def _rank(g: Graph, prior: str, inside: str) -> str:
-  """`matching._rank`, of a `[N, 1, V]` prior in `[N, S, V]` structures."""
+  """Ranks as shares, as in `matching.py`.
+
+  Args:
+    g: to add nodes to.
+    prior: name of `[N, 1, V]`.
+    inside: name of `[N, S, V]`, the structures.
+  """
   infinite = np.float32(np.inf)
   least = g('Where', inside, prior, infinite)
   least = g('ReduceMin', least, [2], keepdims=1)

@@ -159,7 +159,12 @@ def _dose(target: jax.Array, beams: Sequence[Beam]) -> jax.Array:
   """`[B, X, Y, Z]` float32 of a target on one grid."""
   batch, nx, ny, nz = target.shape
   columns = (target != 0).astype(jnp.float32).reshape(batch, nx * ny, nz)
-  total = jnp.zeros_like(columns)
+  total = jnp.zeros((batch, nx, ny, nz))
+
+  def over_columns(x: Any) -> jax.Array:
+    # Not reshaped at the end: XLA would keep each beam's dose until then.
+    return jnp.asarray(x).reshape(nx, ny)
+
   for beam in beams:
     aperture = jnp.zeros((batch, beam.bins, nz))
     aperture = aperture.at[:, beam.bin].max(columns)
@@ -167,8 +172,7 @@ def _dose(target: jax.Array, beams: Sequence[Beam]) -> jax.Array:
     aperture = jax.lax.reduce_window(
       aperture, 0.0, jax.lax.max, (1, 3, 3), (1, 1, 1), 'SAME'
     )
-    share = beam.share[:, None]
-    before, after = aperture[:, beam.low], aperture[:, beam.low + 1]
-    open_ = before * (1 - share) + after * share
-    total += open_ * beam.weight[:, None]
-  return total.reshape(target.shape)
+    low, share = over_columns(beam.low), over_columns(beam.share)[..., None]
+    open_ = aperture[:, low] * (1 - share) + aperture[:, low + 1] * share
+    total += open_ * over_columns(beam.weight)[..., None]
+  return total
