@@ -96,6 +96,16 @@ def _network(
     )
 
 
+def _matched(grid: tuple[int, ...]) -> Iterator[Case]:
+  """A patient's first prediction, what of it is before the network, another
+  wish."""
+  for verb in ('predict', 'prepare', 'repredict'):
+    yield Case(
+      f'{verb} with the matched dose {size(grid)}, batch 1', 'native',
+      'network.py', f'{verb}-matched', (1, *grid)
+    )  # fmt: skip
+
+
 def _layers() -> Iterator[Case]:
   for layer in LAYERS:
     for verb, factor in (('convolution', 1), ('gradient', 2)):
@@ -149,6 +159,7 @@ def cpu() -> Iterator[Case]:
   yield from _network('predict', FULL, 1, both, FORMS)
   yield from _runtimes(FULL)
   yield from _network('repredict', FULL, 1, (), ('native', 'im2col'))
+  yield from _matched(FULL)
   yield from _network('train', FULL, 1, both, FORMS)
   yield from _network('train', FULL, 3, both, ('native', 'remat', 'parts'))
   yield from _network('predict', HALF, 1, both, FORMS)

@@ -1,10 +1,12 @@
 """The paper's network in dvhflax; see run.py.
 
 python benchmarks/network.py train-HOW|predict-HOW|repredict-HOW B X Y Z
+python benchmarks/network.py prepare-matched 1 X Y Z
 python benchmarks/network.py convolution-FORM|gradient-FORM B X Y Z C F
 
 FORM is a form of the convolution, as in the configuration; HOW is one, a
-precision, or another key of `OPTIONS`.
+precision, or another key of `OPTIONS`. `matched` is not the paper's network but
+that of `configs/prostate.py:full`.
 """
 
 import functools
@@ -17,6 +19,7 @@ import numpy as np
 import optax
 from precision import set_precision
 
+from dvhflax.models import build
 from dvhflax.models.build import initial_variables
 from dvhflax.models.convolution import convolve
 from dvhflax.models.unet import UNet
@@ -35,6 +38,18 @@ OPTIONS = {
   'parts': ('auto', 'float32', {'parts': 3}),
   **{precision: ('auto', precision, {}) for precision in PRECISIONS},
   'remat-bfloat16': ('auto', 'bfloat16', {'remat': True}),
+  'matched': ('auto', 'float32', {}),
+}
+# Of the network with the matched dose.
+MATCHED = {
+  'conditioning': 'film+matched',
+  'patch': 2,
+  'norm': 'mixed',
+  'standardise_dvh': True,
+  'beams': 7,
+  'targets': (3,),
+  'body': 0,
+  'spacing_mm': (3.75, 2.5, 3.0),
 }
 
 
@@ -48,6 +63,8 @@ def _inputs(batch, grid):
 
 def _model(grid, how, **fields):
   convolution, precision, _ = OPTIONS[how]
+  if how == 'matched':
+    fields |= MATCHED
   return UNet(
     grid=grid,
     dvh_shape=(STRUCTURES, POINTS),
@@ -100,6 +117,17 @@ def repredict(how, batch, *grid):
   return lambda: decode(variables, features, wish).block_until_ready()
 
 
+def prepare(how, batch, *grid):
+  """Open fields and ranks of one patient, part of a prediction."""
+  if batch != 1:
+    raise ValueError('one patient after another is prepared')
+  model = _model(grid, how)
+  variables = initial_variables(model, jax.random.key(0))
+  (masks,) = _inputs(1, grid)[0]
+  apply, spacing_mm = build.prepare(model), np.float32(model.spacing_mm)
+  return lambda: jax.block_until_ready(apply(variables, masks, spacing_mm))
+
+
 def _layer(batch, x, y, z, channels, features):
   rng = np.random.default_rng(0)
   draw = [
@@ -134,7 +162,7 @@ def gradient(form, *shape):
 if __name__ == '__main__':
   of_network = {
     f'{case.__name__}-{how}': functools.partial(case, how)
-    for case in (train, predict, repredict)
+    for case in (train, predict, repredict, prepare)
     for how in OPTIONS
   }
   of_layer = {
