@@ -5,8 +5,8 @@
 
 Variants: none, the paper's own (97 patients, 128x128x64, 300 epochs);
 `anatomy`, its anatomy-only network; `full`, the paper's patients and grid with
-the network that answers the wish, some three hours on a CPU with two cores;
-`small`, that network on a coarse grid, ten minutes; `small_faithful`, the
+the network that answers the wish, for a CPU with two cores and some patience;
+`small`, that network on a coarse grid, in minutes; `small_faithful`, the
 paper's at that size; `small_anatomy`, anatomy only.
 """
 
@@ -69,8 +69,9 @@ def _answering(config):
   config.loss.max_dose_weight = 0.3
   config.data.own_wish_share = 0.5
   config.data.mirrored_share = 0.5
-  # On validation patients after as many updates, Gy are better predicted so:
-  # mean of the PTV within 1.3 in place of 6.5, rectum 1.8 for 2.5.
+  # On validation patients of `film`, before there was a matched dose, Gy were
+  # better predicted so: mean of the PTV within 1.3 in place of 6.5, rectum 1.8
+  # for 2.5.
   config.cohort.normalisation = 'prescription'
 
 

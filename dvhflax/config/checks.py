@@ -9,6 +9,7 @@ import ml_collections
 
 from dvhflax import dvh, errors
 from dvhflax.config import rules as config_rules
+from dvhflax.models.conditioning import has_matched_dose
 from dvhflax.models.pooling import cells_of, pooling_plan
 from dvhflax.patient import Structure
 from dvhflax.sites.protocol import Protocol
@@ -63,9 +64,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f'cohort.held_out_plans={config.cohort.held_out_plans}: the training '
       'patients are not planned; set cohort.plans too'
     )
-  if config.model.prior == 'first_dose' and (
-    'matched' not in config.model.conditioning
-  ):
+  matched = has_matched_dose(config.model.conditioning)
+  if config.model.prior == 'first_dose' and not matched:
     raise errors.ConfigError(
       "model.prior='first_dose': model.conditioning="
       f'{config.model.conditioning!r} has no matched dose; use one that has, '

@@ -13,13 +13,18 @@ import numpy as np
 from dvhflax import errors, files
 from dvhflax.cohort.store import Cohort
 from dvhflax.config import rules as config_rules
-from dvhflax.evaluation import label_tables, obeying, openkbp_scores, own_wishes
+from dvhflax.evaluation import (
+  label_tables,
+  openkbp_scores,
+  own_wishes,
+  write_obedience,
+)
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.evaluation.measuring import (
   figure_rows,
   measure,
   predicted_reference,
 )
-from dvhflax.evaluation.plan_metrics import PlanMetrics
 from dvhflax.evaluation.predictors import (
   Predict,
   for_patient,
@@ -159,14 +164,14 @@ def evaluate(
   files.write_text(os.path.join(output, 'table1.md'), tables.markdown)
   if options.obedience_wishes:
     in_table = {k: v['structures'] for k, v in numbers['table1'].items()}
-    numbers['obedience'], heading, obeyed = obeying.write(
+    numbers['obedience'], heading, obeyed = write_obedience.write(
       output,
       network,
       cohort,
       sampler.patients,
       options,
       plans,
-      obeying.of_table(in_table[NETWORK], in_table.get(SHUFFLED)),
+      write_obedience.of_table(in_table[NETWORK], in_table.get(SHUFFLED)),
     )
     text = f'{heading}\n\n{text}\n{obeyed}'
   files.write_json(os.path.join(output, 'summary.json'), numbers)

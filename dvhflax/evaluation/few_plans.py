@@ -8,7 +8,7 @@ stands for, and no network comes closer to it than that.
 import numpy as np
 
 from dvhflax.cohort.store import Cohort
-from dvhflax.evaluation.plan_metrics import PlanMetrics
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.planning import pareto
 from dvhflax.planning.trade_offs import TradeOffs
 from dvhflax.projection import project

@@ -8,7 +8,7 @@ import numpy as np
 
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import few_plans
-from dvhflax.evaluation.plan_metrics import PlanMetrics
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.report import table
 from dvhflax.report.sample_errors import SampleErrors
 from dvhflax.training.sampler import Samples

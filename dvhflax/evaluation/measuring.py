@@ -8,7 +8,7 @@ import tqdm
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, metrics
 from dvhflax.cohort.store import Cohort
-from dvhflax.evaluation.plan_metrics import PlanMetrics
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.evaluation.predictors import Predict, for_patient
 from dvhflax.normalisation import DoseReference
 from dvhflax.report.sample_errors import SampleErrors

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dvhflax.evaluation.plan_metrics import LEVELS
+from dvhflax.evaluation.dose_metrics import LEVELS
 from dvhflax.report.sample_errors import statistics
 
 # All in %. Wishes differ in a structure if their mean doses there do by this.

@@ -11,10 +11,10 @@ from dvhflax import dvh as dvh_lib
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import mimic, obedience
+from dvhflax.evaluation.dose_metrics import DoseMetrics, PlanMetrics
 from dvhflax.evaluation.few_plans import spread_plans
 from dvhflax.evaluation.measuring import predicted_reference
 from dvhflax.evaluation.obedience import Answers
-from dvhflax.evaluation.plan_metrics import DoseMetrics, PlanMetrics
 from dvhflax.evaluation.predictors import Predict, for_patient
 from dvhflax.normalisation import DoseReference
 from dvhflax.planning import pareto

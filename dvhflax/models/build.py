@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from dvhflax.dvh import DVHSpec
+from dvhflax.models.conditioning import has_matched_dose
 from dvhflax.models.conditioning.matched import anatomy_network
 from dvhflax.models.unet import UNet
 
@@ -31,6 +32,8 @@ def build_unet(
   """
   model = config.model
   structures = data['structures']
+  # Distances matter to open fields, and to the blurs that rank voxels.
+  blurs = has_matched_dose(model.conditioning) and model.prior == 'geometry'
   return UNet(
     grid=tuple(config.cohort.grid),
     dvh_shape=(len(structures), config.cohort.dvh_points),
@@ -48,8 +51,7 @@ def build_unet(
       (i for i, s in enumerate(structures) if s['role'] == 'body'), None
     ),
     spacing_mm=tuple(data['spacing_mm']),
-    own_spacing=data.get('own_spacing', False)
-    and (model.beams > 0 or 'matched' in model.conditioning),
+    own_spacing=data.get('own_spacing', False) and (model.beams > 0 or blurs),
     prior=model.prior,
     convolution=model.convolution,
     axis_name=axis_name,

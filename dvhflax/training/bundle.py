@@ -18,7 +18,7 @@ import uuid
 import jax
 import numpy as np
 
-from dvhflax import errors, files, sums
+from dvhflax import errors, files, sha256sums
 from dvhflax.training.trees import first_not_finite, named
 
 _SCHEMA = 1
@@ -31,7 +31,8 @@ CARD = 'card.md'
 def is_bundle(path: str | os.PathLike[str]) -> bool:
   """Whether a folder is a bundle, be it damaged."""
   return any(
-    os.path.isfile(os.path.join(path, name)) for name in (_INFO, sums.SUMS)
+    os.path.isfile(os.path.join(path, name))
+    for name in (_INFO, sha256sums.SUMS)
   )
 
 
@@ -59,7 +60,7 @@ class Bundle:
         for a bundle of a later version.
     """
     self.path = path
-    fault = sums.fault(path)
+    fault = sha256sums.fault(path)
     if fault:
       self._refuse(fault)
     try:
@@ -227,7 +228,7 @@ def making(path: str) -> Iterator[str]:
   os.makedirs(aside)
   try:
     yield aside
-    sums.write(aside)
+    sha256sums.write(aside)
     os.rename(aside, path)
   finally:
     shutil.rmtree(aside, ignore_errors=True)

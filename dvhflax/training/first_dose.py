@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from dvhflax.models.conditioning import has_matched_dose
 from dvhflax.training import runs
 
 _FOLDER = 'first_dose'
@@ -22,7 +23,7 @@ def workdir_of(workdir: str) -> str:
 
 def needed(config: ml_collections.ConfigDict) -> bool:
   """Whether a configuration's network has a first dose."""
-  matched = 'matched' in config.model.conditioning.split('+')
+  matched = has_matched_dose(config.model.conditioning)
   return matched and config.model.prior == 'first_dose'
 
 

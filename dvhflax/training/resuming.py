@@ -19,8 +19,6 @@ COHORT_FLAG = '--config.cohort.path'
 
 # A run may be resumed with another value of these, and of all of `evaluation`.
 _CHANGEABLE = (
-  'epochs',
-  'max_steps',
   'checkpoint_every_epochs',
   'cohort.path',
   'cohort.raw',
@@ -28,8 +26,8 @@ _CHANGEABLE = (
   'data.read_ahead',
   'model.convolution',
 )
-# But of these where the learning rate depends on the last update.
-_LENGTH = {'epochs', 'max_steps'}
+# And of these, unless the learning rate depends on the last update.
+_LENGTH = ('epochs', 'max_steps')
 
 
 def check_same_run(
@@ -42,16 +40,17 @@ def check_same_run(
     config_saved.read(checkpoints.json(checkpoints.latest, 'config'))
   )
   wanted = config_lib.flatten(config)
-  changeable = set(_CHANGEABLE)
-  if wanted['optimizer.schedule'] == 'cosine':
-    changeable -= _LENGTH
+  cosine = wanted['optimizer.schedule'] == 'cosine'
   for key in sorted(wanted):
-    free = key in changeable or key.startswith('evaluation.')
-    if not free and saved.get(key) != wanted[key]:
-      raise errors.CheckpointError(
-        f'{workdir} was trained with {key}={saved.get(key)!r}, now '
-        f'{wanted[key]!r}: use another --workdir or the former value'
-      )
+    length = key in _LENGTH
+    free = key in _CHANGEABLE or key.startswith('evaluation.')
+    if (length and not cosine) or free or saved.get(key) == wanted[key]:
+      continue
+    why = ', which the cosine of the learning rate follows' if length else ''
+    raise errors.CheckpointError(
+      f'{workdir} was trained with {key}={saved.get(key)!r}, now '
+      f'{wanted[key]!r}{why}: use another --workdir or the former value'
+    )
 
 
 def resume(checkpoints: Checkpoints, state: TrainState) -> TrainState:

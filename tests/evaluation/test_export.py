@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 
 from dvhflax.evaluation.export import export
 from dvhflax.training.runs import load_network
@@ -21,6 +22,7 @@ def test_file_of_a_run(trained_run, tmp_path):
   assert [file.name for file in tmp_path.iterdir()] == ['network.onnx']
 
 
+@pytest.mark.slow
 def test_dose_of_a_matched_run(config, cohort, tmp_path):
   config.epochs = 1
   config.first_dose.max_steps = 2

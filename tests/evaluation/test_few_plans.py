@@ -10,7 +10,7 @@ from dvhflax import config as config_lib
 from dvhflax import metrics
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import few_plans, label_tables, measuring
-from dvhflax.evaluation.plan_metrics import PlanMetrics
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.planning import pareto
 from dvhflax.sites import PROSTATE
 from dvhflax.training.sampler import Sampler

@@ -8,7 +8,7 @@ import pytest
 
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import obedience, own_wishes
-from dvhflax.evaluation.plan_metrics import PlanMetrics
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 
 RNG = np.random.default_rng(0)
 PATIENTS = np.repeat([3, 5], 20)

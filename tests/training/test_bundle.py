@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dvhflax
-from dvhflax import errors, sums
+from dvhflax import errors, sha256sums
 from dvhflax.training import bundle, pretrained
 from dvhflax.training.trees import named
 
@@ -156,7 +156,7 @@ def test_a_later_version_and_a_hidden_file(made):
   bundle.Bundle(made)
   text = path.read_text()
   path.write_text(text.replace('"schema_version": 1', '"schema_version": 2'))
-  sums.write(made)
+  sha256sums.write(made)
   with pytest.raises(errors.CheckpointError, match=r'schema_version 2.*later'):
     bundle.Bundle(made)
 

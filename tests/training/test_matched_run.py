@@ -34,6 +34,7 @@ def test_it_trains_with_the_first_network_as_it_is(matched_run):
     assert np.abs(params['dose']['kernel']).max() > 0
 
 
+@pytest.mark.slow
 def test_a_run_in_two_parts_equals_one(
   matched_run, cohort, cohort_path, tmp_path
 ):

@@ -123,7 +123,9 @@ def test_an_averaged_run_resumes_alike(config, cohort, tmp_path):
   assert_same(train(config, cohort, workdir), whole)
   # Another length would be another curve of the learning rate.
   config.epochs += 1
-  with pytest.raises(errors.CheckpointError, match='epochs=2, now 3'):
+  with pytest.raises(
+    errors.CheckpointError, match='epochs=2, now 3, which the cosine'
+  ):
     train(config, cohort, workdir)
 
 

@@ -15,4 +15,10 @@ WAYS: dict[str, tuple[type[Conditioning], ...]] = {
   'none': (),
 }
 
-__all__ = ['WAYS', 'Conditioning', 'Entry', 'combine']
+
+def has_matched_dose(conditioning: str) -> bool:
+  """Whether the matched dose is among a combination, a key of `WAYS`."""
+  return Matched in WAYS[conditioning]
+
+
+__all__ = ['WAYS', 'Conditioning', 'Entry', 'combine', 'has_matched_dose']

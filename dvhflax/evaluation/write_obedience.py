@@ -9,8 +9,8 @@ import numpy as np
 from dvhflax import files
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import obedience
+from dvhflax.evaluation.dose_metrics import PlanMetrics
 from dvhflax.evaluation.own_wishes import ask
-from dvhflax.evaluation.plan_metrics import PlanMetrics
 from dvhflax.evaluation.predictors import Predict
 from dvhflax.report import figure as figures
 from dvhflax.report import obedience as report
