@@ -71,6 +71,7 @@ def test_doses_are_those_of_the_run(trained_run, made):
   )
 
 
+@pytest.mark.slow
 def test_a_network_within_keeps_the_ranks(matched_run, tmp_path, monkeypatch):
   """The dose that is matched to a wish hangs on the order of its voxels."""
   monkeypatch.setattr(bundling, 'require_simulated', lambda cohort: None)
@@ -126,6 +127,7 @@ def test_the_card_has_the_evaluation(evaluation, bundle):
     assert words in card
 
 
+@pytest.mark.slow
 def test_the_command_predicts_from_it(bundle, tmp_path):
   """As after `pip install`: no cohort, no run, no download."""
   package = tmp_path / 'dvhflax'

@@ -86,6 +86,7 @@ def test_what_cannot_be_evaluated(trained_run):
     evaluate.evaluate(trained_run, mimicked=1)
 
 
+@pytest.mark.slow
 def test_a_network_within_is_a_baseline(matched_run, tmp_path):
   tables = []
   for anatomy in (None, first_dose.workdir_of(matched_run)):
