@@ -94,6 +94,29 @@ def test_maximum_error_is_of_each_structure():
   )
 
 
+def test_gradient_error_is_of_pairs_within_structures():
+  dose = np.zeros((1, 3, 2, 1))
+  masks = np.zeros((1, 3, 2, 1, 2))
+  masks[0, :2, :, 0, 0] = 1
+  masks[0, 2, 0, 0, 1] = 1  # one voxel stays outside
+  predicted = np.array([[[[1.0], [-1.0]], [[-1.0], [1.0]], [[1.0], [50.0]]]])
+  # Three pairs along x, two along y, none along z.
+  expected = (4 + 4 / 1 + 0) / 3
+  np.testing.assert_allclose(
+    losses.gradient_squared_error(predicted, dose, masks), [expected]
+  )
+
+
+def test_gradient_error_knows_no_offset():
+  rng = np.random.default_rng(0)
+  dose = rng.random((2, 4, 3, 5), np.float32)
+  masks = np.ones((2, 4, 3, 5, 1), np.uint8)
+  np.testing.assert_allclose(
+    losses.gradient_squared_error(dose + 1, dose, masks), 0, atol=1e-12
+  )
+  assert losses.gradient_squared_error(0 * dose, dose, masks).min() > 0.05
+
+
 def test_cosine_rises_then_falls_to_a_hundredth_at_the_last_update():
   schedule = schedules.learning_rate(
     'cosine', 2e-3, decay=0.1, warmup=10, total=110

@@ -162,6 +162,8 @@ def default() -> ml_collections.ConfigDict:
   loss.mean_dose_weight = 0.0
   # Weight of the error of each structure's maximum dose.
   loss.max_dose_weight = 0.0
+  # Weight of the error of the dose's differences from voxel to voxel.
+  loss.gradient_weight = 0.0
 
   config.data = data = ml_collections.ConfigDict()
   # Share of the training wishes that are a plan of the patient's own; and of

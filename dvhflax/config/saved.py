@@ -59,6 +59,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'optimizer.average': 0.0,
     'loss.max_dose_weight': 0.0,
   },
+  {'loss.gradient_weight': 0.0},
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})
