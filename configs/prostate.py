@@ -27,7 +27,7 @@ def get_config(variant: str = ''):
   if variant == 'full' or variant.startswith('small'):
     _answering(config)
   if variant == 'full':
-    config.epochs = 5
+    config.epochs = 4
     config.cohort.path = 'cohorts/prostate_full'
     # A seed that no choice was made on.
     config.cohort.seed = 1
