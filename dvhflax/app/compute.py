@@ -1,4 +1,4 @@
-"""The one thread that the network runs in."""
+"""Work that is done in one thread, in turn."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ class Compute:
   is answered, so that all of them get their turn.
   """
 
-  def __init__(self) -> None:
-    """Starts no thread yet."""
-    self._pool = ThreadPoolExecutor(1, 'compute')
+  def __init__(self, name: str) -> None:
+    """Starts no thread yet; it will have this name."""
+    self._pool = ThreadPoolExecutor(1, name)
 
   async def run(
     self, function: Callable[..., Result], *arguments: Any
