@@ -73,10 +73,10 @@ class Move(
 
 
 class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
-  """A patient to begin with, or a trail to go on from."""
+  """A patient to begin with, or a trail, as JSON, to go on from."""
 
-  patient: Text | None = None
-  trail: msgspec.Raw | None = None
+  patient: Text = ''
+  trail: msgspec.Raw = msgspec.Raw()
 
 
 class StepChange(Struct, frozen=True, forbid_unknown_fields=True):

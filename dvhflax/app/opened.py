@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dvhflax import errors
 from dvhflax.app import faults, messages, volumes
 from dvhflax.app.patients import Entry
 from dvhflax.tuning.goals import check
@@ -85,7 +86,7 @@ class Opened:
       curves = curves.copy()
       for name, vector in given.items():
         if name not in names or len(vector) != curves.shape[1]:
-          raise faults.NotThere(
+          raise errors.WishError(
             f'curves are of {", ".join(names)}, with {curves.shape[1]} '
             'elements each'
           )

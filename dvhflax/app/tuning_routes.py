@@ -44,12 +44,13 @@ class _Tuning:
     body = await http.body(request, messages.MOST_TRAIL_BYTES)
     asked: messages.NewSession = messages.read(body, messages.NewSession)
     await self._desk.loaded()
-    if asked.patient is not None and asked.trail is None:
-      opened = await self._desk.begin(asked.patient)
-    elif asked.trail is not None and asked.patient is None:
-      opened = await self._desk.resume(bytes(asked.trail))
-    else:
+    trail = bytes(asked.trail)
+    if bool(asked.patient) == bool(trail):
       raise errors.UserError('give either a patient or a trail')
+    if trail:
+      opened = await self._desk.resume(trail)
+    else:
+      opened = await self._desk.begin(asked.patient)
     return await self._state(opened)
 
   async def state(self, request: Request) -> Response:

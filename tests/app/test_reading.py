@@ -50,8 +50,9 @@ def test_state_of_a_new_session(client, begin, cohort):
   assert step['action'] == 'first_dose' and step['id'] == 'step-0'
   assert (state['can_undo'], state['can_redo']) == (False, False)
   assert state['can_have']['kind'] == 'own'
-  low, high = np.array(state['can_have']['low']), np.array(
-    state['can_have']['high']
+  low, high = (
+    np.array(state['can_have']['low']),
+    np.array(state['can_have']['high']),
   )
   assert low.shape == (3, 16) and (low <= high).all()
   ids = [dose['id'] for dose in state['doses']]

@@ -1,18 +1,15 @@
 """A server of the page on the tiny run, on a port of the loopback."""
 
 import asyncio
-import contextlib
 import threading
 import time
 
 import httpx
-import pytest
 
 from dvhflax.app import server as server_lib
 from dvhflax.app.desk import Desk
 from dvhflax.app.keeping import Folder
 from dvhflax.app.server import Access
-from dvhflax.training.runs import load_networks
 
 
 class Served:
@@ -64,52 +61,6 @@ class Served:
     self._thread.join(30)
     assert not self._thread.is_alive()
     self.folder.release()
-
-
-@pytest.fixture(scope='session')
-def load(trained_run):
-  """Gives the network of the tiny run, read once."""
-  loaded = load_networks(trained_run)
-  return lambda: loaded
-
-
-@pytest.fixture(scope='session')
-def make_server(load):
-  """Makes servers of a folder: a context."""
-
-  @contextlib.contextmanager
-  def make(folder, load=load, **keywords):
-    served = Served(load, folder, **keywords)
-    try:
-      yield served
-    finally:
-      served.stop()
-
-  return make
-
-
-@pytest.fixture(scope='module')
-def served(make_server, tmp_path_factory):
-  with make_server(tmp_path_factory.mktemp('sessions') / 'app') as served:
-    yield served
-
-
-@pytest.fixture
-def client(served):
-  with served.client() as client:
-    yield client
-
-
-@pytest.fixture
-def begin(client):
-  """Begins a session of patient p6; gives its state."""
-
-  def new(patient='p6'):
-    answer = client.post('/api/v1/sessions', json={'patient': patient})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-  return new
 
 
 def wait_for(condition, seconds=30):
