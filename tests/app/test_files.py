@@ -147,7 +147,7 @@ def test_prescription_and_names_are_heard(client, cohort, upload, tmp_path):
     ({'a/body.nii.gz': b'not a file'}, {}, 'no patient|body'),
     ({}, {'prescription_gy': -1}, '> 0'),
     ({}, {'names': {'gut': ['x']}}, 'gut'),
-    ({}, {'names': {'rectum': ['(']}}, 'rectum'),
+    ({}, {'names': {'rectum': ['(']}}, 'pattern'),
     ({}, {'folder': '/etc'}, 'unknown field'),
   ],
 )
