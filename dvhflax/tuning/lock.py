@@ -25,9 +25,10 @@ from dvhflax.wishes.points import Point
 _DOSE, _MAX, _VOLUME = 0.005, 0.01, 0.01
 # Doses at which volumes are compared, in fractions of the prescription.
 _LEVELS = np.linspace(0.02, 1.2, 60)
-# Doses that are computed to find how far a wish can be taken, after the one of
-# the whole wish; the way is then known to so much of it.
-_MOST_DOSES, _CLOSE = 6, 0.02
+# Doses that are computed at most to find how far a wish can be taken, after
+# that of the whole wish; the way is then known to so much of it, or to so much
+# if no part of it could be had yet; the excess that is sought, in tolerances.
+_MOST_DOSES, _CLOSE, _NOTHING, _AIM = 6, 0.05, 0.01, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,15 +173,19 @@ def furthest(
     The largest share that was found to keep the locks, 0 if none was; and what
     held it.
   """
-  # As if the locks were just kept with the wish before, to within tolerance.
+  # As if nothing were worse with the wish before.
   low, high = (0.0, 0.0), (1.0, whole.tolerances)
   holder = whole
-  for _ in range(_MOST_DOSES):
-    if high[0] - low[0] <= _CLOSE or low[1] > 0.5:
+  for number in range(_MOST_DOSES):
+    width = high[0] - low[0]
+    if width <= (_CLOSE if low[0] else _NOTHING):
       break
-    slope = (high[1] - low[1]) / (high[0] - low[0])
-    step = (0.75 - low[1]) / slope / (high[0] - low[0])
-    share = low[0] + min(max(step, 0.1), 0.9) * (high[0] - low[0])
+    # Where the excess is expected to be just allowed; the middle, where that
+    # has not led far, as with volumes of few voxels, which change in steps.
+    place = (_AIM - low[1]) / (high[1] - low[1])
+    if number > 2:
+      place = 0.5
+    share = low[0] + min(max(place, 0.1), 0.9) * width
     found = excess(share)
     if found.tolerances > 1:
       high, holder = (share, found.tolerances), found
