@@ -101,9 +101,9 @@ def hostile_of(served, client, begin, seed):
 
 @pytest.fixture
 def impatient(monkeypatch):
-  """A server that waits a second for what does not come."""
-  monkeypatch.setattr(connection, 'HEADERS_S', 1.0)
-  monkeypatch.setattr(http, 'IDLE_S', 1.0)
+  """A server that waits a moment for what does not come."""
+  monkeypatch.setattr(connection, 'HEADERS_S', 0.3)
+  monkeypatch.setattr(http, 'IDLE_S', 0.3)
 
 
 def attack(served, client, begin, number, seed):

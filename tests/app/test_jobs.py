@@ -68,6 +68,7 @@ def test_jobs_that_cannot_be(client, one):
   assert client.delete('/api/v1/jobs/none').status_code == 404
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why(client, one, served, monkeypatch):
   """Here of a protocol that is none."""
   monkeypatch.setattr(jobs, 'protocol_of', lambda _: {'name': 'none'})
