@@ -16,6 +16,8 @@ from dvhflax.dose_volume import ReadOffs, Voxels
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
+from dvhflax.planning.pareto import distances
+from dvhflax.tuning.voxels import StructureVoxels
 from dvhflax.wishes.points import Point
 
 # In % of the prescription: doses of the V that organs are judged by, the
@@ -48,19 +50,38 @@ def achieved(
     reference: of the dose. V, CI and R50 of every structure are with regard to
       its prescription.
   """
+  voxels = StructureVoxels(masks, structures)
+  return of_structures(voxels.rank(dose), dose, structures, reference)
+
+
+def of_structures(
+  doses: Sequence[Voxels | None],
+  dose: np.ndarray,
+  structures: Sequence[Structure],
+  reference: DoseReference,
+) -> Table:
+  """As `achieved`, where the doses of structures are known already.
+
+  Args:
+    doses: `[S]`, None for a structure without a voxel.
+    dose: `[X, Y, Z]`, of all voxels.
+    structures: `[S]`.
+    reference: of the doses.
+  """
   table: Table = {}
-  for s, structure in enumerate(structures):
-    inside = masks[..., s] > 0
-    if not inside.any():
+  for structure, inside in zip(structures, doses):
+    if inside is None:
       continue
-    voxels = Voxels(dose[inside])
-    row = _read(voxels, structure, reference)
+    row = _read(inside, structure, reference)
     if structure.role == 'target':
-      row['HI'] = metrics.homogeneity_index(voxels)
-      row['CI'] = metrics.paddick_conformity(
-        dose, inside, reference.percent_to_fraction(_COVERAGE)
-      )
-      row['R50'] = metrics.r50(dose, inside, reference.percent_to_fraction(100))
+      volume = len(inside.dose)
+      level = reference.percent_to_fraction(_COVERAGE)
+      covered = int(np.count_nonzero(dose >= level))
+      shared = volume * float(inside.volume_fraction_at_dose(level))
+      half = np.count_nonzero(dose >= reference.percent_to_fraction(100) / 2)
+      row['HI'] = metrics.homogeneity_index(inside)
+      row['CI'] = metrics.conformity(volume, covered, round(shared))
+      row['R50'] = half / volume
     table[structure.name] = row
   return table
 
@@ -86,29 +107,33 @@ def desired(
 
 
 def point_achieved(
-  point: Point, dose: np.ndarray, reference: DoseReference
+  point: Point, dose: Voxels, reference: DoseReference
 ) -> dict[str, Any]:
   """What was asked of a structure, and what its dose has of it.
 
   Args:
     point: what was asked; its doses are fractions of the reference.
-    dose: `[V]` of the structure's voxels, fraction of the reference.
+    dose: of the structure's voxels, fraction of the reference.
     reference: of the dose.
 
   Returns:
     `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
   """
-  value = point.measure(dose)
-  shown, unit = reference.to_gy(value), 'Gy'
-  if point.kind == 'V':
-    whole, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
-    shown = whole * value
+  value = point.read(dose)
+  scale, unit = in_unit(point, reference)
   return {
     'asked': point.text,
-    'achieved': shown,
+    'achieved': scale * value,
     'unit': unit,
     'met': bool(point.keeps(value, _PRINTED)),
   }
+
+
+def in_unit(point: Point, reference: DoseReference) -> tuple[float, str]:
+  """What 1.0 of a point's value is in the unit that it is shown in."""
+  if point.kind != 'V':
+    return reference.to_gy(1.0), 'Gy'
+  return (point.volume_cc, 'cc') if point.volume_cc else (100.0, '%')
 
 
 def _read(
@@ -183,12 +208,17 @@ def reach_of(cohort: Cohort, present: np.ndarray) -> Reach:
   chosen = np.unique(
     np.linspace(0, len(owners) - 1, min(len(owners), _MOST_PLANS)).astype(int)
   )
-  usual = np.array(
-    [
-      _nearest(curves[n], curves[owners != owners[n]], has[owners != owners[n]])
-      for n in chosen
-    ]
-  )
+  usual = np.full(len(chosen), np.inf)
+  wished = curves[chosen].any(-1)
+  for asked in np.unique(wished, axis=0):
+    rows = (wished == asked).all(-1)
+    held = has[:, asked].all(-1)
+    of, theirs = chosen[rows], curves[held][:, asked]
+    if not len(theirs):
+      continue
+    apart = distances(curves[of][:, asked], theirs)
+    apart[owners[of][:, None] == owners[held]] = np.inf
+    usual[rows] = apart.min(1)
   return Reach(curves, has, np.sort(usual[np.isfinite(usual)]))
 
 
