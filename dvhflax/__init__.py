@@ -46,7 +46,8 @@ if TYPE_CHECKING:
   from dvhflax.training.runs import Network, load_network
   from dvhflax.training.train import train
   from dvhflax.tuning.external import ExternalPatients
-  from dvhflax.tuning.session import Session, Step
+  from dvhflax.tuning.session import Session
+  from dvhflax.tuning.steps import Step
 
 __version__ = '0.1.0'
 
@@ -68,7 +69,7 @@ _MODULES = {
   'Protocol': 'sites.protocol',
   'Session': 'tuning.session',
   'Site': 'sites',
-  'Step': 'tuning.session',
+  'Step': 'tuning.steps',
   'Structure': 'patient',
   'build_cohort': 'sources.build',
   'dose_loss': 'losses',

@@ -1,12 +1,13 @@
 """Dose-volume histograms as the network has them: vectors of K elements."""
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Literal
 
 import numpy as np
 
 from dvhflax import dose_volume
-from dvhflax.dose_volume import Curve
+from dvhflax.dose_volume import Curve, Ranked
 
 Kind = Literal['volume_at_dose', 'dose_at_volume']
 
@@ -80,4 +81,24 @@ def dvh_vectors(
       curves[s] = dose_volume.volume_fraction_at_dose(inside, spec.levels)
     else:
       curves[s] = dose_volume.dose_at_volume_fraction(inside, spec.levels)
+  return curves
+
+
+def ranked_vectors(
+  structures: Sequence[Ranked | None], spec: DVHSpec
+) -> np.ndarray:
+  """As `dvh_vectors`, of `[S]` structures whose float32 doses are ranked.
+
+  Args:
+    structures: None for one without a voxel.
+    spec: the elements of the vector.
+  """
+  curves = np.zeros((len(structures), spec.points), np.float32)
+  for s, inside in enumerate(structures):
+    if inside is None:
+      continue
+    if spec.kind == 'volume_at_dose':
+      curves[s] = inside.volume_fraction_at_dose(spec.levels)
+    else:
+      curves[s] = inside.dose_at_volume_fraction(spec.levels)
   return curves

@@ -46,11 +46,16 @@ def paddick_conformity(
   """
   inside = _target(target)
   covered = dose >= isodose
-  isodose_voxels = np.count_nonzero(covered)
-  if not isodose_voxels:
-    return 0.0
-  shared = np.count_nonzero(inside & covered)
-  return shared**2 / (np.count_nonzero(inside) * isodose_voxels)
+  return conformity(
+    int(np.count_nonzero(inside)),
+    int(np.count_nonzero(covered)),
+    int(np.count_nonzero(inside & covered)),
+  )
+
+
+def conformity(target: int, isodose: int, shared: int) -> float:
+  """The same of numbers of voxels: of either volume, and of both."""
+  return shared**2 / (target * isodose) if isodose else 0.0
 
 
 def r50(

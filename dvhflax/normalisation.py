@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from dvhflax import dose_volume, errors
-from dvhflax.dose_volume import Curve, Voxels
+from dvhflax.dose_volume import Curve, ReadOffs, Voxels
 from dvhflax.patient import Patient, Structure, occupied
 
 Kind = Literal['prescription', 'target_mean']
@@ -129,12 +129,36 @@ class Normalisation:
     Raises:
       SessionError: for a dose that no reference follows from.
     """
+    there = occupied(masks)
+    doses: list[ReadOffs | None] = [None] * len(there)
+    if self.kind != 'prescription':
+      target = highest_target(structures, there)
+      doses[target] = Voxels(dose[masks[..., target] > 0])
+    return self.of_doses(doses, structures, prescription_gy)
+
+  def of_doses(
+    self,
+    doses: Sequence[ReadOffs | None],
+    structures: Sequence[Structure],
+    prescription_gy: float,
+  ) -> DoseReference:
+    """The reference of a predicted dose, by the doses of its structures.
+
+    Args:
+      doses: `[S]`, as the network gives them; None for an absent structure.
+      structures: `[S]`, targets in ascending order of prescription.
+      prescription_gy: of the patient's highest target.
+
+    Raises:
+      SessionError: for a dose that no reference follows from.
+    """
     if self.kind == 'prescription':
       return DoseReference.of_prescription(prescription_gy)
-    target = highest_target(structures, occupied(masks))
-    inside = Voxels(dose[masks[..., target] > 0])
+    present = [one is not None for one in doses]
+    target = highest_target(structures, present)
+    inside, name = doses[target], structures[target].name
+    assert inside is not None
     covered = inside.dose_at_volume_percent(self.coverage_percent)
-    name = structures[target].name
     reference = self._of_coverage(covered, name, prescription_gy)
     if reference is None:
       raise errors.SessionError(

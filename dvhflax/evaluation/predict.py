@@ -12,7 +12,8 @@ from dvhflax.training.bundle import is_bundle
 from dvhflax.training.runs import load_networks
 from dvhflax.tuning import wish
 from dvhflax.tuning.external import ExternalPatients
-from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Step
 
 
 @dataclasses.dataclass(frozen=True)

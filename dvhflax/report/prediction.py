@@ -14,7 +14,8 @@ from dvhflax.normalisation import DoseReference
 from dvhflax.report import figure as figures
 from dvhflax.report.sheet import sheet
 from dvhflax.tuning import dose_file
-from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Step
 from dvhflax.tuning.trail import USE
 
 GRIDS = ('cohort', 'source')

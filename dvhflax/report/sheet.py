@@ -12,7 +12,7 @@ from dvhflax import dose_volume, dvh
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 from dvhflax.report import slices as slices_lib
-from dvhflax.tuning.session import Step
+from dvhflax.tuning.steps import Step
 
 
 @matplotlib.rc_context(figures.STYLE)

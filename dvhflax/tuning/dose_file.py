@@ -9,7 +9,8 @@ from dvhflax import errors, files
 from dvhflax.checksum import checksum
 from dvhflax.io.resample import MOST_GY
 from dvhflax.normalisation import DoseReference
-from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Step
 from dvhflax.tuning.trail import USE
 
 

@@ -16,6 +16,7 @@ from dvhflax.dose_volume import ReadOffs, Voxels
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
+from dvhflax.tuning.voxels import StructureVoxels
 from dvhflax.wishes.points import Point
 
 # In % of the prescription: doses of the V that organs are judged by, the
@@ -48,19 +49,38 @@ def achieved(
     reference: of the dose. V, CI and R50 of every structure are with regard to
       its prescription.
   """
+  voxels = StructureVoxels(masks, structures)
+  return of_structures(voxels.rank(dose), dose, structures, reference)
+
+
+def of_structures(
+  doses: Sequence[Voxels | None],
+  dose: np.ndarray,
+  structures: Sequence[Structure],
+  reference: DoseReference,
+) -> Table:
+  """As `achieved`, where the doses of structures are known already.
+
+  Args:
+    doses: `[S]`, None for a structure without a voxel.
+    dose: `[X, Y, Z]`, of all voxels.
+    structures: `[S]`.
+    reference: of the doses.
+  """
   table: Table = {}
-  for s, structure in enumerate(structures):
-    inside = masks[..., s] > 0
-    if not inside.any():
+  for structure, inside in zip(structures, doses):
+    if inside is None:
       continue
-    voxels = Voxels(dose[inside])
-    row = _read(voxels, structure, reference)
+    row = _read(inside, structure, reference)
     if structure.role == 'target':
-      row['HI'] = metrics.homogeneity_index(voxels)
-      row['CI'] = metrics.paddick_conformity(
-        dose, inside, reference.percent_to_fraction(_COVERAGE)
-      )
-      row['R50'] = metrics.r50(dose, inside, reference.percent_to_fraction(100))
+      volume = len(inside.dose)
+      level = reference.percent_to_fraction(_COVERAGE)
+      covered = int(np.count_nonzero(dose >= level))
+      shared = volume * float(inside.volume_fraction_at_dose(level))
+      half = np.count_nonzero(dose >= reference.percent_to_fraction(100) / 2)
+      row['HI'] = metrics.homogeneity_index(inside)
+      row['CI'] = metrics.conformity(volume, covered, round(shared))
+      row['R50'] = half / volume
     table[structure.name] = row
   return table
 
@@ -86,19 +106,19 @@ def desired(
 
 
 def point_achieved(
-  point: Point, dose: np.ndarray, reference: DoseReference
+  point: Point, dose: Voxels, reference: DoseReference
 ) -> dict[str, Any]:
   """What was asked of a structure, and what its dose has of it.
 
   Args:
     point: what was asked; its doses are fractions of the reference.
-    dose: `[V]` of the structure's voxels, fraction of the reference.
+    dose: of the structure's voxels, fraction of the reference.
     reference: of the dose.
 
   Returns:
     `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
   """
-  value = point.measure(dose)
+  value = point.read(dose)
   shown, unit = reference.to_gy(value), 'Gy'
   if point.kind == 'V':
     whole, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')

@@ -12,56 +12,25 @@ fractions of a step's reference; `step.dose_gy` has them in Gy.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import datetime
 import os
 from typing import Any
 
 import numpy as np
 
-from dvhflax import dvh as dvh_lib
 from dvhflax import errors
-from dvhflax import metrics as metrics_lib
 from dvhflax.checksum import checksum
-from dvhflax.cohort.schema import PatientRecord
 from dvhflax.cohort.store import Cohort
 from dvhflax.dose_volume import Curve
-from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 from dvhflax.training.runs import Network, load_networks
-from dvhflax.tuning import plan_metrics, wish
+from dvhflax.tuning import lock as lock_lib
+from dvhflax.tuning import plan_metrics
 from dvhflax.tuning import trail as trail_lib
+from dvhflax.tuning.history import History
+from dvhflax.tuning.steps import Held, Preview, Step
+from dvhflax.tuning.subject import Subject, Wish
 from dvhflax.wishes import points as points_lib
 from dvhflax.wishes.bending import bend
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-  """A predicted dose.
-
-  Attributes:
-    dose: `[X, Y, Z]` float32, fraction of the reference.
-    dvh: `[S, K]` that the dose has.
-    desired_dvh: `[S, K]` that was asked for; None of an anatomy-only network.
-    reference: what 1.0 of `dose` and `dvh` stands for, see `normalisation`.
-    desired_reference: what 1.0 of `desired_dvh` stands for; another where 1.0
-      is each plan's own target mean.
-    metrics: `achieved` and `desired`, see `plan_metrics`; `reach`, how far the
-      wish is from the training plans; `points`, each as asked and achieved;
-      `reference_gy`, `prescription_gy` and `reference_from`; `cut_off`, the
-      structures that reach the sides of the grid.
-  """
-
-  dose: np.ndarray
-  dvh: np.ndarray
-  desired_dvh: np.ndarray | None
-  reference: DoseReference
-  desired_reference: DoseReference
-  metrics: dict[str, Any]
-
-  @property
-  def dose_gy(self) -> np.ndarray:
-    """`[X, Y, Z]` float32 in Gy."""
-    return self.reference.to_gy(self.dose)
 
 
 class Session:
@@ -89,37 +58,14 @@ class Session:
         not those of the cohort.
       SessionError: if `network` is anatomy-only, or `anatomy` is not.
     """
-    if network.mean_dvh is None:
-      raise errors.SessionError(
-        f'{network.identity["workdir"]} is an anatomy-only network, not '
-        'conditioned on a wish: name another run'
-      )
-    if anatomy and anatomy.mean_dvh is not None:
-      raise errors.SessionError(
-        f'{anatomy.identity["workdir"]} is not an anatomy-only network: name a '
-        "run with model.conditioning='none'"
-      )
-    self.cohort = cohort
-    self.record: PatientRecord | Patient
-    if isinstance(patient, Patient):
-      wanted = (*cohort.grid, len(cohort.structures))
-      if patient.masks.shape != wanted:
-        raise errors.CohortError(
-          f'patient {patient.id}: masks {patient.masks.shape}, wanted {wanted}'
-        )
-      self.record = patient
-      self.masks, self.present = patient.masks, patient.present
-    else:
-      index = cohort.index(patient)
-      self.record = cohort.patients[index]
-      self.masks, self.present = cohort.masks(index), cohort.present[index]
-    self._network, self._mean_dvh = network, network.mean_dvh
-    self._anatomy = anatomy
-    self._who = who
-    self._features: Any = None
+    self._subject = subject = Subject(network, cohort, patient, anatomy)
+    self.cohort, self.record = cohort, subject.record
+    self.masks, self.present = subject.masks, subject.present
     self._reach = plan_metrics.reach_of(cohort, self.present)
-    self._steps: list[Step] = []
-    self._entries: list[dict[str, Any]] = []
+    self._history = History(who)
+    self._locks: list[lock_lib.Lock] = []
+    # Which of `trail.FIRST_DOSES` this session began with.
+    self._first: str | None = None
 
   @classmethod
   def open(
@@ -153,15 +99,44 @@ class Session:
     return cls(network, cohort, patient, anatomy, who)
 
   @property
+  def steps(self) -> tuple[Step, ...]:
+    """The steps that are not undone, the current one last."""
+    return tuple(self._history.steps)
+
+  @property
   def current(self) -> Step | None:
     """The last step that is not undone."""
-    return self._steps[-1] if self._steps else None
+    return self._history.current
+
+  @property
+  def can_undo(self) -> bool:
+    """Whether there is a step before the current one."""
+    return self._history.can_undo
+
+  @property
+  def can_redo(self) -> bool:
+    """Whether a step was undone, and none made since."""
+    return self._history.can_redo
+
+  @property
+  def locked(self) -> tuple[str, ...]:
+    """Names of the structures that are locked, see `lock`."""
+    return tuple(lock.structure.name for lock in self._locks)
 
   @property
   def identity(self) -> dict[str, Any]:
     """The checkpoints: workdirs' names, steps, SHA-256 of the weights."""
-    anatomy = self._anatomy.identity if self._anatomy else None
-    return {'network': self._network.identity, 'anatomy': anatomy}
+    return self._subject.identity
+
+  @property
+  def volumes_cc(self) -> np.ndarray:
+    """`[S]`, 0 for a structure that the patient lacks."""
+    return self._subject.voxels.volumes_cc
+
+  @property
+  def cut_off(self) -> list[str]:
+    """Structures that reach the sides of the grid."""
+    return self._subject.voxels.cut_off
 
   def first_dose(self) -> Step:
     """The dose without a wish of the physician's.
@@ -174,31 +149,33 @@ class Session:
     Raises:
       SessionError: if there is a dose already.
     """
-    if self._steps:
+    if self.current:
       raise errors.SessionError(
         'there is a first dose already: tune it, or begin a new session'
       )
-    if self._anatomy:
-      return self._first_dose('anatomy')
-    within = self._network.first_dose(self._encoded()) is not None
-    return self._first_dose('within' if within else 'mean_dvh')
+    return self._first_dose(self._subject.first_of())
 
-  def _first_dose(self, of: str) -> Step:
-    desired, dose = None, None
-    if of == 'mean_dvh':
-      desired = np.where(self.present[:, None], self._mean_dvh, 0)
-      dose = self._network.decode(self._encoded(), desired)
-    elif of == 'within':
-      dose = self._network.first_dose(self._encoded())
-    elif self._anatomy:
-      shape = len(self.present), self.cohort.dvh_spec.points
-      nothing = np.zeros(shape, np.float32)
-      spacing_mm = self.record.spacing_mm
-      features = self._anatomy.features(self.masks, spacing_mm)
-      dose = self._anatomy.decode(features, nothing)
-    if dose is None:
-      raise errors.SessionError(f'the networks have no first dose {of!r}')
-    return self._add('first_dose', {'of': of}, dose, desired, None, ())
+  def balanced(self) -> Step:
+    """Goes back to the first dose, as a new step, whatever is locked.
+
+    Raises:
+      SessionError: if there is no dose yet.
+    """
+    if not self.current:
+      raise errors.SessionError('there is no dose yet: call first_dose()')
+    return self._first_dose(self._first or self._subject.first_of(), 'balanced')
+
+  def _first_dose(self, of: str, action: str = 'first_dose') -> Step:
+    first = self._history.steps[:1]
+    if first and of == self._first:
+      dose = first[0].dose
+      wish = Wish(first[0].desired_dvh, None)
+    else:
+      dose, wish = self._subject.first_dose(of)
+    step = self._add(action, {'of': of}, wish, dose)
+    if not first:
+      self._first = of
+    return step
 
   def tune(
     self,
@@ -209,6 +186,9 @@ class Session:
   ) -> Step:
     """The dose for a new wish: curves, bent through points.
 
+    While structures are locked, the wish is taken only as far as it makes none
+    of them worse, see `lock`; `Step.held` tells how far, and what held it.
+
     Args:
       points: in clinicians' notation, see `points`; a text has them parted by
         semicolons.
@@ -218,56 +198,115 @@ class Session:
         known better than by the normalisation: of a plan.
 
     Raises:
-      WishError: a wish that cannot be, or cannot be read.
+      WishError: a wish that cannot be, or cannot be read, or is of a locked
+        structure; a dose that is worse than the locks already.
       SessionError: if there are neither points nor curves, or no current dose
         to bend the DVH of.
     """
-    texts = points_lib.split(points) if isinstance(points, str) else [*points]
-    if curves is None and not texts:
-      raise errors.SessionError('give points or curves to tune to')
-    asked: dict[str, Any] = {'points': texts}
-    if curves is not None:
-      base, reference = wish.vectors(
-        curves,
-        self.cohort,
-        self.present,
-        self.record.prescription_gy,
-        reference_gy,
-      )
-      asked['curves'] = base.tolist()
-      asked['reference_gy'] = reference.gy if reference else None
-    elif self._steps:
-      base, reference = self._steps[-1].dvh, self._steps[-1].reference
-    else:
-      raise errors.SessionError(
-        'points bend the DVH of a dose: call first_dose() first'
-      )
-    desired = base
-    if texts:
-      if reference is None:
-        raise errors.WishError(
-          'points on these curves cannot be converted to Gy: the reference '
-          'dose follows from the curve of a target; give one'
-        )
-      desired = bend(base, self._points(texts, reference), self.cohort.dvh_spec)
-    dose = self._network.decode(self._encoded(), desired)
-    return self._add('tune', asked, dose, desired, reference, texts)
+    return self._tune(points, curves, reference_gy)
+
+  def preview(
+    self,
+    points: str | Sequence[str] = (),
+    *,
+    curves: np.ndarray | Mapping[str, Curve] | None = None,
+    reference_gy: float | None = None,
+  ) -> Preview:
+    """As `tune`, but neither kept nor in the trail, and without metrics.
+
+    A lock does not hold the wish back: `Preview.worse` has the structures that
+    would.
+    """
+    _, wish = self._wish(points, curves, reference_gy)
+    assert wish.desired is not None
+    dose = self._subject.dose(wish)
+    doses, reference = self._subject.read(dose)
+    excesses = lock_lib.worst(self._locks, doses, reference)
+    return Preview(
+      dose,
+      self._subject.dvh(doses),
+      wish.desired,
+      reference,
+      wish.reference or reference,
+      self._subject.points_achieved(wish.texts, doses, reference),
+      tuple(one.structure for one in excesses if one.tolerances > 1),
+    )
 
   def undo(self) -> Step:
-    """Takes the last wish back; the step before it is the current one.
+    """Takes the last step back; the one before it is the current one.
 
     Raises:
       SessionError: if there is none before it.
     """
-    if len(self._steps) < 2:
-      raise errors.SessionError('there is nothing to undo')
-    self._steps.pop()
-    self._entries.append({**self._stamp(), 'action': 'undo'})
-    return self._steps[-1]
+    return self._history.undo()
+
+  def redo(self) -> Step:
+    """Brings the step back that was undone last; its dose was kept.
+
+    Raises:
+      SessionError: if none was undone since the last new step.
+    """
+    return self._history.redo()
+
+  def rename(
+    self, number: int, name: str | None = None, note: str | None = None
+  ) -> Step:
+    """Gives a step a name or a note; both are in the trail.
+
+    Args:
+      number: of the step, see `Step.number`.
+      name: one line of at most 80 characters; None leaves it as it is.
+      note: plain text of at most 2,000.
+
+    Raises:
+      SessionError: for another text, or if there is no such step.
+    """
+    return self._history.rename(number, name, note)
+
+  def lock(self, structures: Sequence[str]) -> tuple[str, ...]:
+    """Locks structures, "not worse than now", and unlocks all others.
+
+    The wish for a locked structure stays the curve that it had when it was
+    locked, whatever `tune` is given; `tuning.lock` defines worse. One that is
+    locked already stays held against the dose that was current then.
+
+    Args:
+      structures: their names; none unlocks all.
+
+    Returns:
+      `locked`.
+
+    Raises:
+      SessionError: if there is no dose yet.
+      WishError: for a structure that the patient lacks.
+    """
+    step = self.current
+    if not step:
+      raise errors.SessionError('there is no dose to lock: call first_dose()')
+    names = list(dict.fromkeys(structures))
+    known = {lock.structure.name: lock for lock in self._locks}
+    if set(names) == set(known):
+      return self.locked
+    doses, _ = self._subject.read(step.dose)
+    there = {s.name: i for i, s in enumerate(self.cohort.structures)}
+    for name in names:
+      inside = doses[there[name]] if name in there else None
+      if inside is None:
+        raise errors.WishError(
+          f'{errors.shown(name)} cannot be locked: the patient has no such '
+          'structure'
+        )
+      if name not in known:
+        index = there[name]
+        structure = self.cohort.structures[index]
+        known[name] = lock_lib.Lock.at(step, index, structure, inside)
+    self._locks = [known[name] for name in names]
+    self._history.lock(names)
+    return self.locked
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the audit trail as JSON, whole or not at all."""
-    trail_lib.write(path, self._subject(), self._entries)
+    trail_lib.write(path, self._subject.to_json(), self._history.entries)
 
   def replay(
     self, path: str | os.PathLike[str], *, atol: float = 0.0
@@ -289,124 +328,147 @@ class Session:
         patient or checkpoint, or whose doses come out otherwise; this session
         has steps already.
     """
-    if self._entries:
+    if self._history.entries:
       raise errors.SessionError('replay a trail in a new session')
-    trail = trail_lib.read(path, self._subject())
+    trail = trail_lib.read(path, self._subject.to_json())
+    history, self._history = self._history, History(self._history.who)
     try:
       for number, entry in enumerate(trail.steps):
-        step = self._redo(entry)
-        if entry['action'] != 'undo':
+        self._repeat(entry)
+        step = self.current
+        if entry['action'] in trail_lib.DOSES and step:
           trail.require(number, step.dose, step.metrics['achieved'], atol)
     except Exception:
-      self._steps, self._entries = [], []
+      self._history, self._locks, self._first = history, [], None
       raise
-    self._entries = trail.steps
-    return list(self._steps)
+    self._history.replayed(trail.steps)
+    return list(self.steps)
 
-  def _redo(self, entry: Mapping[str, Any]) -> Step:
-    if entry['action'] == 'undo':
-      return self.undo()
-    if entry['action'] == 'first_dose':
-      return self._first_dose(trail_lib.first_dose_of(entry))
-    asked = entry['asked']
-    curves = asked.get('curves')
-    curves = None if curves is None else np.array(curves, np.float32)
-    return self.tune(
-      asked['points'], curves=curves, reference_gy=asked.get('reference_gy')
-    )
+  def _repeat(self, entry: Mapping[str, Any]) -> None:
+    action = entry['action']
+    if action == 'undo':
+      self.undo()
+    elif action == 'redo':
+      self.redo()
+    elif action == 'rename':
+      self.rename(entry['number'], entry.get('name'), entry.get('note'))
+    elif action == 'lock':
+      self.lock(entry['structures'])
+    elif action == 'tune':
+      asked, held = entry['asked'], entry.get('held')
+      curves = asked.get('curves')
+      curves = None if curves is None else np.array(curves, np.float32)
+      held = Held(**held) if held else None
+      self._tune(asked['points'], curves, asked.get('reference_gy'), held)
+    else:
+      self._first_dose(trail_lib.first_dose_of(entry), action)
 
-  def _points(
-    self, texts: Sequence[str], reference: DoseReference
-  ) -> list[points_lib.Point]:
-    """The points, their doses in fractions of a reference."""
-    volumes_cc = self.masks.sum((0, 1, 2)) * np.prod(self.record.spacing_mm)
-    return [
-      points_lib.parse(
-        text, self.cohort.structures, reference, volumes_cc / 1000
+  def _tune(
+    self,
+    points: str | Sequence[str],
+    curves: np.ndarray | Mapping[str, Curve] | None,
+    reference_gy: float | None,
+    held: Held | None = None,
+  ) -> Step:
+    """See `tune`; `held` repeats what a lock allowed."""
+    asked, wish = self._wish(points, curves, reference_gy)
+    if not self._locks:
+      return self._add('tune', asked, wish, self._subject.dose(wish))
+    start = lock_lib.start(self._locks, self.steps[-1], self._subject)
+    if held is None:
+      held = lock_lib.held(self._locks, start, wish, self._subject)
+    if held.share:
+      wish = lock_lib.part(start, wish, held.share)
+      dose = self._subject.dose(wish)
+    else:
+      wish = Wish(start.desired_dvh, start.desired_reference, wish.texts)
+      dose = start.dose
+    return self._add('tune', asked, wish, dose, held)
+
+  def _wish(
+    self,
+    points: str | Sequence[str],
+    curves: np.ndarray | Mapping[str, Curve] | None,
+    reference_gy: float | None,
+  ) -> tuple[dict[str, Any], Wish]:
+    """What was asked, as the trail has it, and the wish that follows."""
+    texts = points_lib.split(points) if isinstance(points, str) else [*points]
+    if curves is None and not texts:
+      raise errors.SessionError('give points or curves to tune to')
+    asked: dict[str, Any] = {'points': texts}
+    if curves is not None:
+      base, reference = self._subject.vectors(curves, reference_gy)
+      asked['curves'] = base.tolist()
+      asked['reference_gy'] = reference.gy if reference else None
+    elif self.current:
+      base, reference = self.current.dvh, self.current.reference
+    else:
+      raise errors.SessionError(
+        'points bend the DVH of a dose: call first_dose() first'
       )
-      for text in texts
-    ]
-
-  def _encoded(self) -> Any:
-    if self._features is None:
-      self._features = self._network.features(
-        self.masks, self.record.spacing_mm
-      )
-    return self._features
+    spec = self.cohort.dvh_spec
+    if self._locks:
+      base = base.copy()
+      for lock in self._locks:
+        base[lock.index] = lock.curve(spec, reference)
+    if texts:
+      if reference is None:
+        raise errors.WishError(
+          'points on these curves cannot be converted to Gy: the reference '
+          'dose follows from the curve of a target; give one'
+        )
+      parsed = self._subject.points(texts, reference)
+      for point in parsed:
+        lock_lib.conflict(self._locks, point.structure, point.text)
+      base = bend(base, parsed, spec)
+    return asked, Wish(base, reference, texts)
 
   def _add(
     self,
     action: str,
     asked: dict[str, Any] | None,
+    wish: Wish,
     dose: np.ndarray,
-    desired_dvh: np.ndarray | None,
-    desired_reference: DoseReference | None,
-    points: Sequence[str],
-  ) -> Step:
-    step = self._step(dose, desired_dvh, desired_reference, points)
-    self._steps.append(step)
-    self._entries.append(
-      {
-        **self._stamp(),
-        'action': action,
-        'asked': asked,
-        'desired_dvh': None if desired_dvh is None else desired_dvh.tolist(),
-        'achieved_dvh': step.dvh.tolist(),
-        'metrics': step.metrics,
-        'dose_sha256': checksum(dose),
-      }
-    )
-    return step
-
-  def _step(
-    self,
-    dose: np.ndarray,
-    desired_dvh: np.ndarray | None,
-    desired_reference: DoseReference | None,
-    points: Sequence[str],
+    held: Held | None = None,
   ) -> Step:
     """Measures a dose; a wish without a reference is taken to have its own."""
     structures, spec = self.cohort.structures, self.cohort.dvh_spec
-    reference = self.cohort.normalisation.of_dose(
-      dose, self.masks, structures, self.record.prescription_gy
-    )
-    desired_reference = desired_reference or reference
+    doses, reference = self._subject.read(dose)
+    of_wish = wish.reference or reference
     metrics: dict[str, Any] = {
       **reference.to_json(),
-      'achieved': plan_metrics.achieved(
-        dose, self.masks, structures, reference
+      'achieved': plan_metrics.of_structures(
+        doses, dose, structures, reference
       ),
     }
-    if desired_dvh is not None:
+    if wish.desired is not None:
       metrics['desired'] = plan_metrics.desired(
-        desired_dvh, structures, spec, desired_reference
+        wish.desired, structures, spec, of_wish
       )
-      metrics['reach'] = self._reach.compare(desired_dvh)
-    cut = metrics_lib.at_edge(self.masks)
-    metrics['cut_off'] = [s.name for s, off in zip(structures, cut) if off]
-    # What was asked in Gy is asked of this dose in its own fractions.
-    metrics['points'] = [
-      plan_metrics.point_achieved(
-        point, dose[self.masks[..., point.structure] > 0], reference
-      )
-      for point in self._points(points, reference)
-    ]
-    curves = dvh_lib.dvh_vectors(dose, self.masks, spec)
-    return Step(
-      dose, curves, desired_dvh, reference, desired_reference, metrics
+      metrics['reach'] = self._reach.compare(wish.desired)
+    metrics['cut_off'] = self._subject.voxels.cut_off
+    metrics['points'] = self._subject.points_achieved(
+      wish.texts, doses, reference
     )
-
-  def _stamp(self) -> dict[str, Any]:
-    now = datetime.datetime.now(datetime.UTC)
-    return {'time': now.isoformat(timespec='seconds'), 'who': self._who}
-
-  def _subject(self) -> dict[str, Any]:
-    """What a trail is about."""
-    return {
-      'checkpoint': self.identity,
-      'patient': {
-        'id': self.record.id,
-        'masks_sha256': checksum(self.masks),
-        'prescription_gy': self.record.prescription_gy,
-      },
+    curves = self._subject.dvh(doses)
+    desired = wish.desired
+    entry = {
+      'asked': asked,
+      'desired_dvh': None if desired is None else desired.tolist(),
+      'achieved_dvh': curves.tolist(),
+      'metrics': metrics,
+      'dose_sha256': checksum(dose),
     }
+    if held:
+      entry['held'] = dataclasses.asdict(held)
+    step = Step(
+      dose,
+      curves,
+      desired,
+      reference,
+      of_wish,
+      metrics,
+      action=action,
+      held=held,
+    )
+    return self._history.add(step, entry)

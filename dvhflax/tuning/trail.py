@@ -21,8 +21,11 @@ from dvhflax.tuning.plan_metrics import Table
 USE = 'a prediction for research, not for clinical use'
 # 2: what 1.0 of a dose stands for is recorded. In version 1 Gy were those of
 # the prescription, whatever doses were fractions of.
-_SCHEMA = 2
-_ACTIONS = ('first_dose', 'tune', 'undo')
+# 3: steps are redone, renamed, balanced, and structures locked.
+_SCHEMA, _READ = 3, (2, 3)
+# With a dose; without.
+DOSES = ('first_dose', 'tune', 'balanced')
+_OTHERS = ('undo', 'redo', 'rename', 'lock')
 # What a first dose may be of: the session's anatomy-only network, the one
 # within its network, or its network for the mean DVH of the training plans.
 FIRST_DOSES = ('anatomy', 'within', 'mean_dvh')
@@ -137,7 +140,7 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     reason = error.strerror if isinstance(error, OSError) else error
     raise errors.SessionError(f'{path} cannot be read: {reason}') from None
   version = trail.get('schema_version') if isinstance(trail, dict) else None
-  if version != _SCHEMA:
+  if version not in _READ:
     raise errors.SessionError(
       f'{path} is not an audit trail of this version: schema_version is '
       f'{version}, not {_SCHEMA}'
@@ -156,23 +159,46 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _is_step(step: Any) -> bool:
   """Whether a step has what is needed to take it again."""
-  if not isinstance(step, dict) or step.get('action') not in _ACTIONS:
+  if not isinstance(step, dict):
     return False
-  if step['action'] == 'undo':
-    return True
-  asked = step.get('asked')
-  if step['action'] == 'tune' and not (
-    isinstance(asked, dict) and isinstance(asked.get('points'), list)
+  action, asked = step.get('action'), step.get('asked')
+  if action in _OTHERS:
+    return _is_other(step)
+  if action not in DOSES:
+    return False
+  if action == 'tune' and not (
+    isinstance(asked, dict)
+    and isinstance(asked.get('points'), list)
+    and _is_held(step.get('held'))
   ):
     return False
-  if step['action'] == 'first_dose' and not (
-    asked is None
-    or (isinstance(asked, dict) and asked.get('of') in FIRST_DOSES)
+  told = isinstance(asked, dict) and asked.get('of') in FIRST_DOSES
+  # Not always told of a first dose, see `first_dose_of`.
+  if action != 'tune' and not (
+    told or (asked is None and action == 'first_dose')
   ):
     return False
   achieved = step.get('metrics')
   return isinstance(step.get('dose_sha256'), str) and (
     isinstance(achieved, dict) and isinstance(achieved.get('achieved'), dict)
+  )
+
+
+def _is_other(step: Mapping[str, Any]) -> bool:
+  if step['action'] == 'rename':
+    return isinstance(step.get('number'), int)
+  if step['action'] == 'lock':
+    names = step.get('structures')
+    return isinstance(names, list) and all(isinstance(n, str) for n in names)
+  return True
+
+
+def _is_held(held: Any) -> bool:
+  return held is None or (
+    isinstance(held, dict)
+    and set(held) == {'share', 'by', 'why'}
+    and isinstance(held['share'], (int, float))
+    and 0 <= held['share'] <= 1
   )
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from dvhflax import dose_volume, errors
+from dvhflax import errors
+from dvhflax.dose_volume import Voxels
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
 
@@ -72,13 +73,15 @@ class Point:
 
   def measure(self, dose: np.ndarray) -> float:
     """What `[V]` doses of the structure's voxels have, in `value`'s unit."""
+    return self.read(Voxels(dose))
+
+  def read(self, doses: Voxels) -> float:
+    """What the structure's doses have, in `value`'s unit."""
     if self.kind == 'V':
-      return float(dose_volume.volume_fraction_at_dose(dose, self.at))
+      return float(doses.volume_fraction_at_dose(self.at))
     if self.kind == 'D':
-      return float(dose_volume.dose_at_volume_fraction(dose, self.at))
-    if self.kind == 'mean':
-      return dose_volume.Voxels(dose).mean_dose
-    return dose_volume.Voxels(dose).max_dose
+      return float(doses.dose_at_volume_fraction(self.at))
+    return doses.mean_dose if self.kind == 'mean' else doses.max_dose
 
 
 def split(text: str) -> list[str]:
@@ -116,14 +119,7 @@ def parse(
       of its volume, more than three times the prescription.
   """
   text = ' '.join(text.split())
-  found = None
-  if len(text) <= _MOST_CHARACTERS:
-    found = _NOTATION.fullmatch(text)
-  if not found:
-    raise errors.WishError(
-      f"{errors.shown(text)} is not a point: write 'rectum V70 <= 10%', "
-      "'bladder mean <= 30 Gy' or 'PTV D95 >= 95%'"
-    )
+  found = _matched(text)
   kind = _KINDS[(found['kind'] or found['whole']).lower()]
   at_unit, unit = (_unit(found[name]) for name in ('at_unit', 'unit'))
   structure = _index(found['structure'], structures, text)
@@ -153,6 +149,27 @@ def parse(
     value = _dose(found['value'], unit, reference, text)
   relation = _RELATIONS.get(found['relation'], found['relation'])
   return Point(text, structure, kind, at, relation, value, volume_cc)
+
+
+def structure_of(text: str) -> str:
+  """The name of the structure that a point is of, as it is written.
+
+  Raises:
+    WishError: for a text in another notation.
+  """
+  return _matched(' '.join(text.split()))['structure']
+
+
+def _matched(text: str) -> re.Match[str]:
+  found = None
+  if len(text) <= _MOST_CHARACTERS:
+    found = _NOTATION.fullmatch(text)
+  if not found:
+    raise errors.WishError(
+      f"{errors.shown(text)} is not a point: write 'rectum V70 <= 10%', "
+      "'bladder mean <= 30 Gy' or 'PTV D95 >= 95%'"
+    )
+  return found
 
 
 def _unit(text: str | None) -> str:

@@ -1,0 +1,115 @@
+"""A session that is open: its tuning, its goals, the pages that follow it."""
+
+import asyncio
+from collections.abc import Callable
+import time
+from typing import Any
+
+import numpy as np
+
+from dvhflax.app import faults, messages, volumes
+from dvhflax.app.patients import Entry
+from dvhflax.tuning.session import Session
+
+# Of a handle's dose and volume, as a point has them.
+_DIGITS = 4
+
+
+class Opened:
+  """A session and what the page knows of it beyond the trail.
+
+  What computes runs in the thread of the network.
+
+  Attributes:
+    key: of the session, in addresses.
+    entry: the patient.
+    session: the tuning.
+    ct: `[X, Y, Z]` int16 HU, None without one.
+    goals: texts.
+    made: numbers of the steps whose deliverable dose is kept.
+    changing: held while a step is taken.
+  """
+
+  def __init__(
+    self, key: str, entry: Entry, session: Session, ct: np.ndarray | None
+  ):
+    """Wraps a session."""
+    self.key, self.entry, self.session, self.ct = key, entry, session, ct
+    self.goals: list[str] = []
+    self.made: list[int] = []
+    self.changing = asyncio.Lock()
+    self._listeners: set[Callable[[], None]] = set()
+
+  @property
+  def in_use(self) -> bool:
+    """Whether a page follows it, or a step is taken."""
+    return bool(self._listeners) or self.changing.locked()
+
+  def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+    """Calls a function after every change, until what is returned is called."""
+    self._listeners.add(listener)
+    return lambda: self._listeners.discard(listener)
+
+  def changed(self) -> None:
+    """Tells the pages that follow."""
+    for listener in list(self._listeners):
+      listener()
+
+  def asked(self, wish: messages.Wish | messages.Move) -> dict[str, Any]:
+    """What `Session.tune` and `Session.preview` are given for a wish.
+
+    Raises:
+      Conflict: if there is no dose yet.
+      UserError: for curves that are not of the structures.
+    """
+    step = self.session.current
+    if step is None:
+      raise faults.Conflict('there is no dose yet to bend the DVH of')
+    curves, reference = step.dvh, step.reference
+    if step.desired_dvh is not None and wish.base != 'achieved':
+      curves, reference = step.desired_dvh, step.desired_reference
+    points = [
+      f'{one.structure} V{one.dose_gy:.{_DIGITS}f} = '
+      f'{one.volume_percent:.{_DIGITS}f}%'
+      for one in wish.handles
+    ]
+    points += wish.points
+    given = getattr(wish, 'curves', None)
+    if given:
+      names = [s.name for s in self.session.cohort.structures]
+      curves = curves.copy()
+      for name, vector in given.items():
+        if name not in names or len(vector) != curves.shape[1]:
+          raise faults.NotThere(
+            f'curves are of {", ".join(names)}, with {curves.shape[1]} '
+            'elements each'
+          )
+        curves[names.index(name)] = vector
+    return {'points': points, 'curves': curves, 'reference_gy': reference.gy}
+
+  def tune(self, wish: messages.Wish) -> None:
+    """One more step."""
+    step = self.session.tune(**self.asked(wish))
+    if wish.name:
+      self.session.rename(step.number, wish.name)
+
+  def preview(self, move: messages.Move) -> tuple[dict[str, Any], bytes]:
+    """The answer to a move: the head, and the dose as `volumes` has it."""
+    began = time.perf_counter()
+    found = self.session.preview(**self.asked(move))
+    body, gy_per_unit = volumes.dose_bytes(found.dose_gy)
+    head = {
+      'type': 'preview',
+      'seq': move.seq,
+      'gy_per_unit': gy_per_unit,
+      'desired': found.desired_dvh,
+      'achieved': found.dvh,
+      'reference_gy': found.reference.gy,
+      'desired_reference_gy': found.desired_reference.gy,
+      'points': found.points,
+      'goals': [],
+      'distance': None,
+      'worse': found.worse,
+    }
+    head['ms'] = round(1000 * (time.perf_counter() - began), 1)
+    return head, body
