@@ -72,6 +72,9 @@ export async function masks(id) {
   const answer = await request('GET', `/sessions/${one(id)}/masks`);
   const bytes = Number(answer.headers.get('X-Bytes') ?? 1);
   const buffer = await answer.arrayBuffer();
+  if (bytes === 8) {  // the first 32 structures have bits enough
+    return new Uint32Array(buffer).filter((_, n) => n % 2 === 0);
+  }
   const Kind = {1: Uint8Array, 2: Uint16Array, 4: Uint32Array}[bytes];
   return new Kind(buffer);
 }

@@ -18,7 +18,7 @@ const ORGANS = [
 ];
 const BODY = {picture: '#9aa4af', dark: '#98a3ae', light: '#66717c'};
 
-const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [5, 5], [12, 4]];
+const DASHES = [[], [9, 2.5], [3, 2.5], [9, 2.5, 3, 2.5], [5, 4], [14, 3]];
 const MARKS = ['circle', 'square', 'triangle', 'diamond', 'hexagon', 'star'];
 
 /** `[{picture, dark, light, dash, mark}]` of structures, by their roles. */
@@ -83,7 +83,8 @@ function table(stops, alpha) {
 
 /** 256 RGBA for doses from 0 to the most; low doses are transparent. */
 export const washTable = table(
-  WASH, (share) => Math.min(Math.max((share - 0.04) / 0.1, 0), 1));
+  WASH, (share) => 0.25 * Math.min(share / 0.12, 1) +
+    0.75 * Math.min(Math.max((share - 0.1) / 0.4, 0), 1));
 
 /** 256 RGBA for differences from -most to most; none is transparent. */
 export const differenceTable = table(

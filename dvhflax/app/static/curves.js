@@ -119,7 +119,7 @@ export function vectorsOf(dose, masks, count, spec, referenceGy) {
   const inside = Array.from({length: count}, () => []);
   const perUnit = dose.gyPerUnit / referenceGy;
   for (let at = 0; at < masks.length; at++) {
-    for (let bits = masks[at], s = 0; bits; bits >>= 1, s++) {
+    for (let bits = masks[at], s = 0; bits; bits >>>= 1, s++) {
       if (bits & 1) inside[s].push(dose.units[at]);
     }
   }

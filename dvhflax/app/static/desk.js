@@ -46,10 +46,21 @@ export class Desk {
   /** Who and what there is, for the start. */
   lists() {
     return this.run('reading the patients', async () => {
-      const [about, patients, sessions] = await Promise.all(
-        [api.about(), api.patients(), api.sessions()]);
+      const about = await this.#loaded();
+      const [patients, sessions] = await Promise.all(
+        [api.patients(), api.sessions()]);
       this.#store.set({about, patients, sessions, connection: 'live'});
     });
+  }
+
+  /** What the server is, once its network is there. */
+  async #loaded() {
+    for (;;) {
+      const about = await api.about();
+      if (!about.loading) return about;
+      this.#store.set({busy: 'loading the network'});
+      await new Promise((done) => setTimeout(done, RETRY_MS / 2));
+    }
   }
 
   open(patient) {
@@ -286,7 +297,7 @@ export class Desk {
     for (;;) {
       await new Promise((done) => setTimeout(done, RETRY_MS));
       try {
-        await api.about();
+        await this.#loaded();
         break;
       } catch (error) {
         if (error.status === 401) {

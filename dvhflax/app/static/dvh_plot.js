@@ -20,7 +20,11 @@ export function showPlot(store, desk) {
   const picture = svg('svg', {
     id: 'dvh-picture', role: 'group',
     'aria-label': 'Dose-volume histograms with handles to pull',
-  }, ...Object.values(layers));
+  }, svg('clipPath', {id: 'dvh-clip'}, svg('rect', {})),
+  ...Object.values(layers));
+  for (const name of [...LINES, 'goals']) {
+    layers[name].setAttribute('clip-path', 'url(#dvh-clip)');
+  }
   const tip = html('div', {id: 'dvh-tip', role: 'status', hidden: true});
   root.append(picture, tip);
 
@@ -81,6 +85,10 @@ function measure(plot, root) {
     key, rem, mostGy, left: 3 * rem, top: 1.7 * rem,
     width: width - 4 * rem, height: height - 4.4 * rem});
   setAttribute(picture, 'viewBox', `0 0 ${width} ${height}`);
+  const clip = picture.querySelector('#dvh-clip rect');
+  for (const [name, value] of Object.entries({
+    x: frame.left, y: frame.top - 3, width: frame.width,
+    height: frame.height + 6})) setAttribute(clip, name, value);
   paintGrid(plot, prescription);
   return true;
 }
@@ -159,7 +167,7 @@ function paintCurves({store, layers, frame, toPixel}, curves) {
   }
 }
 
-/** Corners where goals lie: the curve has to stay on the hatched side. */
+/** Triangles beyond which goals lie: curves have to stay clear of them. */
 function paintGoals({store, layers, frame, toPixel}) {
   const {session, visible, selected} = store;
   const marks = [];
@@ -169,12 +177,11 @@ function paintGoals({store, layers, frame, toPixel}) {
     if (!place || !visible[place.structure]) continue;
     if (place.gy > frame.mostGy) continue;
     const [x, y] = toPixel(place.gy, place.percent);
-    const size = 0.55 * frame.rem * (place.most ? 1 : -1);
+    const size = 0.75 * frame.rem * (place.most ? 1 : -1);
     marks.push(svg('path', {
       class: `goal-mark of-${place.structure}` +
         (place.structure === selected ? ' selected' : ''),
-      d: `M${x} ${y}h${size}M${x} ${y}v${-size}M${x} ${y}` +
-        `l${size * 0.6} ${-size * 0.6}`,
+      d: `M${x} ${y}h${size}L${x} ${y - size}Z`,
     }, svg('title', {}, text)));
   }
   layers.goals.replaceChildren(...marks);

@@ -1,7 +1,7 @@
 // Paints one plane of a patient on a canvas: CT or body, dose, lines, cross.
 
 import {PLANES, toScreen} from './geometry.js';
-import {isolinePieces, joined} from './isolines.js';
+import {isolinePieces, joined, rounded} from './isolines.js';
 import {differenceTable, washTable} from './colours.js';
 import {slice, sliceSize} from './volumes.js';
 
@@ -133,7 +133,8 @@ export class PlanePainter {
       const one = new Uint8Array(width * height);
       this.#contours = {key, lines: structures.map((_, s) => {
         for (let n = 0; n < bits.length; n++) one[n] = (bits[n] >> s) & 1;
-        return joined(isolinePieces(one, width, height, 0.5, true));
+        return joined(isolinePieces(one, width, height, 0.5, true))
+          .map((line) => rounded(rounded(line)));
       })};
     }
     context.lineJoin = 'round';
@@ -150,12 +151,12 @@ export class PlanePainter {
         if (closed) path.closePath();
       }
       context.setLineDash([]);
-      context.strokeStyle = 'rgb(0 0 0 / 55%)';
-      context.lineWidth = (selected ? 4.2 : 3.2) * unit;
+      context.strokeStyle = 'rgb(0 0 0 / 45%)';
+      context.lineWidth = (selected ? 3.2 : 2.4) * unit;
       context.stroke(path);
       context.setLineDash(colours.dash.map((length) => length * unit));
       context.strokeStyle = colours.picture;
-      context.lineWidth = (selected ? 2.6 : 1.8) * unit;
+      context.lineWidth = (selected ? 2.2 : 1.5) * unit;
       context.stroke(path);
     });
     context.setLineDash([]);

@@ -171,7 +171,7 @@ function makePane(store, name, isBeside = false) {
       setText(letters[n], letter));
     const mm = toMm(session.grid, cross)[plane.through];
     setText(title, `${mark ? `${mark} · ` : ''}${pane.name} ` +
-      `${'xyz'[plane.through]} ${signed(mm)} mm`);
+      `${signed(mm)} mm`);
     enlarge.setAttribute('aria-label', `Enlarge the ${pane.name} plane`);
     canvas.setAttribute('aria-label', `Dose in the ${pane.name} plane`);
     slider.setAttribute('aria-label', `Slice of the ${pane.name} plane`);

@@ -36,8 +36,7 @@ export function doseLabel({session}, id) {
 
 export function stepLabel(step) {
   const made = {first_dose: 'first dose', balanced: 'balanced'}[step.action] ??
-    (step.points?.map((p) => p.text ?? p.asked).filter((t) =>
-      typeof t === 'string').join('; ') || 'curve pulled');
+    'curve pulled';
   return `${step.number} · ${step.name || made}`;
 }
 
