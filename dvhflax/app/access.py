@@ -82,7 +82,10 @@ class Guard:
       return 400, f'an address has at most {_MOST_ADDRESS} characters'
     hosts = headers.getlist('host')
     if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-      return 403, f'this server is reached as {" or ".join(sorted(self._hosts))}'
+      return (
+        403,
+        f'this server is reached as {" or ".join(sorted(self._hosts))}',
+      )
     origins = headers.getlist('origin')
     if len(origins) > 1 or not self._origins.issuperset(origins):
       return 403, 'a page of another origin may not ask this server'
@@ -100,7 +103,9 @@ class Guard:
     kind, _, bearer = headers.get('authorization', '').partition(' ')
     if kind:
       return kind.lower() == 'bearer' and self._same(bearer)
-    return self._same(cookie_parser(headers.get('cookie', '')).get(self._cookie))
+    return self._same(
+      cookie_parser(headers.get('cookie', '')).get(self._cookie)
+    )
 
   def _same(self, given: str | None) -> bool:
     given = given or ''

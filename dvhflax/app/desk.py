@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+import contextlib
 import json
 import secrets
 from typing import Any
@@ -11,7 +12,15 @@ import numpy as np
 
 import dvhflax
 from dvhflax import errors
-from dvhflax.app import faults, imports, messages, patients
+from dvhflax.app import (
+  exports,
+  faults,
+  imports,
+  jobs,
+  messages,
+  patients,
+  templates,
+)
 from dvhflax.app import session_files as session_files_lib
 from dvhflax.app.compute import Compute
 from dvhflax.app.keeping import Folder
@@ -22,7 +31,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.patient import Patient
 from dvhflax.sites import SITES
 from dvhflax.training.runs import Network
-from dvhflax.tuning.session import Session
+from dvhflax.tuning.session import Session, Step
 from dvhflax.tuning.trail import USE
 
 Loaded = tuple[Network, Cohort, Network | None]
@@ -52,6 +61,8 @@ class Desk:
     self.compute, self.files = Compute('compute'), Compute('files')
     self.kept = session_files_lib.SessionFiles(folder.folder('sessions'))
     self.uploads = Uploads(folder.folder('uploads'))
+    self.jobs = jobs.Jobs(folder.folder('jobs'))
+    self._folder = folder
     self._loaded: Loaded | None = None
     self._ready = asyncio.Event()
     self._entries: dict[str, patients.Entry] = {}
@@ -67,12 +78,23 @@ class Desk:
     for upload in self.uploads:
       entries += imports.entries_of(upload)
     self._entries = {entry.key: entry for entry in entries}
+    self.site = site_of(cohort)
+    self.templates = templates.Templates(
+      self._folder.path / 'templates.json', {}
+    )
     self._ready.set()
 
   async def close(self) -> None:
     """Ends the threads; sessions are on disk after every step."""
+    await self.jobs.close()
     self.compute.close()
     self.files.close()
+
+  @contextlib.asynccontextmanager
+  async def lifespan(self, _: Any) -> AsyncIterator[None]:
+    """Of the server: closes at its end."""
+    yield
+    await self.close()
 
   async def loaded(self) -> Loaded:
     """Network, cohort and anatomy-only network, when they are there."""
@@ -93,7 +115,7 @@ class Desk:
         'name': network.identity['workdir'],
         'step': network.identity['step'],
       },
-      'site': site_of(cohort),
+      'site': self.site,
       'dvh': dvh_of(cohort.dvh_spec),
     }
 
@@ -149,9 +171,10 @@ class Desk:
     try:
       await self.files.run(path.write_bytes, trail)
       await self.compute.run(session_files_lib.replay, opened.session, path)
-    except BaseException:
+    except errors.UserError as error:
+      raise errors.UserError(str(error)) from None
+    finally:
       path.unlink(missing_ok=True)
-      raise
     return await self._keep(opened)
 
   async def opened(self, key: str) -> Opened:
@@ -226,6 +249,37 @@ class Desk:
     self._forget(key)
     await self.files.run(self.uploads.delete, key)
 
+  async def deliver(self, opened: Opened, name: str) -> jobs.Job:
+    """Begins to make a step's dose deliverable.
+
+    Raises:
+      NotThere: if there is no such step.
+      UserError: if there are no beams to deliver it by.
+    """
+    step = _step_of(opened, name)
+    if step is None or not name.startswith('step-'):
+      raise faults.NotThere(f'there is no step {errors.shown(name)}')
+    number = step.number
+
+    async def keep(dose_gy: np.ndarray) -> None:
+      async with opened.changing:
+        await self.files.run(self.kept.keep_made, opened.key, number, dose_gy)
+        if number not in opened.made:
+          opened.made.append(number)
+        await self.save(opened)
+
+    return self.jobs.begin(opened, number, step.dose_gy, keep)
+
+  async def asked_export(self, opened: Opened, name: str) -> exports.Asked:
+    """One of the state's `doses`, with what an export has to know.
+
+    Raises:
+      NotThere: if there is none such.
+    """
+    dose_gy = await self.dose_gy(opened, name)
+    step = _step_of(opened, name)
+    return exports.Asked(opened.session, name, dose_gy, step, opened.ct, [])
+
   async def dose_gy(self, opened: Opened, name: str) -> np.ndarray:
     """`[X, Y, Z]` Gy of one of the state's `doses`.
 
@@ -236,10 +290,9 @@ class Desk:
     kind, _, number = name.rpartition('-')
     digits = number.isascii() and number.isdecimal() and len(number) < 10
     at = int(number) if digits else -1
-    if kind == 'step':
-      for step in opened.session.steps:
-        if step.number == at:
-          return step.dose_gy
+    step = _step_of(opened, name)
+    if kind == 'step' and step is not None:
+      return step.dose_gy
     if kind == 'plan' and 0 <= at < opened.entry.plans:
       if isinstance(opened.session.record, Patient):
         record = opened.session.record
@@ -294,6 +347,15 @@ class Desk:
         return
       if not one.in_use and one is not opened:
         del self._open[key]
+
+
+def _step_of(opened: Opened, name: str) -> Step | None:
+  """The step that a dose is of, or is the deliverable one of."""
+  kind, _, number = name.rpartition('-')
+  if kind not in ('step', 'deliverable'):
+    return None
+  steps = opened.session.steps
+  return next((s for s in steps if str(s.number) == number), None)
 
 
 def site_of(cohort: Cohort) -> str | None:

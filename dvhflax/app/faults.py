@@ -19,6 +19,7 @@ _STATUS: tuple[tuple[type[errors.UserError], int], ...] = (
   (NotThere, 404),
   (Conflict, 409),
   (TooLarge, 413),
+  (errors.SessionError, 409),
 )
 
 

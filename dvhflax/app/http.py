@@ -18,6 +18,13 @@ from dvhflax.app import faults
 # A client that sends nothing of its body for so long is left.
 IDLE_S = 20.0
 
+SESSION = '/api/v1/sessions/{session}'
+OCTETS = 'application/octet-stream'
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+# Method, path and what answers.
+Address = tuple[str, str, Endpoint]
+
 _log = logging.getLogger('dvhflax.app')
 
 
@@ -89,9 +96,12 @@ def http_error(_: Request, error: Exception) -> Response:
   return answer({'error': text}, error.status_code)
 
 
-def guarded(
-  endpoint: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
+def octets(content: bytes, headers: dict[str, str] | None = None) -> Response:
+  """A volume."""
+  return Response(content, media_type=OCTETS, headers=headers)
+
+
+def guarded(endpoint: Endpoint) -> Endpoint:
   """An endpoint whose unexpected errors are logged without what they hold."""
 
   async def call(request: Request) -> Response:

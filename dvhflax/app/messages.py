@@ -3,6 +3,7 @@
 Doses are in Gy, volumes in % of the structure.
 """
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -38,9 +39,7 @@ Curve = Annotated[list[float], Meta(max_length=2000)]
 Curves = Annotated[dict[Text, Curve], Meta(max_length=100)]
 
 
-class Wish(
-  Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
-):
+class Wish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
   """A wish: curves, bent through handles and points.
 
   Attributes:
@@ -113,6 +112,19 @@ class Import(Struct, frozen=True, forbid_unknown_fields=True):
 
   prescription_gy: Prescription | None = None
   names: Annotated[dict[Text, Texts], Meta(max_length=100)] | None = None
+
+
+def key(text: str) -> str:
+  """The key of a template: letters, digits and hyphens.
+
+  Raises:
+    UserError: for another.
+  """
+  if not re.fullmatch('[A-Za-z0-9-]{1,64}', text):
+    raise errors.UserError(
+      f'{errors.shown(text)}: a key has letters, digits and -, 64 at most'
+    )
+  return text
 
 
 def read(body: bytes | str, kind: type[Kind] | Any) -> Kind:

@@ -87,6 +87,10 @@ class Opened:
         curves[names.index(name)] = vector
     return {'points': points, 'curves': curves, 'reference_gy': reference.gy}
 
+  def set_goals(self, goals: list[str]) -> None:
+    """Replaces the goals."""
+    self.goals = goals
+
   def tune(self, wish: messages.Wish) -> None:
     """One more step."""
     step = self.session.tune(**self.asked(wish))

@@ -1,24 +1,30 @@
-"""The addresses of the app: reading and tuning."""
+"""The addresses of the app, and what is read at them."""
 
 import mimetypes
 import pathlib
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
-from starlette.exceptions import HTTPException
 
 from dvhflax import errors
-from dvhflax.app import access, faults, http, live, messages, state, volumes
+from dvhflax.app import (
+  access,
+  faults,
+  file_routes,
+  http,
+  live,
+  tuning_routes,
+  volumes,
+)
 from dvhflax.app.desk import Desk
-from dvhflax.app.opened import Opened
 
 _STATIC = pathlib.Path(__file__).parent / 'static'
-_OCTETS = 'application/octet-stream'
 
 
 def make_app(desk: Desk, *, token: str, port: int) -> ASGIApp:
@@ -29,134 +35,93 @@ def make_app(desk: Desk, *, token: str, port: int) -> ASGIApp:
     token: see `access.Guard`.
     port: that it is served at.
   """
-  api = _Api(desk)
-  one = '/api/v1/sessions/{session}'
-  routes: list[Any] = [
-    ('GET', '/api/v1/health', api.health),
-    ('GET', '/api/v1/about', api.about),
-    ('GET', '/api/v1/patients', api.patients),
-    ('GET', '/api/v1/sessions', api.sessions),
-    ('POST', '/api/v1/sessions', api.begin),
-    ('GET', one, api.state),
-    ('GET', f'{one}/doses/{{dose}}', api.dose),
-    ('GET', f'{one}/masks', api.masks),
-    ('GET', f'{one}/ct', api.ct),
-    ('POST', f'{one}/steps', api.tune),
-    ('POST', f'{one}/undo', api.undo),
-    ('GET', '/', api.static),
-    ('GET', '/{name:path}', api.static),
+
+  async def follow(websocket: WebSocket) -> None:
+    try:
+      opened = await desk.opened(websocket.path_params['session'])
+    except errors.UserError as error:
+      await websocket.close(1008, errors.plain(str(error), 100))
+      return
+    await live.live(websocket, opened, desk.compute)
+
+  routes = [
+    *_reading(desk),
+    *tuning_routes.routes(desk),
+    *file_routes.routes(desk),
+    # Last: it has all other names.
+    ('GET', '/{name:path}', _static),
   ]
   app = Starlette(
     routes=[
+      WebSocketRoute(f'{http.SESSION}/live', follow),
       *(
         Route(path, http.guarded(endpoint), methods=[method])
         for method, path, endpoint in routes
       ),
-      WebSocketRoute(f'{one}/live', api.live),
     ],
     exception_handlers={
       errors.UserError: http.user_error,
       HTTPException: http.http_error,
     },
+    lifespan=desk.lifespan,
   )
   return access.Guard(app, token=token, port=port)
 
 
-class _Api:
-  """The endpoints."""
-
-  def __init__(self, desk: Desk):
-    self._desk = desk
-
-  async def health(self, _: Request) -> Response:
+def _reading(desk: Desk) -> list[http.Address]:
+  async def health(_: Request) -> Response:
     return http.answer({'ok': True})
 
-  async def about(self, _: Request) -> Response:
-    return http.answer(self._desk.about())
+  async def about(_: Request) -> Response:
+    return http.answer(desk.about())
 
-  async def patients(self, _: Request) -> Response:
-    return http.answer(await self._desk.patients())
+  async def patients(_: Request) -> Response:
+    await desk.loaded()
+    return http.answer([entry.to_json() for entry in desk.entries])
 
-  async def sessions(self, _: Request) -> Response:
-    await self._desk.loaded()
-    return http.answer(self._desk.sessions())
+  async def sessions(_: Request) -> Response:
+    await desk.loaded()
+    return http.answer(desk.sessions())
 
-  async def begin(self, request: Request) -> Response:
-    body = await http.body(request, messages.MOST_TRAIL_BYTES)
-    asked: messages.NewSession = messages.read(body, messages.NewSession)
-    if (asked.patient is None) == (asked.trail is None):
-      raise errors.UserError('give either a patient or a trail')
-    if asked.patient is None:
-      raise errors.UserError('trails are not read yet')
-    opened = await self._desk.begin(asked.patient)
-    return await self._state(opened)
+  async def dose(request: Request) -> Response:
+    opened = await desk.opened(request.path_params['session'])
+    dose_gy = await desk.dose_gy(opened, request.path_params['dose'])
+    body, unit = await desk.files.run(volumes.dose_bytes, dose_gy)
+    return http.octets(body, {'X-Gy-Per-Unit': repr(unit)})
 
-  async def state(self, request: Request) -> Response:
-    return await self._state(await self._opened(request))
+  async def masks(request: Request) -> Response:
+    opened = await desk.opened(request.path_params['session'])
+    body, size = await desk.files.run(volumes.mask_bytes, opened.session.masks)
+    return http.octets(body, {'X-Bytes': str(size)})
 
-  async def dose(self, request: Request) -> Response:
-    opened = await self._opened(request)
-    dose_gy = await self._desk.dose_gy(opened, request.path_params['dose'])
-    body, unit = volumes.dose_bytes(dose_gy)
-    return Response(
-      body, media_type=_OCTETS, headers={'X-Gy-Per-Unit': repr(unit)}
-    )
-
-  async def masks(self, request: Request) -> Response:
-    opened = await self._opened(request)
-    body, size = volumes.mask_bytes(opened.session.masks)
-    return Response(body, media_type=_OCTETS, headers={'X-Bytes': str(size)})
-
-  async def ct(self, request: Request) -> Response:
-    opened = await self._opened(request)
+  async def ct(request: Request) -> Response:
+    opened = await desk.opened(request.path_params['session'])
     if opened.ct is None:
       raise faults.NotThere('there is no CT of this patient')
-    return Response(volumes.ct_bytes(opened.ct), media_type=_OCTETS)
+    return http.octets(await desk.files.run(volumes.ct_bytes, opened.ct))
 
-  async def tune(self, request: Request) -> Response:
-    opened = await self._opened(request)
-    body = await http.body(request, messages.MOST_BYTES)
-    wish: messages.Wish = messages.read(body, messages.Wish)
-    return await self._change(opened, opened.tune, wish)
+  return [
+    ('GET', '/api/v1/health', health),
+    ('GET', '/api/v1/about', about),
+    ('GET', '/api/v1/patients', patients),
+    ('GET', '/api/v1/sessions', sessions),
+    ('GET', f'{http.SESSION}/doses/{{dose}}', dose),
+    ('GET', f'{http.SESSION}/masks', masks),
+    ('GET', f'{http.SESSION}/ct', ct),
+  ]
 
-  async def undo(self, request: Request) -> Response:
-    opened = await self._opened(request)
-    return await self._change(opened, opened.session.undo)
 
-  async def live(self, websocket: WebSocket) -> None:
-    try:
-      opened = await self._desk.opened(websocket.path_params['session'])
-    except errors.UserError as error:
-      await websocket.close(1008, errors.plain(str(error), 100))
-      return
-    await live.live(websocket, opened, self._desk.compute)
-
-  async def static(self, request: Request) -> Response:
-    """A file of the page: one of those that there are, by its name."""
-    name = request.path_params.get('name') or 'index.html'
-    there = {
-      path.relative_to(_STATIC).as_posix(): path
-      for path in _STATIC.rglob('*')
-      if path.is_file()
-    }
-    if name not in there:
-      raise HTTPException(404)
-    kind = mimetypes.guess_type(name)[0] or _OCTETS
-    if name.endswith('.js'):
-      kind = 'text/javascript'
-    return Response(there[name].read_bytes(), media_type=kind)
-
-  async def _opened(self, request: Request) -> Opened:
-    await self._desk.loaded()
-    return await self._desk.opened(request.path_params['session'])
-
-  async def _change(
-    self, opened: Opened, function: Any, *arguments: Any
-  ) -> Response:
-    async with opened.changing:
-      await self._desk.compute.run(function, *arguments)
-      opened.changed()
-      return await self._state(opened)
-
-  async def _state(self, opened: Opened) -> Response:
-    return http.answer(await self._desk.compute.run(state.state, opened))
+async def _static(request: Request) -> Response:
+  """A file of the page: one of those that there are, by its whole name."""
+  name = request.path_params['name'] or 'index.html'
+  there: dict[str, Any] = {
+    path.relative_to(_STATIC).as_posix(): path
+    for path in _STATIC.rglob('*')
+    if path.is_file()
+  }
+  if name not in there:
+    raise HTTPException(404)
+  kind = mimetypes.guess_type(name)[0] or http.OCTETS
+  if name.endswith('.js'):  # whatever this machine's table says
+    kind = 'text/javascript'
+  return Response(there[name].read_bytes(), media_type=kind)

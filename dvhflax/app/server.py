@@ -77,10 +77,7 @@ async def _serve(
       server.should_exit = True
 
   loading.add_done_callback(stop)
-  try:
-    await server.serve(sockets=[listener])
-  finally:
-    await desk.close()
+  await server.serve(sockets=[listener])
   if loading.done():
     loading.result()
 
@@ -97,7 +94,7 @@ def make_server(desk: Desk, access: Access) -> uvicorn.Server:
       http=connection.Connection,
       ws='websockets-sansio',
       loop='asyncio',
-      lifespan='off',
+      lifespan='on',
       log_config=None,
       access_log=False,
       server_header=False,

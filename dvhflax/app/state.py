@@ -1,10 +1,11 @@
 """The state of a session as JSON; docs/app_api.md describes it."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from dvhflax import files, metrics
+from dvhflax import files
 from dvhflax.app.opened import Opened
 from dvhflax.dvh import DVHSpec
 from dvhflax.io import placement
@@ -24,16 +25,7 @@ def dvh_of(spec: DVHSpec) -> dict[str, Any]:
 def state(opened: Opened) -> dict[str, Any]:
   """What `GET /api/v1/sessions/S` answers."""
   session, entry = opened.session, opened.entry
-  steps = session._steps
-  numbers = list(range(len(steps)))
-  doses = [{'id': f'step-{n}', 'label': _name(opened, n)} for n in numbers]
-  doses += [
-    {'id': f'plan-{n}', 'label': f'plan {n}'} for n in range(entry.plans)
-  ]
-  doses += [
-    {'id': f'deliverable-{n}', 'label': f'deliverable of step {n}'}
-    for n in opened.made
-  ]
+  steps = session.steps
   found: dict[str, Any] = {
     'session': opened.key,
     'patient': {
@@ -42,16 +34,39 @@ def state(opened: Opened) -> dict[str, Any]:
       'prescription_gy': session.record.prescription_gy,
     },
     **_fixed(opened),
-    'steps': [_step(opened, n, step) for n, step in enumerate(steps)],
+    'steps': [_step(step) for step in steps],
     'current': len(steps) - 1,
-    'can_undo': len(steps) > 1,
-    'can_redo': False,
+    'can_undo': session.can_undo,
+    'can_redo': session.can_redo,
     'goals': opened.goals,
-    'locked': opened.locked,
+    'locked': session.locked,
     'can_have': None,
-    'doses': doses,
+    'doses': _doses(opened),
   }
   return dict(files.without_nan(found))
+
+
+def step_name(step: Step) -> str:
+  """The name that a step was given, or one for it."""
+  unnamed = {'first_dose': 'First dose', 'balanced': 'Balanced'}
+  return step.name or unnamed.get(step.action, f'Step {step.number}')
+
+
+def _doses(opened: Opened) -> list[dict[str, str]]:
+  """All that can be shown."""
+  names = {step.number: step_name(step) for step in opened.session.steps}
+  listed = [{'id': f'step-{n}', 'label': name} for n, name in names.items()]
+  listed += [
+    {'id': f'plan-{n}', 'label': f'Plan {n}'} for n in range(opened.entry.plans)
+  ]
+  listed += [
+    {
+      'id': f'deliverable-{n}',
+      'label': f'{names.get(n, f"Step {n}")}, deliverable',
+    }
+    for n in opened.made
+  ]
+  return listed
 
 
 def _fixed(opened: Opened) -> dict[str, Any]:
@@ -61,17 +76,15 @@ def _fixed(opened: Opened) -> dict[str, Any]:
   placed = placement.on_cohort_grid(
     np.zeros(masks.shape[:3], np.float32), record.spacing_mm, record.provenance
   )
-  voxel_cc = float(np.prod(record.spacing_mm)) / 1000
-  cut = metrics.at_edge(masks)
-  counts = masks.astype(bool).sum((0, 1, 2))
+  volumes_cc, cut_off = session.volumes_cc, session.cut_off
   return {
     'structures': [
       {
         'name': structure.name,
         'role': structure.role,
         'present': bool(session.present[s]),
-        'volume_cc': float(counts[s]) * voxel_cc,
-        'cut_off': bool(cut[s]),
+        'volume_cc': float(volumes_cc[s]),
+        'cut_off': structure.name in cut_off,
       }
       for s, structure in enumerate(cohort.structures)
     ],
@@ -100,30 +113,25 @@ def _isocentre(opened: Opened) -> list[float]:
   return [float(axis.mean()) for axis in np.nonzero(inside)]
 
 
-def _name(opened: Opened, number: int) -> str:
-  return opened.names.get(number) or (
-    'first dose' if number == 0 else f'step {number}'
-  )
-
-
-def _step(opened: Opened, number: int, step: Step) -> dict[str, Any]:
-  desired = step.desired_dvh
+def _step(step: Step) -> dict[str, Any]:
+  held = step.held
   return {
-    'number': number,
-    'id': f'step-{number}',
-    'name': _name(opened, number),
-    'note': opened.notes.get(number, ''),
-    'action': 'tune' if number else 'first_dose',
-    'time': opened.session._entries[number]['time'],
+    'number': step.number,
+    'id': f'step-{step.number}',
+    'name': step_name(step),
+    'note': step.note,
+    'action': step.action,
+    'time': step.time,
     'reference_gy': step.reference.gy,
     'desired_reference_gy': step.desired_reference.gy,
-    'desired': None if desired is None else desired.tolist(),
-    'achieved': step.dvh.tolist(),
-    'points': step.metrics['points'],
+    'desired': step.desired_dvh,
+    'achieved': step.dvh,
+    'points': step.points,
     'goals': [],
     'metrics': {
       'achieved': step.metrics['achieved'],
       'desired': step.metrics.get('desired'),
     },
     'distance': None,
+    'held': None if held is None else dataclasses.asdict(held),
   }

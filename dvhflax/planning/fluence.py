@@ -364,6 +364,7 @@ def solve(
   gap: float,
   most_iterations: int,
   negligible: float = 0.0,
+  progress: Callable[[float], None] | None = None,
 ) -> Solution:
   """Minimises the weighted sums of objectives over fluences >= 0.
 
@@ -379,6 +380,8 @@ def solve(
     most_iterations: to get there.
     negligible: the gap of a plan whose weighted sum is less is taken in
       fractions of this.
+    progress: told after every round how much wider than enough the widest gap
+      still is.
 
   Raises:
     PlanningError: it took more.
@@ -392,6 +395,8 @@ def solve(
     values, excess = map(np.asarray, certify(state[0], problem, weights))
     total = (values * np.asarray(weights)).sum(-1)
     left = excess / np.maximum(total, negligible)
+    if progress:
+      progress(float(left.max()) / gap)
     if left.max() <= gap:
       return Solution(state[0], values, left, done)
     if done >= most_iterations or not np.isfinite(left).all():

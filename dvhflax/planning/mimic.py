@@ -6,7 +6,7 @@ squared difference, all structures weighted alike, plus the protocol's penalty
 on the roughness of the fluence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 
 import jax.numpy as jnp
@@ -50,6 +50,7 @@ def mimic(
   protocol: Protocol,
   density: np.ndarray | None = None,
   prescription_gy: float | None = None,
+  progress: Callable[[float], None] | None = None,
 ) -> Mimicked:
   """Finds the fluence whose dose is closest to a given one.
 
@@ -61,6 +62,8 @@ def mimic(
     density: `[X, Y, Z]` relative to water; None: water inside the body.
     prescription_gy: of the patient, which differences are in % of; None: the
       protocol's highest.
+    progress: told again and again how much wider than enough the gap to the
+      closest dose still is; see `fluence.solve`.
 
   Raises:
     PlanningError: a dose of another shape, negative or not finite; a patient
@@ -98,6 +101,7 @@ def mimic(
     gap=protocol.gap,
     most_iterations=10 * protocol.most_iterations,
     negligible=_ENOUGH / protocol.gap,
+    progress=progress,
   )
   dose = model.dose_gy(solution.fluence)[0]
   return Mimicked(

@@ -7,6 +7,8 @@ import csv
 import importlib.util
 import os
 
+import numpy as np
+
 from dvhflax import errors, files
 from dvhflax.io import placement
 from dvhflax.io.resample import Dose
@@ -90,7 +92,7 @@ def write(
   if importlib.util.find_spec('nibabel'):
     placement.write_nifti(path('dose.nii.gz'), placed, USE)
   if importlib.util.find_spec('pydicom'):
-    _write_rtdose(path('dose.dcm'), session, step, placed, rtdose_bits)
+    write_rtdose(path('dose.dcm'), session, step, placed, rtdose_bits)
   dose_file.write(path('dose.npz'), session, step)
   numbers = {
     'use': USE,
@@ -127,9 +129,18 @@ def _placed(session: Session, step: Step, grid: str) -> Dose:
   return dose
 
 
-def _write_rtdose(
+def write_rtdose(
   path: str, session: Session, step: Step, placed: Dose, bits: int
 ) -> None:
+  """Writes a predicted dose as RTDOSE.
+
+  Args:
+    path: of the file.
+    session: of the dose.
+    step: the dose.
+    placed: the same in Gy, where it lies in the patient.
+    bits: 16 or 32 a voxel.
+  """
   from dvhflax.io.dicom import rtdose_writer
 
   record = session.record
@@ -156,6 +167,46 @@ def _write_rtdose(
     subject.roi_numbers,
   )
   rtdose_writer.write_dose(path, placed, subject, label, curves, bits=bits)
+
+
+def write_other_rtdose(
+  path: str,
+  session: Session,
+  dose_gy: np.ndarray,
+  placed: Dose,
+  what: str,
+  plan: int | None = None,
+) -> None:
+  """Writes a dose that no network predicted as RTDOSE of 32 bits.
+
+  Args:
+    path: of the file.
+    session: of the patient.
+    dose_gy: `[X, Y, Z]` on the cohort's grid.
+    placed: the same where it lies in the patient.
+    what: it is, in a few words.
+    plan: number of the patient's plan that it is of; None for none.
+  """
+  from dvhflax.io.dicom import rtdose_writer
+
+  record = session.record
+  subject = rtdose_writer.subject_of(
+    record.id, session.masks, record.prescription_gy, record.provenance, plan
+  )
+  use = 'for research, not for clinical use'
+  label = rtdose_writer.Label(
+    series=f'dvhflax: {what}, research only',
+    comment=f'{what.capitalize()}, {use}',
+    details=f'{what.capitalize()}, {use}.',
+  )
+  curves = rtdose_writer.dvhs(
+    dose_gy,
+    session.masks,
+    session.cohort.structures,
+    record.spacing_mm,
+    subject.roi_numbers,
+  )
+  rtdose_writer.write_dose(path, placed, subject, label, curves)
 
 
 def _write_dvh(path: str, session: Session, step: Step) -> None:

@@ -8,6 +8,7 @@ from dvhflax.sites.organs import Organ, paired
 from dvhflax.sites.prostate import PROSTATE
 from dvhflax.sites.protocol import Oar, Protocol
 from dvhflax.sites.site import Site
+from dvhflax.sites.template import Template
 
 __all__ = [
   'HEAD_AND_NECK',
@@ -17,6 +18,7 @@ __all__ = [
   'Organ',
   'Protocol',
   'Site',
+  'Template',
   'paired',
 ]
 

@@ -4,6 +4,7 @@ from dvhflax.patient import Structure
 from dvhflax.sites.organs import BODY, PTVS, Organ, paired
 from dvhflax.sites.protocol import Oar, Protocol
 from dvhflax.sites.site import Site
+from dvhflax.sites.template import Template
 
 STRUCTURES = (
   Structure('body', 'body'),
@@ -147,4 +148,28 @@ PROTOCOL = Protocol(
   },
 )
 
-HEAD_AND_NECK = Site('head and neck', STRUCTURES, ORGANS, PROTOCOL)
+TEMPLATES = (
+  Template(
+    'head-and-neck-openkbp',
+    (
+      'PTV70 D99 >= 66.5 Gy',
+      'PTV63 D99 >= 59.85 Gy',
+      'PTV56 D99 >= 53.2 Gy',
+      'Brainstem D0.1cc <= 50 Gy',
+      'SpinalCord D0.1cc <= 45 Gy',
+      'RightParotid mean <= 26 Gy',
+      'LeftParotid mean <= 26 Gy',
+      'Esophagus mean <= 45 Gy',
+      'Larynx mean <= 45 Gy',
+      'Mandible D0.1cc <= 73.5 Gy',
+    ),
+    'head and neck',
+    'The criteria of OpenKBP, for 70 Gy in 35 fractions (Babier et al. 2022, '
+    'Phys Med Biol 67:185012)',
+    built_in=True,
+  ),
+)
+
+HEAD_AND_NECK = Site(
+  'head and neck', STRUCTURES, ORGANS, PROTOCOL, templates=TEMPLATES
+)

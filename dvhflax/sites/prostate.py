@@ -22,6 +22,7 @@ from dvhflax.sites.shapes import (
   truncated,
 )
 from dvhflax.sites.site import Shape, Site
+from dvhflax.sites.template import Template
 
 STRUCTURES = (
   Structure('body', 'body'),
@@ -245,4 +246,31 @@ def sample_shapes(rng: np.random.Generator) -> dict[str, Shape]:
   }
 
 
-PROSTATE = Site('prostate', STRUCTURES, ORGANS, PROTOCOL, sample_shapes)
+TEMPLATES = (
+  Template(
+    'prostate-quantec',
+    (
+      'PTV D98 >= 95%',
+      'PTV D2 <= 107%',
+      'rectum V50 <= 50%',
+      'rectum V60 <= 35%',
+      'rectum V65 <= 25%',
+      'rectum V70 <= 20%',
+      'rectum V75 <= 15%',
+      'bladder V65 <= 50%',
+      'bladder V70 <= 35%',
+      'bladder V75 <= 25%',
+      'bladder V80 <= 15%',
+    ),
+    'prostate',
+    'Rectum and bladder: QUANTEC, for 1.8 to 2 Gy a fraction (Marks et al. '
+    '2010, Int J Radiat Oncol Biol Phys 76 suppl 3:S10, table 1); PTV: 95% to '
+    '107% of the prescription (ICRU 50), by near-minimum and near-maximum '
+    '(ICRU 83)',
+    built_in=True,
+  ),
+)
+
+PROSTATE = Site(
+  'prostate', STRUCTURES, ORGANS, PROTOCOL, sample_shapes, TEMPLATES
+)

@@ -8,6 +8,7 @@ import numpy as np
 from dvhflax.patient import Structure
 from dvhflax.sites.organs import Organ
 from dvhflax.sites.protocol import Protocol
+from dvhflax.sites.template import Template
 
 # (x, y, z) in mm, arrays that broadcast, to bool: whether a point is inside.
 Shape = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -27,6 +28,7 @@ class Site:
     shapes: draws the anatomy of a simulated patient, a shape a structure. They
       lie round the origin, x to the patient's left, y to posterior, z to
       superior. None: the site is not simulated.
+    templates: goals that its plans are judged by.
   """
 
   name: str
@@ -34,3 +36,4 @@ class Site:
   organs: tuple[Organ, ...]
   protocol: Protocol
   shapes: Callable[[np.random.Generator], Mapping[str, Shape]] | None = None
+  templates: tuple[Template, ...] = ()

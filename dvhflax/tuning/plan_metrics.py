@@ -119,16 +119,20 @@ def point_achieved(
     `asked`; `achieved` in `unit`, Gy, % or cc; whether the point is `met`.
   """
   value = point.read(dose)
-  shown, unit = reference.to_gy(value), 'Gy'
-  if point.kind == 'V':
-    whole, unit = (point.volume_cc, 'cc') if point.volume_cc else (100, '%')
-    shown = whole * value
+  scale, unit = in_unit(point, reference)
   return {
     'asked': point.text,
-    'achieved': shown,
+    'achieved': scale * value,
     'unit': unit,
     'met': bool(point.keeps(value, _PRINTED)),
   }
+
+
+def in_unit(point: Point, reference: DoseReference) -> tuple[float, str]:
+  """What 1.0 of a point's value is in the unit that it is shown in."""
+  if point.kind != 'V':
+    return reference.to_gy(1.0), 'Gy'
+  return (point.volume_cc, 'cc') if point.volume_cc else (100.0, '%')
 
 
 def _read(

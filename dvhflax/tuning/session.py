@@ -12,6 +12,7 @@ fractions of a step's reference; `step.dose_gy` has them in Gy.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -21,13 +22,17 @@ from dvhflax import errors
 from dvhflax.checksum import checksum
 from dvhflax.cohort.store import Cohort
 from dvhflax.dose_volume import Curve
+from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 from dvhflax.training.runs import Network, load_networks
+from dvhflax.tuning import goals as goals_lib
 from dvhflax.tuning import lock as lock_lib
 from dvhflax.tuning import plan_metrics
 from dvhflax.tuning import trail as trail_lib
+from dvhflax.tuning.front import Front, front_of
+from dvhflax.tuning.goals import GoalResult
 from dvhflax.tuning.history import History
-from dvhflax.tuning.steps import Held, Preview, Step
+from dvhflax.tuning.steps import Answer, Held, Preview, Step
 from dvhflax.tuning.subject import Subject, Wish
 from dvhflax.wishes import points as points_lib
 from dvhflax.wishes.bending import bend
@@ -303,6 +308,42 @@ class Session:
     self._locks = [known[name] for name in names]
     self._history.lock(names)
     return self.locked
+
+  def assess(
+    self, goals: Sequence[str], of: Answer | np.ndarray | None = None
+  ) -> list[GoalResult]:
+    """What a dose has of goals, see `tuning.goals`.
+
+    Args:
+      goals: in clinicians' notation, each a text.
+      of: a step, a preview, or `[X, Y, Z]` in Gy; None takes the current dose.
+
+    Raises:
+      SessionError: if there is no dose.
+      WishError: a goal in another notation, or of an unknown structure.
+    """
+    of = self.current if of is None else of
+    if of is None:
+      raise errors.SessionError('there is no dose yet: call first_dose()')
+    if isinstance(of, Answer):
+      doses, reference = self._subject.read(of.dose)
+    else:
+      doses = self._subject.voxels.rank(of)
+      reference = DoseReference(1.0, self.record.prescription_gy, 'Gy')
+    return goals_lib.assess(
+      goals, doses, reference, self.cohort.structures, self.volumes_cc
+    )
+
+  @functools.cached_property
+  def front(self) -> Front:
+    """What can be had for this patient, see `tuning.front`."""
+    first = self._history.steps[:1]
+    if first and first[0].action == 'first_dose':
+      dvh = first[0].dvh
+    else:
+      dose, _ = self._subject.first_dose(self._subject.first_of())
+      dvh = self._subject.dvh(self._subject.read(dose)[0])
+    return front_of(self.cohort, self.present, dvh, self._subject.own)
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes the audit trail as JSON, whole or not at all."""

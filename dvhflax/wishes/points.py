@@ -24,7 +24,7 @@ _TOLERANCE = 1e-6
 MOST_DOSE = 3.0
 # A longer text is not a point, and no wish has more of them.
 _MOST_CHARACTERS = 200
-_MOST_POINTS = 100
+MOST_POINTS = 100
 
 _NOTATION = re.compile(
   r'(?P<structure>.+?)\s+'
@@ -91,8 +91,8 @@ def split(text: str) -> list[str]:
     WishError: if there are more than a hundred.
   """
   points = [one.strip() for one in re.split(r'[;\n]', text) if one.strip()]
-  if len(points) > _MOST_POINTS:
-    raise errors.WishError(f'{len(points)} points: give {_MOST_POINTS} at most')
+  if len(points) > MOST_POINTS:
+    raise errors.WishError(f'{len(points)} points: give {MOST_POINTS} at most')
   return points
 
 
@@ -122,7 +122,7 @@ def parse(
   found = _matched(text)
   kind = _KINDS[(found['kind'] or found['whole']).lower()]
   at_unit, unit = (_unit(found[name]) for name in ('at_unit', 'unit'))
-  structure = _index(found['structure'], structures, text)
+  structure = index_of(found['structure'], structures, text)
   whole_cc = float(volumes_cc[structure])
   at, volume_cc = 0.0, None
   if kind == 'V':
@@ -209,9 +209,19 @@ def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
   return float(number) / whole
 
 
-def _index(name: str, structures: Sequence[Structure], text: str) -> int:
+def index_of(name: str, structures: Sequence[Structure], text: str) -> int:
+  """Which structure a point names.
+
+  Args:
+    name: as the point has it; capitals do not matter.
+    structures: those that may be named.
+    text: the point, for the error.
+
+  Raises:
+    WishError: for an unknown one.
+  """
   names = [s.name for s in structures]
-  wanted = name.lower()
+  wanted = ' '.join(name.split()).lower()
   same = [
     i for i, n in enumerate(names) if ' '.join(n.split()).lower() == wanted
   ]

@@ -1,0 +1,164 @@
+"""A dose as a file to take away. No name of a file has the patient's."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import importlib.util
+import pathlib
+import tempfile
+from typing import Any, Literal
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.app.state import step_name
+from dvhflax.dose_volume import Curve
+from dvhflax.io import placement
+from dvhflax.normalisation import DoseReference
+from dvhflax.report import dose_report, prediction
+from dvhflax.tuning import plan_metrics
+from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.trail import USE
+
+What = Literal['rtdose', 'nifti', 'pdf', 'html', 'csv']
+# Ending and media type.
+KINDS: dict[What, tuple[str, str]] = {
+  'rtdose': ('.dcm', 'application/dicom'),
+  'nifti': ('.nii.gz', 'application/gzip'),
+  'pdf': ('.pdf', 'application/pdf'),
+  'html': ('.html', 'text/html'),
+  'csv': ('.csv', 'text/csv'),
+}
+_LIBRARIES = {'rtdose': ('pydicom', 'dicom'), 'nifti': ('nibabel', 'nifti')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """A dose that is exported.
+
+  Attributes:
+    session: of it.
+    name: one of the state's `doses`.
+    dose_gy: `[X, Y, Z]`.
+    step: that it is of, or that the deliverable dose is for; None for a plan.
+    ct: `[X, Y, Z]` HU, None without one.
+    goals: each `text`, `achieved`, `unit`, `met`.
+  """
+
+  session: Session
+  name: str
+  dose_gy: np.ndarray
+  step: Step | None
+  ct: np.ndarray | None
+  goals: Sequence[Mapping[str, Any]]
+
+  @property
+  def predicted(self) -> bool:
+    """Whether the network predicted it."""
+    return self.name.startswith('step-')
+
+  @property
+  def title(self) -> str:
+    """For people."""
+    kind, _, number = self.name.rpartition('-')
+    if self.step is None:
+      return f'{kind.capitalize()} {number}'
+    name = step_name(self.step)
+    return name if self.predicted else f'{name}, deliverable'
+
+
+def content(what: What, asked: Asked) -> bytes:
+  """The bytes of the file.
+
+  Raises:
+    UserError: if a library is missing, or the dose cannot be written.
+  """
+  library, extra = _LIBRARIES.get(what, ('', ''))
+  if library and not importlib.util.find_spec(library):
+    raise errors.ConfigError(
+      f"this file needs {library}: pip install 'dvhflax[{extra}]'"
+    )
+  with tempfile.TemporaryDirectory(prefix='dvhflax-') as folder:
+    path = pathlib.Path(folder, f'dose{KINDS[what][0]}')
+    if what == 'rtdose':
+      _write_rtdose(path, asked)
+    elif what == 'nifti':
+      placement.write_nifti(path, _placed(asked), USE)
+    else:
+      write = {
+        'pdf': dose_report.write_pdf,
+        'html': dose_report.write_html,
+        'csv': dose_report.write_csv,
+      }[what]
+      write(path, report_of(asked))
+    return path.read_bytes()
+
+
+def report_of(asked: Asked) -> dose_report.DoseReport:
+  """What a report has to know."""
+  session, step = asked.session, asked.step
+  record, cohort = session.record, session.cohort
+  prescribed = DoseReference.of_prescription(record.prescription_gy)
+  desired: dict[str, Curve] = {}
+  if step is not None and step.desired_dvh is not None:
+    for structure, vector in zip(cohort.structures, step.desired_dvh):
+      if vector.any():
+        curve = cohort.dvh_spec.curve(vector)
+        dose_gy = step.desired_reference.to_gy(curve.dose)
+        desired[structure.name] = Curve(dose_gy, curve.volume)
+  network = session.identity['network']
+  source = {
+    'plan': 'A plan of the patient',
+    'deliverable': 'The deliverable dose that is nearest to a predicted one',
+  }.get(asked.name.rpartition('-')[0], 'A predicted dose')
+  facts = [
+    f'{source}. Network {network["workdir"]}, step {network["step"]}, weights '
+    f'{network["weights_sha256"][:16]}'
+  ]
+  if step is not None:
+    facts.append(f'Made {step.time}')
+    facts += [f'Asked for: {point["asked"]}' for point in step.points]
+  return dose_report.DoseReport(
+    title=asked.title,
+    patient=record.id,
+    prescription_gy=record.prescription_gy,
+    facts=facts,
+    note=step.note if step is not None else '',
+    dose_gy=asked.dose_gy,
+    masks=session.masks,
+    structures=cohort.structures,
+    spacing_mm=record.spacing_mm,
+    ct=asked.ct,
+    desired=desired,
+    goals=asked.goals,
+    achieved=plan_metrics.achieved(
+      prescribed.to_fraction(asked.dose_gy),
+      session.masks,
+      cohort.structures,
+      prescribed,
+    ),
+    wished=step.metrics.get('desired') if step is not None else None,
+  )
+
+
+def _placed(asked: Asked) -> placement.Dose:
+  record = asked.session.record
+  return placement.on_cohort_grid(
+    asked.dose_gy, record.spacing_mm, record.provenance
+  )
+
+
+def _write_rtdose(path: pathlib.Path, asked: Asked) -> None:
+  number = int(asked.name.rpartition('-')[2])
+  if asked.step is not None and asked.predicted:
+    prediction.write_rtdose(
+      str(path), asked.session, asked.step, _placed(asked), 32
+    )
+    return
+  prediction.write_other_rtdose(
+    str(path),
+    asked.session,
+    asked.dose_gy,
+    _placed(asked),
+    'deliverable dose' if asked.step is not None else 'dose of a plan',
+    None if asked.step is not None else number,
+  )

@@ -1,0 +1,235 @@
+"""Deliverable doses, computed in the background."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+import dataclasses
+import math
+import os
+import pathlib
+import secrets
+import sys
+import time
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.app import faults, mimic_process
+from dvhflax.app.opened import Opened
+from dvhflax.cohort.store import Cohort
+
+Keep = Callable[[np.ndarray], Awaitable[None]]
+
+# At once, and that are remembered when they are done.
+_MOST, _MOST_DONE = 2, 50
+# Of the way, before the first of the gap is known.
+_BEGUN = 0.02
+
+
+@dataclasses.dataclass
+class Job:
+  """One of them.
+
+  Attributes:
+    key: random, in addresses.
+    progress: 0 to 1, as far as it can be told.
+    dose: what it gave, one of the state's `doses`.
+    error: why it failed.
+  """
+
+  key: str
+  state: Literal['running', 'done', 'failed', 'stopped'] = 'running'
+  progress: float = 0.0
+  dose: str | None = None
+  error: str | None = None
+  began: float = dataclasses.field(default_factory=time.monotonic)
+  task: asyncio.Task[None] | None = None
+
+  def to_json(self) -> dict[str, Any]:
+    """What `GET /api/v1/jobs/J` answers."""
+    left = None
+    if self.state == 'running' and self.progress > _BEGUN:
+      spent = time.monotonic() - self.began
+      left = spent * (1 - self.progress) / self.progress
+    return {
+      'state': self.state,
+      'progress': round(self.progress, 3),
+      'remaining_s': left,
+      'dose': self.dose,
+      'error': self.error,
+    }
+
+
+class Jobs:
+  """All of them."""
+
+  def __init__(self, folder: pathlib.Path):
+    """With a folder for what processes exchange, which is emptied."""
+    self._folder = folder
+    for path in folder.glob('*.npz'):
+      path.unlink()
+    self._jobs: dict[str, Job] = {}
+
+  def find(self, key: str) -> Job:
+    """One by its key.
+
+    Raises:
+      NotThere: if there is none.
+    """
+    if key not in self._jobs:
+      raise faults.NotThere('there is no such job: it ended with the server')
+    return self._jobs[key]
+
+  def begin(
+    self, opened: Opened, number: int, dose_gy: np.ndarray, keep: Keep
+  ) -> Job:
+    """Starts one for a step's dose.
+
+    Args:
+      opened: the session.
+      number: of the step.
+      dose_gy: `[X, Y, Z]` of it.
+      keep: is given what comes out.
+
+    Raises:
+      Conflict: if too many run.
+      UserError: if there are no beams to deliver it by.
+    """
+    running = [job for job in self._jobs.values() if job.state == 'running']
+    if len(running) >= _MOST:
+      raise faults.Conflict(
+        f'{_MOST} deliverable doses are being computed: wait for one, or stop '
+        'one'
+      )
+    protocol = protocol_of(opened)
+    done = [key for key, job in self._jobs.items() if job.state != 'running']
+    for key in done[: max(0, len(done) - _MOST_DONE)]:
+      del self._jobs[key]
+    job = Job(secrets.token_hex(8))
+    self._jobs[job.key] = job
+    job.task = asyncio.create_task(
+      self._run(job, opened, number, dose_gy, protocol, keep)
+    )
+    return job
+
+  async def stop(self, key: str) -> Job:
+    """Stops one, if it runs."""
+    job = self.find(key)
+    if job.task and not job.task.done():
+      job.task.cancel()
+      await asyncio.gather(job.task, return_exceptions=True)
+    return job
+
+  async def close(self) -> None:
+    """Stops all."""
+    for key in list(self._jobs):
+      await self.stop(key)
+
+  async def _run(
+    self,
+    job: Job,
+    opened: Opened,
+    number: int,
+    dose_gy: np.ndarray,
+    protocol: dict[str, Any],
+    keep: Keep,
+  ) -> None:
+    task = self._folder / f'{job.key}.task.npz'
+    result = self._folder / f'{job.key}.result.npz'
+    session = opened.session
+    try:
+      await asyncio.to_thread(
+        mimic_process.write_task,
+        task,
+        dose_gy,
+        session.masks,
+        session.present,
+        session.cohort.structures,
+        session.record.spacing_mm,
+        session.record.prescription_gy,
+        protocol,
+        opened.ct,
+      )
+      await _process(job, task, result)
+      await keep(await asyncio.to_thread(_dose_in, result))
+      job.progress, job.dose = 1.0, f'deliverable-{number}'
+      job.state = 'done'
+    except asyncio.CancelledError:
+      job.state = 'stopped'
+      raise
+    except errors.UserError as error:
+      job.state, job.error = 'failed', errors.plain(str(error), 500)
+    except Exception:
+      job.state = 'failed'
+      job.error = 'an internal error: the dose could not be computed'
+    finally:
+      task.unlink(missing_ok=True)
+      result.unlink(missing_ok=True)
+
+
+def protocol_of(opened: Opened) -> dict[str, Any]:
+  """The beams that the patient's plans have, or else those of the cohort's.
+
+  Raises:
+    UserError: if neither has any.
+  """
+  cohort: Cohort = opened.session.cohort
+  owners: list[Mapping[str, Any]] = [opened.session.record.provenance]
+  owners += [cohort.patients[i].provenance for i in cohort.split('train')]
+  owners.append(cohort.metadata.provenance)
+  for owner in owners:
+    if isinstance(owner.get('protocol'), dict):
+      return dict(owner['protocol'])
+  raise errors.UserError(
+    'the plans of this cohort were not computed here, so that no beams are '
+    'known to deliver a dose by: use `dvhflax mimic --config=...`'
+  )
+
+
+async def _process(job: Job, task: pathlib.Path, result: pathlib.Path) -> None:
+  """Runs the process to its end, or ends it."""
+  cache = jax.config.jax_compilation_cache_dir
+  process = await asyncio.create_subprocess_exec(
+    sys.executable,
+    '-m',
+    'dvhflax.app.mimic_process',
+    str(task),
+    str(result),
+    stdin=asyncio.subprocess.DEVNULL,
+    stdout=asyncio.subprocess.PIPE,
+    stderr=asyncio.subprocess.PIPE,
+    env={
+      **os.environ,
+      **({'JAX_COMPILATION_CACHE_DIR': cache} if cache else {}),
+    },
+    start_new_session=True,  # Ctrl-C is for the server
+  )
+  assert process.stdout and process.stderr
+  errors_read = asyncio.create_task(process.stderr.read())
+  try:
+    widest = 0.0
+    async for line in process.stdout:
+      wider = float(line)
+      widest = max(widest, wider)
+      if wider > 0 and widest > 1:
+        way = 1 - math.log(max(wider, 1)) / math.log(widest)
+        job.progress = max(job.progress, _BEGUN, min(way, 0.99))
+    status = await process.wait()
+  finally:
+    if process.returncode is None:
+      process.kill()
+      await process.wait()
+    text = (await errors_read).decode(errors='replace').strip()
+  if status == 2 and text:
+    raise errors.PlanningError(text.splitlines()[-1])
+  if status:
+    raise errors.PlanningError(
+      'the process that computes the deliverable dose failed: is there enough '
+      'memory?'
+    )
+
+
+def _dose_in(result: pathlib.Path) -> np.ndarray:
+  with np.load(result, allow_pickle=False) as file:
+    return np.asarray(file['dose_gy'])

@@ -1,0 +1,131 @@
+"""Goals of a plan: points in clinicians' notation that it is judged by.
+
+A goal is written as a point of a wish is, `rectum V70 <= 10%`, see
+`wishes.points`; but no curve is bent through it.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from dvhflax import errors
+from dvhflax.dose_volume import Voxels
+from dvhflax.normalisation import DoseReference
+from dvhflax.patient import Structure
+from dvhflax.tuning import plan_metrics
+from dvhflax.wishes import points as points_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalResult:
+  """What a dose has of a goal.
+
+  Attributes:
+    text: the goal as it was written.
+    structure: name of the structure.
+    achieved: in `unit`; None where it cannot be told.
+    unit: Gy, % or cc; empty where it cannot be told.
+    met: whether the goal is kept; None where it cannot be told.
+    by: by how much in `unit`: 0 or more where it is kept, less where not.
+    fault: why it cannot be told, such as a structure that the patient lacks.
+  """
+
+  text: str
+  structure: str
+  achieved: float | None = None
+  unit: str = ''
+  met: bool | None = None
+  by: float | None = None
+  fault: str = ''
+
+
+def check(
+  texts: Sequence[str], structures: Sequence[Structure] | None = None
+) -> tuple[str, ...]:
+  """Goals, one space between their words, if all can be read.
+
+  Args:
+    texts: the goals.
+    structures: those that may be named; None for any.
+
+  Raises:
+    WishError: a goal in another notation or of an unknown structure, twice the
+      same, or more than a hundred.
+  """
+  if isinstance(texts, str) or not all(isinstance(one, str) for one in texts):
+    raise errors.WishError('goals are a list of texts')
+  if len(texts) > points_lib.MOST_POINTS:
+    raise errors.WishError(
+      f'{len(texts)} goals: give {points_lib.MOST_POINTS} at most'
+    )
+  goals = [' '.join(text.split()) for text in texts]
+  for goal in goals:
+    name = points_lib.structure_of(goal)
+    if structures is not None:
+      points_lib.index_of(name, structures, goal)
+    if goals.count(goal) > 1:
+      raise errors.WishError(f'{errors.shown(goal)} is there twice')
+  return tuple(goals)
+
+
+def known(
+  texts: Sequence[str], structures: Sequence[Structure]
+) -> tuple[str, ...]:
+  """Those goals of a template that name one of the structures."""
+  names = {' '.join(s.name.split()).lower() for s in structures}
+  return tuple(
+    text for text in texts if points_lib.structure_of(text).lower() in names
+  )
+
+
+def assess(
+  texts: Sequence[str],
+  doses: Sequence[Voxels | None],
+  reference: DoseReference,
+  structures: Sequence[Structure],
+  volumes_cc: np.ndarray,
+) -> list[GoalResult]:
+  """What a dose has of goals.
+
+  Args:
+    texts: the goals.
+    doses: `[S]` of the structures, fractions of the reference; None for one
+      that the patient lacks.
+    reference: of the doses.
+    structures: `[S]`.
+    volumes_cc: `[S]`.
+
+  Raises:
+    WishError: a goal in another notation, or of an unknown structure.
+  """
+  return [
+    _assess(text, doses, reference, structures, volumes_cc) for text in texts
+  ]
+
+
+def _assess(
+  text: str,
+  doses: Sequence[Voxels | None],
+  reference: DoseReference,
+  structures: Sequence[Structure],
+  volumes_cc: np.ndarray,
+) -> GoalResult:
+  named = points_lib.structure_of(text)
+  index = points_lib.index_of(named, structures, text)
+  name, inside = structures[index].name, doses[index]
+  if inside is None:
+    return GoalResult(text, name, fault=f'the patient has no {name}')
+  try:
+    point = points_lib.parse(text, structures, reference, volumes_cc)
+  except errors.WishError as error:  # such as 5 cc of an organ of 4
+    return GoalResult(text, name, fault=str(error))
+  achieved = plan_metrics.point_achieved(point, inside, reference)
+  scale, unit = plan_metrics.in_unit(point, reference)
+  room = scale * point.value - achieved['achieved']
+  if point.relation != '<=':
+    room = -room if point.relation == '>=' else -abs(room)
+  met = achieved['met']
+  # What is printed as kept is kept by nothing less than 0.
+  room = max(room, 0.0) if met else room
+  return GoalResult(text, name, achieved['achieved'], unit, met, room)
