@@ -57,6 +57,11 @@ export function showGoals(store, desk) {
     if (!session || body.dataset.key === key) return;
     body.dataset.key = key;
     rows = session.goals.map((text, n) => makeRow(store, desk, text, n));
+    if (!rows.length) {
+      body.replaceChildren(html('tr', {}, html('td', {class: 'empty'},
+        'None yet: type one below, or load a template.')));
+      return;
+    }
     body.replaceChildren(
       html('tr', {class: 'column-heads'},
         ...['', '', 'is', 'room', 'Δ', ''].map((text) =>

@@ -25,7 +25,12 @@ export function idB(store) {
 export const onCurrent = (store) => idA(store) === currentStep(store).id;
 
 /** What tells one dose from another, whatever was undone in between. */
-export const doseKey = (store, id) => `${id} ${stepOf(store, id)?.time ?? ''}`;
+export function doseKey(store, id) {
+  const step = stepOf(store, id);
+  if (!step) return `${id} `;
+  const sum = step.achieved.flat().reduce((all, v) => all + v, 0);
+  return `${id} ${step.time} ${sum}`;
+}
 
 /** How a dose is called. */
 export function doseLabel({session}, id) {

@@ -56,7 +56,6 @@ export function showStructures(store, desk) {
       setAttribute(row.element, 'class', s === selected ? 'selected' : '');
       setAttribute(row.shown, 'aria-pressed', Boolean(visible[s]));
       setAttribute(row.lock, 'aria-pressed', locked);
-      setText(row.lock, locked ? '🔒︎' : '🔓︎');
       setAttribute(row.name, 'aria-current', s === selected);
     });
   });
@@ -88,7 +87,10 @@ function makeRow(store, desk, structure, s) {
       desk.lock(locked.includes(structure.name) ?
         locked.filter((n) => n !== structure.name) :
         [...locked, structure.name]);
-    }});
+    }}, svg('svg', {viewBox: '0 0 16 16', 'aria-hidden': 'true'},
+    svg('rect', {x: 3, y: 7, width: 10, height: 7, rx: 1.5}),
+    svg('path', {class: 'open', d: 'M5.5 7V5a2.7 2.7 0 0 1 5.2-1'}),
+    svg('path', {class: 'closed', d: 'M5.5 7V5a2.5 2.5 0 0 1 5 0v2'})));
   const mean = html('td', {class: 'number'});
   const change = html('td', {class: 'number'});
   const element = html('tr', {'data-structure': structure.name},
