@@ -25,17 +25,19 @@ export async function droppedFiles(transfer) {
     }
   };
   for (const entry of entries) await walk(entry, entry.name);
-  return withoutCommonFolder(found);
+  return asSent(found);
 }
 
 /** The same of a chosen folder. */
 export function chosenFiles(input) {
-  return withoutCommonFolder([...input.files].map((file) => (
+  return asSent([...input.files].map((file) => (
     {path: file.webkitRelativePath || file.name, file})));
 }
 
-// The folder's own name, often a patient's, is not sent.
-function withoutCommonFolder(files) {
+// The folder's own name, often a patient's, is sent only where it is the id:
+// DICOM has its own.
+function asSent(files) {
+  if (kindOf(files) === 'nifti') return files;
   const folders = new Set(files.map(({path}) => path.split('/')[0]));
   if (folders.size !== 1 || files.some(({path}) => !path.includes('/'))) {
     return files;
