@@ -24,6 +24,7 @@ ROOMS = (
   'tuning',
   'report',
   'evaluation',
+  'app',
   'cli',
 )
 

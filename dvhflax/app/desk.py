@@ -19,7 +19,6 @@ from dvhflax.app import (
   jobs,
   messages,
   patients,
-  templates,
 )
 from dvhflax.app import session_files as session_files_lib
 from dvhflax.app.compute import Compute
@@ -31,7 +30,10 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.patient import Patient
 from dvhflax.sites import SITES
 from dvhflax.training.runs import Network
-from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.goals import known
+from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Step
+from dvhflax.tuning.templates import Templates, built_in
 from dvhflax.tuning.trail import USE
 
 Loaded = tuple[Network, Cohort, Network | None]
@@ -62,8 +64,9 @@ class Desk:
     self.kept = session_files_lib.SessionFiles(folder.folder('sessions'))
     self.uploads = Uploads(folder.folder('uploads'))
     self.jobs = jobs.Jobs(folder.folder('jobs'))
-    self._folder = folder
+    self.templates = Templates(folder.path / 'templates')
     self._loaded: Loaded | None = None
+    self.site: str | None = None
     self._ready = asyncio.Event()
     self._entries: dict[str, patients.Entry] = {}
     self._open: OrderedDict[str, Opened] = OrderedDict()
@@ -79,9 +82,6 @@ class Desk:
       entries += imports.entries_of(upload)
     self._entries = {entry.key: entry for entry in entries}
     self.site = site_of(cohort)
-    self.templates = templates.Templates(
-      self._folder.path / 'templates.json', {}
-    )
     self._ready.set()
 
   async def close(self) -> None:
@@ -147,6 +147,7 @@ class Desk:
     """
     opened = await self._new(secrets.token_hex(8), self._entry(patient))
     await self.compute.run(opened.session.first_dose)
+    opened.goals = self._usual_goals()
     return await self._keep(opened)
 
   async def resume(self, trail: bytes) -> Opened:
@@ -278,7 +279,8 @@ class Desk:
     """
     dose_gy = await self.dose_gy(opened, name)
     step = _step_of(opened, name)
-    return exports.Asked(opened.session, name, dose_gy, step, opened.ct, [])
+    goals = await self.compute.run(opened.session.assess, opened.goals, dose_gy)
+    return exports.Asked(opened.session, name, dose_gy, step, opened.ct, goals)
 
   async def dose_gy(self, opened: Opened, name: str) -> np.ndarray:
     """`[X, Y, Z]` Gy of one of the state's `doses`.
@@ -307,6 +309,15 @@ class Desk:
     raise faults.NotThere(
       f"there is no dose {errors.shown(name)}: see the state's `doses`"
     )
+
+  def _usual_goals(self) -> list[str]:
+    """Those of the site's first template, as far as there are structures."""
+    assert self._loaded is not None
+    structures = self._loaded[1].structures
+    for template in built_in():
+      if self.site and template.site == self.site:
+        return list(known(template.goals, structures))
+    return []
 
   def _entry(self, key: str) -> patients.Entry:
     if key not in self._entries:

@@ -1,11 +1,11 @@
 """A dose as a file to take away. No name of a file has the patient's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import importlib.util
 import pathlib
 import tempfile
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from dvhflax import errors
 from dvhflax.app.state import step_name
 from dvhflax.dose_volume import Curve
 from dvhflax.io import placement
+from dvhflax.io.resample import Dose
 from dvhflax.normalisation import DoseReference
 from dvhflax.report import dose_report, prediction
 from dvhflax.tuning import plan_metrics
-from dvhflax.tuning.session import Session, Step
+from dvhflax.tuning.goals import GoalResult
+from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Step
 from dvhflax.tuning.trail import USE
 
 What = Literal['rtdose', 'nifti', 'pdf', 'html', 'csv']
@@ -41,7 +44,7 @@ class Asked:
     dose_gy: `[X, Y, Z]`.
     step: that it is of, or that the deliverable dose is for; None for a plan.
     ct: `[X, Y, Z]` HU, None without one.
-    goals: each `text`, `achieved`, `unit`, `met`.
+    goals: what it has of them.
   """
 
   session: Session
@@ -49,7 +52,7 @@ class Asked:
   dose_gy: np.ndarray
   step: Step | None
   ct: np.ndarray | None
-  goals: Sequence[Mapping[str, Any]]
+  goals: Sequence[GoalResult]
 
   @property
   def predicted(self) -> bool:
@@ -140,7 +143,7 @@ def report_of(asked: Asked) -> dose_report.DoseReport:
   )
 
 
-def _placed(asked: Asked) -> placement.Dose:
+def _placed(asked: Asked) -> Dose:
   record = asked.session.record
   return placement.on_cohort_grid(
     asked.dose_gy, record.spacing_mm, record.provenance

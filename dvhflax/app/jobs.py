@@ -189,7 +189,7 @@ def protocol_of(opened: Opened) -> dict[str, Any]:
 
 async def _process(job: Job, task: pathlib.Path, result: pathlib.Path) -> None:
   """Runs the process to its end, or ends it."""
-  cache = jax.config.jax_compilation_cache_dir
+  cache = jax.config.values['jax_compilation_cache_dir']
   process = await asyncio.create_subprocess_exec(
     sys.executable,
     '-m',

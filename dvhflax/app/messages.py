@@ -3,7 +3,6 @@
 Doses are in Gy, volumes in % of the structure.
 """
 
-import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -21,7 +20,6 @@ Dose = Annotated[float, Meta(ge=0, le=1000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Prescription = Annotated[float, Meta(gt=0, le=200)]
 Base = Literal['desired', 'achieved']
-Name = Annotated[str, Meta(pattern=r'^[A-Za-z0-9-]{1,64}$')]
 
 Kind = TypeVar('Kind')
 
@@ -75,10 +73,10 @@ class Move(
 
 
 class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
-  """A patient to begin with, or a trail to go on from."""
+  """A patient to begin with, or a trail, as JSON, to go on from."""
 
-  patient: Text | None = None
-  trail: msgspec.Raw | None = None
+  patient: Text = ''
+  trail: msgspec.Raw = msgspec.Raw()
 
 
 class StepChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,10 +87,17 @@ class StepChange(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Template(Struct, frozen=True, forbid_unknown_fields=True):
-  """Goals under a name."""
+  """Goals to be saved.
 
-  name: Text
+  Attributes:
+    goals: texts.
+    site: for people.
+    name: for people too; the key is what is kept.
+  """
+
   goals: Texts
+  site: Text = ''
+  name: Text = ''
 
 
 class Deliverable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,19 +117,6 @@ class Import(Struct, frozen=True, forbid_unknown_fields=True):
 
   prescription_gy: Prescription | None = None
   names: Annotated[dict[Text, Texts], Meta(max_length=100)] | None = None
-
-
-def key(text: str) -> str:
-  """The key of a template: letters, digits and hyphens.
-
-  Raises:
-    UserError: for another.
-  """
-  if not re.fullmatch('[A-Za-z0-9-]{1,64}', text):
-    raise errors.UserError(
-      f'{errors.shown(text)}: a key has letters, digits and -, 64 at most'
-    )
-  return text
 
 
 def read(body: bytes | str, kind: type[Kind] | Any) -> Kind:

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+import dataclasses
 import time
 from typing import Any
 
 import numpy as np
 
+from dvhflax import errors
 from dvhflax.app import faults, messages, volumes
 from dvhflax.app.patients import Entry
+from dvhflax.tuning.goals import check
 from dvhflax.tuning.session import Session
+from dvhflax.tuning.steps import Answer, Step
 
 # Of a handle's dose and volume, as a point has them.
 _DIGITS = 4
@@ -38,6 +42,8 @@ class Opened:
     self.goals: list[str] = []
     self.made: list[int] = []
     self.changing = asyncio.Lock()
+    self._judged: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
+    self._judged_by: list[str] = []
     self._listeners: set[Callable[[], None]] = set()
 
   @property
@@ -80,7 +86,7 @@ class Opened:
       curves = curves.copy()
       for name, vector in given.items():
         if name not in names or len(vector) != curves.shape[1]:
-          raise faults.NotThere(
+          raise errors.WishError(
             f'curves are of {", ".join(names)}, with {curves.shape[1]} '
             'elements each'
           )
@@ -88,8 +94,39 @@ class Opened:
     return {'points': points, 'curves': curves, 'reference_gy': reference.gy}
 
   def set_goals(self, goals: list[str]) -> None:
-    """Replaces the goals."""
-    self.goals = goals
+    """Replaces the goals.
+
+    Raises:
+      WishError: for what is no goal of the structures.
+    """
+    self.goals = list(check(goals, self.session.cohort.structures))
+
+  def judged(self, step: Step) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What a step has of the goals, and how far it is from what can be had."""
+    if self._judged_by != self.goals:
+      self._judged, self._judged_by = {}, list(self.goals)
+    if step.number not in self._judged:
+      self._judged[step.number] = self._judge(step)
+    return self._judged[step.number]
+
+  def _judge(
+    self, answer: Answer
+  ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    session = self.session
+    results = session.assess(self.goals, answer)
+    achieved = session.front.compare(answer.dvh)
+    wish = None
+    if answer.desired_dvh is not None:
+      wish = session.front.compare(answer.desired_dvh)
+    told = wish or achieved
+    distance = {
+      'wish': wish.distance if wish else None,
+      'answer': achieved.distance,
+      'in_reach': told.in_reach,
+      'stands_in_the_way': told.in_the_way,
+      'share': told.share,
+    }
+    return [dataclasses.asdict(one) for one in results], distance
 
   def tune(self, wish: messages.Wish) -> None:
     """One more step."""
@@ -101,6 +138,7 @@ class Opened:
     """The answer to a move: the head, and the dose as `volumes` has it."""
     began = time.perf_counter()
     found = self.session.preview(**self.asked(move))
+    goals, distance = self._judge(found)
     body, gy_per_unit = volumes.dose_bytes(found.dose_gy)
     head = {
       'type': 'preview',
@@ -111,8 +149,8 @@ class Opened:
       'reference_gy': found.reference.gy,
       'desired_reference_gy': found.desired_reference.gy,
       'points': found.points,
-      'goals': [],
-      'distance': None,
+      'goals': goals,
+      'distance': distance,
       'worse': found.worse,
     }
     head['ms'] = round(1000 * (time.perf_counter() - began), 1)

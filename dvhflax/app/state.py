@@ -9,7 +9,7 @@ from dvhflax import files
 from dvhflax.app.opened import Opened
 from dvhflax.dvh import DVHSpec
 from dvhflax.io import placement
-from dvhflax.tuning.session import Step
+from dvhflax.tuning.steps import Step
 
 
 def dvh_of(spec: DVHSpec) -> dict[str, Any]:
@@ -34,16 +34,27 @@ def state(opened: Opened) -> dict[str, Any]:
       'prescription_gy': session.record.prescription_gy,
     },
     **_fixed(opened),
-    'steps': [_step(step) for step in steps],
+    'steps': [_step(opened, step) for step in steps],
     'current': len(steps) - 1,
     'can_undo': session.can_undo,
     'can_redo': session.can_redo,
     'goals': opened.goals,
     'locked': session.locked,
-    'can_have': None,
+    'can_have': _can_have(opened),
     'doses': _doses(opened),
   }
   return dict(files.without_nan(found))
+
+
+def _can_have(opened: Opened) -> dict[str, Any]:
+  """The band of what can be had."""
+  front = opened.session.front
+  return {
+    'kind': front.kind,
+    'plans': front.plans,
+    'low': front.low,
+    'high': front.high,
+  }
 
 
 def step_name(step: Step) -> str:
@@ -113,8 +124,9 @@ def _isocentre(opened: Opened) -> list[float]:
   return [float(axis.mean()) for axis in np.nonzero(inside)]
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(opened: Opened, step: Step) -> dict[str, Any]:
   held = step.held
+  goals, distance = opened.judged(step)
   return {
     'number': step.number,
     'id': f'step-{step.number}',
@@ -127,11 +139,11 @@ def _step(step: Step) -> dict[str, Any]:
     'desired': step.desired_dvh,
     'achieved': step.dvh,
     'points': step.points,
-    'goals': [],
+    'goals': goals,
     'metrics': {
       'achieved': step.metrics['achieved'],
       'desired': step.metrics.get('desired'),
     },
-    'distance': None,
+    'distance': distance,
     'held': None if held is None else dataclasses.asdict(held),
   }

@@ -10,6 +10,7 @@ from dvhflax import errors
 from dvhflax.app import faults, http, messages, state
 from dvhflax.app.desk import Desk
 from dvhflax.app.opened import Opened
+from dvhflax.tuning.goals import known
 
 
 def routes(desk: Desk) -> list[http.Address]:
@@ -43,12 +44,13 @@ class _Tuning:
     body = await http.body(request, messages.MOST_TRAIL_BYTES)
     asked: messages.NewSession = messages.read(body, messages.NewSession)
     await self._desk.loaded()
-    if asked.patient is not None and asked.trail is None:
-      opened = await self._desk.begin(asked.patient)
-    elif asked.trail is not None and asked.patient is None:
-      opened = await self._desk.resume(bytes(asked.trail))
-    else:
+    trail = bytes(asked.trail)
+    if bool(asked.patient) == bool(trail):
       raise errors.UserError('give either a patient or a trail')
+    if trail:
+      opened = await self._desk.resume(trail)
+    else:
+      opened = await self._desk.begin(asked.patient)
     return await self._state(opened)
 
   async def state(self, request: Request) -> Response:
@@ -95,20 +97,37 @@ class _Tuning:
     return await self._change(opened, opened.set_goals, goals)
 
   async def templates(self, _: Request) -> Response:
-    await self._desk.loaded()
-    return http.answer(self._desk.templates.listed(self._desk.site))
+    cohort = (await self._desk.loaded())[1]
+    found = await self._desk.files.run(self._desk.templates.all)
+    listed = []
+    for template in found:
+      goals = known(template.goals, cohort.structures)
+      if goals:
+        listed.append(
+          {
+            'key': template.name,
+            'name': template.name,
+            'site': template.site or None,
+            'source': template.source or None,
+            'goals': goals,
+            'built_in': template.built_in,
+          }
+        )
+    return http.answer(listed)
 
   async def put_template(self, request: Request) -> Response:
-    await self._desk.loaded()
-    key = messages.key(request.path_params['key'])
     body = await http.body(request, messages.MOST_BYTES)
-    template: messages.Template = messages.read(body, messages.Template)
-    await self._desk.files.run(self._desk.templates.put, key, template)
+    given: messages.Template = messages.read(body, messages.Template)
+    await self._desk.files.run(
+      self._desk.templates.put,
+      request.path_params['key'],
+      given.goals,
+      given.site,
+    )
     return await self.templates(request)
 
   async def delete_template(self, request: Request) -> Response:
-    await self._desk.loaded()
-    key = messages.key(request.path_params['key'])
+    key = request.path_params['key']
     await self._desk.files.run(self._desk.templates.delete, key)
     return await self.templates(request)
 

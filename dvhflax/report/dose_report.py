@@ -10,7 +10,6 @@ import html
 import io
 import os
 import textwrap
-from typing import Any
 import warnings
 
 import matplotlib
@@ -25,11 +24,14 @@ from dvhflax.dose_volume import Curve
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
 from dvhflax.report.planes import planes
+from dvhflax.tuning.goals import GoalResult
 from dvhflax.tuning.plan_metrics import Table
 
 WARNING = 'For research, not for clinical use'
 _LINES, _COLUMNS = 62, 96  # of a page of text
 _STEP_GY = 0.25
+_METADATA = {'Title': 'Dose report', 'Subject': WARNING}
+_VERDICT = {True: 'met', False: 'not met', None: ''}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class DoseReport:
     spacing_mm: voxel size.
     ct: `[X, Y, Z]` HU, None without one.
     desired: curves in Gy by structure, of a dose that was wished for.
-    goals: each `text`, `achieved`, `unit`, `met`.
+    goals: what the dose has of them.
     achieved: metrics, see `plan_metrics`.
     wished: the same of the wish; None without one.
   """
@@ -64,7 +66,7 @@ class DoseReport:
   spacing_mm: tuple[float, float, float]
   ct: np.ndarray | None
   desired: Mapping[str, Curve]
-  goals: Sequence[Mapping[str, Any]]
+  goals: Sequence[GoalResult]
   achieved: Table
   wished: Table | None
 
@@ -79,8 +81,8 @@ def write_html(path: str | os.PathLike[str], report: DoseReport) -> None:
     )
   )
   goals = ''.join(
-    f'<tr><td>{_safe(goal["text"])}</td><td>{_value(goal)}</td>'
-    f'<td>{"met" if goal["met"] else "not met"}</td></tr>'
+    f'<tr><td>{_safe(goal.text)}</td><td>{_value(goal)}</td>'
+    f'<td>{_VERDICT[goal.met]}</td></tr>'
     for goal in report.goals
   )
   metrics = ''.join(
@@ -228,11 +230,11 @@ def _metrics(report: DoseReport) -> list[tuple[str, str, str, str]]:
   return rows
 
 
-def _value(goal: Mapping[str, Any]) -> str:
-  achieved = goal['achieved']
+def _value(goal: GoalResult) -> str:
+  achieved = goal.achieved
   if achieved is None:
     return '-'
-  return f'{achieved:.1f} {_safe(goal["unit"])}'
+  return f'{achieved:.1f} {_safe(goal.unit)}'
 
 
 def _text(report: DoseReport) -> list[str]:
@@ -242,8 +244,8 @@ def _text(report: DoseReport) -> list[str]:
   if report.goals:
     lines += ['', f'{"goal":48}{"achieved":>14}']
     lines += [
-      f'{errors.plain(goal["text"], 46):48}{html.unescape(_value(goal)):>14}  '
-      f'{"met" if goal["met"] else "not met"}'
+      f'{errors.plain(goal.text, 46):48}{html.unescape(_value(goal)):>14}  '
+      f'{_VERDICT[goal.met]}'
       for goal in report.goals
     ]
   lines += [

@@ -96,7 +96,9 @@ def _draw(
   # Voxel 0 lies between 0 and one spacing, its centre at half of one.
   extent = (0.0, width, 0.0, height)
   body = [s for s, one in enumerate(structures) if one.role == 'body']
-  below = cut(ct) if ct is not None else cut(masks[..., body].any(-1))
+  below = (
+    cut(ct) if ct is not None else cut(np.asarray(masks[..., body].any(-1)))
+  )
   low, high = _WINDOW if ct is not None else (-0.5, 3.0)
   shown = {'extent': extent, 'origin': 'lower', 'interpolation': 'nearest'}
   axes.imshow(below, cmap='gray', vmin=low, vmax=high, **shown)
