@@ -17,6 +17,7 @@ export class Desk {
   #live = null;
   #doses = null;
   #turn = 0;
+  #running = 0;
   #waiting = false;
   #changed = false;
 
@@ -27,6 +28,7 @@ export class Desk {
   /** Does a piece of work; says what went wrong. Returns whether it went. */
   async run(text, work) {
     const store = this.#store;
+    this.#running++;
     store.set({busy: text, message: null});
     try {
       await work();
@@ -39,7 +41,7 @@ export class Desk {
       } else throw error;
       return false;
     } finally {
-      store.set({busy: null});
+      if (!--this.#running) store.set({busy: null});
     }
   }
 
@@ -151,8 +153,14 @@ export class Desk {
       if (gone) next[key] = key === 'chosenA' ? null : 'before';
     }
     const [a, b] = [idA(next), idB(next)];
-    const [doseA, doseB] = await Promise.all([a, b].map((id) =>
-      (id ? this.#doses.get(doseKey(next, id)) : null)));
+    let doseA, doseB;
+    try {
+      [doseA, doseB] = await Promise.all([a, b].map((id) =>
+        (id ? this.#doses.get(doseKey(next, id)) : null)));
+    } catch (error) {
+      // A later state may have taken the dose away.
+      if (turn === this.#turn) throw error;
+    }
     if (turn !== this.#turn) return;
     store.set({
       session: state, chosenA: next.chosenA, chosenB: next.chosenB,
@@ -237,12 +245,17 @@ export class Desk {
     }
   }
 
-  async #change(text, what, value, method) {
+  #change(text, what, value, method) {
+    return this.#work(text, (change) => change(what, value, method));
+  }
+
+  /** Shows the state that `work` gives, which changes the session. */
+  async #work(text, work) {
     const store = this.#store;
     const made = await this.run(text, async () => {
       store.chosenA = null;
-      await this.#take(
-        await api.change(store.session.session, what, value, method));
+      await this.#take(await work((what, value, method) => api.change(
+        store.session.session, what, value, method)));
     });
     if (this.#changed) await this.#changedElsewhere();
     return made;
@@ -264,8 +277,21 @@ export class Desk {
     return this.#change('locking', 'locked', names, 'PUT');
   }
 
-  goals(texts) {
-    return this.#change('reading the goals', 'goals', texts, 'PUT');
+  /** Sets the goals, and bends the curves to a new one that is missed. */
+  async goals(texts, pulled = null) {
+    const store = this.#store;
+    return this.#work('reading the goals', async (change) => {
+      let state = await change('goals', texts, 'PUT');
+      const goal = currentStep({session: state}).goals?.find(
+        ({text}) => text === pulled);
+      if (pulled && !goal?.met) {
+        await this.#take(state);
+        store.set({busy: 'computing the dose'});
+        state = await change(
+          'steps', {from: store.from, handles: [], points: [pulled]});
+      }
+      return state;
+    });
   }
 
   describe(number, change) {

@@ -18,7 +18,7 @@ export function showGoals(store, desk) {
       event.preventDefault();
       const text = added.value.trim();
       if (!text || store.busy) return;
-      if (await change(store, desk, [...store.session.goals, text], text)) {
+      if (await desk.goals([...store.session.goals, text], text)) {
         added.value = '';
       }
     }}, added, html('button', {type: 'submit', class: 'quiet',
@@ -71,13 +71,6 @@ export function showGoals(store, desk) {
   store.on(['session', 'doseA', 'doseB', 'preview'], numbers);
 }
 
-/** Sets the goals, and pulls the curves to one of them. */
-async function change(store, desk, goals, pulled) {
-  if (!await desk.goals(goals)) return false;
-  if (pulled) await desk.tune({handles: [], points: [pulled]});
-  return true;
-}
-
 function makeRow(store, desk, text, n) {
   const input = html('input', {
     type: 'text', value: text, class: 'goal-text', spellcheck: false,
@@ -95,7 +88,7 @@ function makeRow(store, desk, text, n) {
       const goals = [...store.session.goals];
       if (value) goals[n] = value;
       else goals.splice(n, 1);
-      if (!await change(store, desk, goals, value)) input.focus();
+      if (!await desk.goals(goals, value)) input.focus();
     }});
   const cell = (kind) => html('td', {class: `number ${kind}`});
   const row = {

@@ -54,16 +54,18 @@ export function showPlanes(store) {
 function makePane(store, name, isBeside = false) {
   const canvas = html('canvas', {
     tabindex: 0, role: 'img', 'aria-describedby': 'planes-help',
+    'aria-label': `Dose in the ${name} plane`,
   });
   const letters = Object.keys(PLANES.axial.letters).map((side) =>
     html('span', {class: `letter ${side}`, 'aria-hidden': 'true'}));
   const title = html('span', {class: 'pane-title'});
   const enlarge = html('button', {
-    class: 'enlarge', type: 'button',
+    class: 'enlarge', type: 'button', 'aria-label': `Enlarge the ${name} plane`,
     onclick: () => store.set({large: pane.name}),
   });
   const slider = html('input', {
     type: 'range', class: 'slicer', min: 0, step: 1, tabindex: -1,
+    'aria-label': `Slice of the ${name} plane`,
     oninput: () => moveTo(PLANES[pane.name].through, Number(slider.value)),
   });
   const element = html(
