@@ -1,0 +1,154 @@
+// Goals: kept or missed, by how much; typed, pulled to, and saved as templates.
+
+import * as api from './api.js';
+import {byId, html, setAttribute, setText} from './dom.js';
+import {signed} from './format.js';
+import {goalsBefore, shownGoals} from './shown.js';
+import {beforeNextFrame} from './store.js';
+
+export function showGoals(store, desk) {
+  const body = html('tbody', {});
+  const sum = html('span', {class: 'goal-sum', role: 'status'});
+  const added = html('input', {
+    type: 'text', placeholder: 'add: rectum V70 <= 10%', 'aria-label': 'Add a goal',
+    spellcheck: false, id: 'goal-added'});
+  const form = html('form', {
+    class: 'add-goal',
+    onsubmit: async (event) => {
+      event.preventDefault();
+      const text = added.value.trim();
+      if (!text || store.busy) return;
+      if (await desk.goals([...store.session.goals, text], text)) {
+        added.value = '';
+      }
+    }}, added, html('button', {type: 'submit', class: 'quiet',
+    'aria-label': 'Add the goal'}, '+'));
+  byId('goals').append(
+    html('div', {class: 'table-head'}, html('h3', {}, 'Goals'), sum,
+      html('span', {class: 'spring'}), templatesMenu(store, desk)),
+    html('div', {class: 'scroll'}, html('table', {}, body)), form);
+  let rows = [];
+
+  const numbers = beforeNextFrame(() => {
+    if (!store.session) return;
+    const goals = shownGoals(store), before = goalsBefore(store);
+    const byText = new Map(goals.map((goal) => [goal.text, goal]));
+    let kept = 0;
+    rows.forEach((row) => {
+      const goal = byText.get(row.text);
+      if (goal?.met) kept++;
+      setAttribute(row.element, 'data-met', goal ? goal.met : 'unknown');
+      setText(row.sign, goal ? (goal.met ? '✓' : '✗') : '·');
+      setAttribute(row.sign, 'aria-label', goal ?
+        (goal.met ? 'kept' : 'missed') : 'not known for this dose');
+      setText(row.achieved,
+        goal ? `${goal.achieved.toFixed(1)} ${goal.unit}` : '');
+      setText(row.by, goal ? signed(goal.by) : '');
+      const was = before.get(row.text);
+      setText(row.was, goal && was ? signed(goal.achieved - was.achieved) : '');
+    });
+    setText(sum, goals.length ? `${kept} of ${rows.length} kept` : '');
+    byId('goals').dataset.achieved = goals.map((g) =>
+      g.achieved.toFixed(3)).join();
+  });
+  store.on(['session'], () => {
+    const {session} = store;
+    const key = session && JSON.stringify([session.session, session.goals]);
+    if (!session || body.dataset.key === key) return;
+    body.dataset.key = key;
+    rows = session.goals.map((text, n) => makeRow(store, desk, text, n));
+    if (!rows.length) {
+      body.replaceChildren(html('tr', {}, html('td', {class: 'empty'},
+        'None yet: type one below, or load a template.')));
+      return;
+    }
+    body.replaceChildren(
+      html('tr', {class: 'column-heads'},
+        ...['', '', 'is', 'room', 'Δ', ''].map((text) =>
+          html('th', {scope: 'col', class: 'number'}, text))),
+      ...rows.map((row) => row.element));
+  });
+  store.on(['session', 'doseA', 'doseB', 'preview'], numbers);
+}
+
+function makeRow(store, desk, text, n) {
+  const input = html('input', {
+    type: 'text', value: text, class: 'goal-text', spellcheck: false,
+    'aria-label': `Goal ${n + 1}`,
+    onkeydown: (event) => {
+      if (event.key === 'Escape') {
+        input.value = text;
+        input.blur();
+      }
+      if (event.key === 'Enter') input.blur();
+    },
+    onchange: async () => {
+      const value = input.value.trim();
+      if (value === text) return;
+      const goals = [...store.session.goals];
+      if (value) goals[n] = value;
+      else goals.splice(n, 1);
+      if (!await desk.goals(goals, value)) input.focus();
+    }});
+  const cell = (kind) => html('td', {class: `number ${kind}`});
+  const row = {
+    text, sign: html('span', {class: 'sign', role: 'img'}),
+    achieved: cell('achieved'), by: cell('by'), was: cell('was')};
+  row.element = html('tr', {'data-goal': text},
+    html('td', {}, row.sign), html('td', {class: 'wide'}, input),
+    row.achieved, row.by, row.was,
+    html('td', {class: 'buttons'},
+      html('button', {
+        type: 'button', class: 'quiet', title: 'Bend the curve to this goal',
+        'aria-label': `Bend the curve to ${text}`,
+        onclick: () => desk.tune({handles: [], points: [text]})}, 'pull'),
+      html('button', {
+        type: 'button', class: 'quiet icon', 'aria-label': `Remove ${text}`,
+        title: 'Remove', onclick: () => desk.goals(
+          store.session.goals.filter((_, m) => m !== n))}, '×')));
+  return row;
+}
+
+function templatesMenu(store, desk) {
+  const list = html('ul', {class: 'templates'});
+  const name = html('input', {
+    type: 'text', placeholder: 'name', 'aria-label': 'Name of the template',
+    maxlength: 40});
+  const menu = html('details', {class: 'menu'},
+    html('summary', {}, 'Templates'),
+    html('div', {class: 'menu-body'}, list, html('form', {
+      class: 'add-goal',
+      onsubmit: (event) => {
+        event.preventDefault();
+        const key = name.value.trim().toLowerCase()
+          .replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
+        if (!key) return;
+        desk.run('saving the template', async () => {
+          await api.saveTemplate(
+            key, {name: name.value.trim(), goals: store.session.goals});
+          name.value = '';
+          await read();
+        });
+      }}, name, html('button', {type: 'submit', class: 'quiet'}, 'save'))));
+  const keyOf = (template) => template.key ?? template.name;
+  const read = async () => {
+    const templates = await api.templates();
+    list.replaceChildren(...templates.map((template) => html('li', {},
+      html('button', {
+        type: 'button', onclick: () => {
+          menu.open = false;
+          desk.goals(template.goals);
+        }}, template.name, html('small', {}, `${template.goals.length} goals`)),
+      template.built_in ? null : html('button', {
+        type: 'button', class: 'quiet icon',
+        'aria-label': `Delete ${template.name}`,
+        onclick: () => desk.run('deleting the template', async () => {
+          await api.deleteTemplate(keyOf(template));
+          await read();
+        })}, '×'))));
+  };
+  menu.addEventListener('toggle', () => {
+    if (menu.open) desk.run('reading the templates', read);
+  });
+  return menu;
+}

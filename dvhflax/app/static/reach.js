@@ -1,0 +1,62 @@
+// How far wish and answer are from what can be had, and what is in the way.
+
+import {byId, html, setText} from './dom.js';
+import {readable} from './format.js';
+import {currentStep, onCurrent, shownDistance} from './shown.js';
+import {beforeNextFrame} from './store.js';
+
+export function showReach(store) {
+  const line = byId('reach');
+  const sentence = html('span', {class: 'sentence'});
+  const bar = html('span', {class: 'share-bar', 'aria-hidden': 'true'});
+  line.append(bar, sentence);
+
+  const paint = beforeNextFrame(() => {
+    const {session} = store;
+    if (!session) return;
+    const distance = shownDistance(store);
+    const can = session.can_have;
+    bar.hidden = !distance?.share;
+    if (!distance) {
+      setText(sentence, can ? `Band: ${ofPlans(can)}.` : '');
+      return;
+    }
+    const off = (value) => (typeof value === 'number' ? value.toFixed(2) : '–');
+    const blocking = distance.stands_in_the_way;
+    setText(sentence,
+      `From ${ofPlans(can)}: wish ${off(distance.wish)}, answer ${
+        off(distance.answer)}.` + (blocking ?
+        ` In the way: ${readable(blocking)}.` : ' Within reach.'));
+    sentence.title = 'L1 distance of the curves to the nearest of these plans';
+    line.dataset.wish = distance.wish;
+    if (!distance.share) return;
+    const parts = session.structures.map((s, n) =>
+      [n, Math.max(distance.share[s.name] ?? 0, 0), s.name]);
+    const sum = parts.reduce((all, [, part]) => all + part, 0) || 1;
+    bar.replaceChildren(...parts.filter(([, part]) => part / sum > 0.01).map(
+      ([n, part, name]) => {
+        const piece = html('i', {class: `of-${n}`, title:
+          `${readable(name)}: ${(100 * part / sum).toFixed(0)} % of it`});
+        piece.style.flexGrow = part;
+        return piece;
+      }));
+  });
+  store.on(['session', 'preview', 'doseA'], paint);
+
+  const hint = byId('pull-hint');
+  store.on(['session', 'chosenA', 'from', 'message'], () => {
+    if (!store.session) return;
+    setText(hint, !onCurrent(store) ?
+      'An earlier dose is looked at: handles are on the current step.' :
+      !currentStep(store).desired && store.from === 'desired' ?
+        'No wish yet: pull a handle of an achieved curve.' :
+        'Pull a handle; double click adds one, Delete lets it go, ' +
+        'arrows move it (Shift: more), Escape takes it back.');
+  });
+}
+
+function ofPlans(can) {
+  if (!can) return 'the nearest plan';
+  return can.kind === 'own' ? `this patient’s ${can.plans} plans` :
+    `${can.plans} plans of similar patients`;
+}

@@ -1,0 +1,126 @@
+// What of a session is shown: A, which is looked at, and B, which A is
+// compared with; their curves, goals and distances.
+
+import {curvePoints, vectorsOf} from './curves.js';
+
+/** The step that is worked on. */
+export const currentStep = ({session}) => session.steps.find(
+  (s) => s.number === session.current) ?? session.steps[session.current];
+
+const stepOf = ({session}, id) => session.steps.find((s) => s.id === id);
+
+/** Id of dose A: the one chosen, else the current step's. */
+export const idA = (store) => store.chosenA ?? currentStep(store).id;
+
+/** Id of dose B, or null: the one chosen, else that of the step before A. */
+export function idB(store) {
+  if (store.chosenB === 'none') return null;
+  if (store.chosenB !== 'before') return store.chosenB;
+  const {steps} = store.session;
+  const n = steps.findIndex((s) => s.id === idA(store));
+  return n > 0 ? steps[n - 1].id : null;
+}
+
+/** Whether the current step is looked at, so that its handles are there. */
+export const onCurrent = (store) => idA(store) === currentStep(store).id;
+
+/** What tells one dose from another, whatever was undone in between. */
+export function doseKey(store, id) {
+  const step = stepOf(store, id);
+  if (!step) return `${id} `;
+  const sum = step.achieved.flat().reduce((all, v) => all + v, 0);
+  return `${id} ${step.time} ${sum}`;
+}
+
+/** How a dose is called. */
+export function doseLabel({session}, id) {
+  const step = session.steps.find((s) => s.id === id);
+  if (step) return stepLabel(step);
+  return session.doses.find((d) => d.id === id)?.label ?? id;
+}
+
+export function stepLabel(step) {
+  const made = {first_dose: 'first dose', balanced: 'balanced'}[step.action] ??
+    'curve pulled';
+  return `${step.number} · ${step.name || made}`;
+}
+
+const pointsOf = (vectors, spec, referenceGy) => vectors?.map((vector) =>
+  (vector.some((v) => v > 0) ? curvePoints(vector, spec, referenceGy) : null));
+
+function ofDose(store, id, dose) {
+  const {session} = store;
+  const step = id && stepOf(store, id);
+  if (step) return pointsOf(step.achieved, session.dvh, step.reference_gy);
+  if (!dose || !store.masks) return null;
+  dose.points ??= pointsOf(
+    vectorsOf(dose, store.masks, session.structures.length, session.dvh,
+      session.patient.prescription_gy),
+    session.dvh, session.patient.prescription_gy);
+  return dose.points;
+}
+
+/**
+ * Points (Gy, %) of all curves, each `[S]` or null:
+ * `{desired, achieved, before, low, high}`.
+ */
+export function shownCurves(store) {
+  const {session, preview, guess} = store;
+  const spec = session.dvh;
+  const step = stepOf(store, idA(store));
+  const live = preview && onCurrent(store);
+  const source = live ? preview : step;
+  const wishGy = preview?.desired_reference_gy ?? step?.desired_reference_gy ??
+    step?.reference_gy;
+  let desired = source ? pointsOf(source.desired, spec, wishGy) : null;
+  if (guess && onCurrent(store)) {
+    desired ??= session.structures.map(() => null);
+    desired = [...desired];
+    desired[guess.structure] = curvePoints(guess.vector, spec, guess.referenceGy);
+  }
+  const achieved = live ?
+    pointsOf(preview.achieved, spec, preview.reference_gy) :
+    ofDose(store, idA(store), store.doseA);
+  const can = session.can_have;
+  const canGy = can?.reference_gy ?? currentStep(store).reference_gy;
+  const before = live && store.chosenB === 'before' ?
+    pointsOf(step.achieved, spec, step.reference_gy) :
+    idB(store) && ofDose(store, idB(store), store.doseB);
+  return {
+    desired, achieved, before,
+    low: can ? pointsOf(can.low, spec, canGy) : null,
+    high: can ? pointsOf(can.high, spec, canGy) : null,
+  };
+}
+
+/** The vectors that are bent: `{vectors, referenceGy}`. */
+export function baseVectors(store) {
+  const step = currentStep(store);
+  if (store.from === 'desired' && step.desired) {
+    return {
+      vectors: step.desired,
+      referenceGy: step.desired_reference_gy ?? step.reference_gy,
+    };
+  }
+  return {vectors: step.achieved, referenceGy: step.reference_gy};
+}
+
+/** Goals of A, or of the preview: `[Goal]`. */
+export function shownGoals(store) {
+  if (store.preview && onCurrent(store)) return store.preview.goals;
+  return stepOf(store, idA(store))?.goals ?? [];
+}
+
+/** Goals of B by their text. */
+export function goalsBefore(store) {
+  const id = store.preview && onCurrent(store) && store.chosenB === 'before' ?
+    currentStep(store).id : idB(store);
+  const goals = (id && stepOf(store, id)?.goals) ?? [];
+  return new Map(goals.map((goal) => [goal.text, goal]));
+}
+
+/** L1 distances of wish and answer to what can be had, or null. */
+export function shownDistance(store) {
+  if (store.preview && onCurrent(store)) return store.preview.distance;
+  return stepOf(store, idA(store))?.distance ?? null;
+}

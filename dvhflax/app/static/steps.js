@@ -1,0 +1,127 @@
+// The steps: back and forth, names and notes, and the deliverable plan.
+
+import * as api from './api.js';
+import {byId, html, setAttribute, setText} from './dom.js';
+import {clock, remaining} from './format.js';
+import {currentStep, idA, idB, stepLabel} from './shown.js';
+
+const POLL_MS = 500;
+
+export function showSteps(store, desk) {
+  const button = (id, text, title, onclick) => html('button', {
+    type: 'button', id, title, onclick}, text);
+  const undo = button('undo', '↶ Undo', 'Ctrl+Z', () => desk.undo());
+  const redo = button('redo', '↷ Redo', 'Ctrl+Shift+Z', () => desk.redo());
+  const balanced = button(
+    'balanced', 'Balanced', 'Back to the first dose', () => desk.balanced());
+  const strip = html('ol', {class: 'strip', 'aria-label': 'Steps'});
+  const name = html('input', {
+    type: 'text', placeholder: 'name this step', maxlength: 80,
+    'aria-label': 'Name of the step',
+    onchange: () => describe({name: name.value})});
+  const note = html('input', {
+    type: 'text', placeholder: 'note', maxlength: 2000, id: 'note',
+    'aria-label': 'Note on the step',
+    onchange: () => describe({note: note.value})});
+  const looked = () => store.session.steps.find((s) => s.id === idA(store));
+  const describe = (change) => {
+    const step = looked();
+    if (step) desk.describe(step.number, change);
+  };
+  byId('steps').append(
+    html('div', {class: 'group'}, undo, redo, balanced), strip,
+    html('div', {class: 'group words'}, name, note),
+    deliverable(store, desk));
+
+  store.on(['session', 'chosenA', 'chosenB', 'busy', 'dragging'], () => {
+    const {session} = store;
+    if (!session) return;
+    const busy = Boolean(store.busy || store.dragging);
+    undo.disabled = busy || !session.can_undo;
+    redo.disabled = busy || !session.can_redo;
+    balanced.disabled = busy;
+    const step = looked();
+    name.disabled = note.disabled = !step;
+    if (document.activeElement !== name) name.value = step?.name ?? '';
+    if (document.activeElement !== note) note.value = step?.note ?? '';
+  });
+  store.on(['session', 'chosenA', 'chosenB'], () => {
+    const {session} = store;
+    if (!session) return;
+    const current = currentStep(store), a = idA(store), b = idB(store);
+    const after = session.steps.indexOf(current);
+    strip.replaceChildren(...session.steps.map((step, n) => {
+      const kept = step.goals?.filter((goal) => goal.met).length;
+      const chip = html('button', {
+        type: 'button', 'data-step': step.number,
+        class: `chip${n > after ? ' undone' : ''}`,
+        'aria-current': step === current ? 'step' : null,
+        title: `${clock(step.time)}${step.note ? ` · ${step.note}` : ''}\n` +
+          'Click: look at it. Shift and click: compare with it.',
+        onclick: (event) => desk.choose(event.shiftKey ? {chosenB: step.id} :
+          {chosenA: step === current ? null : step.id}),
+      },
+      html('span', {class: 'ab'}, step.id === a ? 'A' : step.id === b ? 'B' : ''),
+      html('span', {class: 'chip-text'}, stepLabel(step)),
+      step.goals?.length ? html('small', {}, `${kept}/${step.goals.length}`) :
+        null);
+      return html('li', {}, chip);
+    }));
+    strip.querySelector('[aria-current]')?.scrollIntoView(
+      {block: 'nearest', inline: 'nearest'});
+  });
+}
+
+function deliverable(store, desk) {
+  const begin = html('button', {
+    type: 'button', id: 'deliverable',
+    title: 'The planner’s plan that is nearest to dose A',
+    onclick: () => desk.run('asking the planner', async () => {
+      const {job} = await api.change(
+        store.session.session, 'deliverable', {dose: idA(store)});
+      watch(job, store.session.session);
+    })}, 'Make deliverable');
+  const progress = html('progress', {max: 1, value: 0,
+    'aria-label': 'Planning'});
+  const left = html('span', {class: 'faint'});
+  const stop = html('button', {type: 'button', class: 'quiet'}, 'stop');
+  const running = html('div', {class: 'running', hidden: true},
+    progress, left, stop);
+  const group = html('div', {class: 'group deliver', data: {job: ''}}, begin,
+    running);
+
+  async function watch(job, session) {
+    begin.hidden = true;
+    running.hidden = false;
+    setAttribute(group, 'data-job', 'running');
+    stop.onclick = () => desk.run('stopping', () => api.stopJob(job));
+    let state = {state: 'running'};
+    while (state.state === 'running') {
+      await new Promise((done) => setTimeout(done, POLL_MS));
+      try {
+        state = await api.job(job);
+      } catch (error) {
+        // Jobs do not outlive their server.
+        if (error instanceof api.Unreachable) continue;
+        state = {state: 'stopped'};
+      }
+      progress.value = state.progress ?? 0;
+      setText(left, remaining(state.remaining_s));
+    }
+    begin.hidden = false;
+    running.hidden = true;
+    setAttribute(group, 'data-job', state.state);
+    if (store.session?.session !== session) return;
+    if (state.state === 'failed') {
+      store.set({message: {kind: 'error', text: state.error ??
+        'the planner found no plan'}});
+    } else if (state.state === 'done') {
+      await desk.reload();
+      await desk.choose({chosenB: state.dose});
+      store.set({message: {kind: 'done', text:
+        'The deliverable plan is B now: its curves are thin. To export it, ' +
+        'choose it as A.'}});
+    }
+  }
+  return group;
+}
