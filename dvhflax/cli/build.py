@@ -22,7 +22,7 @@ def define() -> None:
   flags.DEFINE_string(
     'shard',
     None,
-    'i/n: build every n-th patient from i; none: as the cluster says, else all.',
+    'i/n: build every n-th patient from i. None: as the job array, or all.',
   )
   flags.DEFINE_string(
     'scheduler',

@@ -36,7 +36,6 @@ class Cohort:
   Attributes:
     path: of the store.
     metadata: of the store.
-    dvh: `[P, N, S, K]` float32 DVH vectors; zeros where there is no plan.
     valid: `[P, N]` bool, whether a patient has that plan.
     present: `[P, S]` bool, whether a patient has that structure.
   """
@@ -63,7 +62,6 @@ class Cohort:
     plans = np.array([p.plans for p in metadata.patients])
     self.valid = np.arange(metadata.max_plans) < plans[:, None]
     self.present = np.array([p.present for p in metadata.patients])
-    self.dvh = self._read('dvh', [()], lambda _: '')[0]
 
   @classmethod
   def open(cls, path: str | os.PathLike[str]) -> 'Cohort':
@@ -84,15 +82,24 @@ class Cohort:
       )
     file_name = os.path.join(path, METADATA)
     try:
-      with open(file_name) as file:
-        values = json.load(file)
+      with open(file_name, 'rb') as file:
+        text = file.read()
     except FileNotFoundError:
       raise errors.CohortError(
         f'{path} has no {METADATA}: it is not a cohort, or not a complete one'
       ) from None
-    except ValueError as error:
-      raise errors.CohortError(f'{file_name}: {error}') from None
-    return cls(path, CohortMetadata.from_json(values, file_name))
+    return cls(path, CohortMetadata.from_text(text, file_name))
+
+  @functools.cached_property
+  def dvh(self) -> np.ndarray:
+    """`[P, N, S, K]` float32 DVH vectors; zeros where there is no plan.
+
+    They are read when they are first asked for.
+
+    Raises:
+      CohortError: if they are damaged.
+    """
+    return self._read('dvh', [()], lambda _: '')[0]
 
   @property
   def structures(self) -> tuple[Structure, ...]:

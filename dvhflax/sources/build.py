@@ -23,9 +23,9 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.io.formats import FORMATS
 from dvhflax.models.pooling import pooling_plan
-from dvhflax.normalisation import Normalisation, renormalised
+from dvhflax.normalisation import Kind, Normalisation, renormalised
 from dvhflax.patient import Patient, Structure
-from dvhflax.sources.engines import Engine, Here
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.imported import Imported
 from dvhflax.sources.openkbp import OpenKBP
 from dvhflax.sources.planned import Planned, Stored
@@ -96,7 +96,7 @@ def build_cohort(
   config: ml_collections.ConfigDict,
   shard: tuple[int, int] = (0, 1),
   source: Source | None = None,
-  engine: Engine = Here(),
+  engine: Engine = HERE,
 ) -> bool:
   """Builds, or resumes building, the cohort at `config.cohort.path`.
 
@@ -192,7 +192,7 @@ class _Work:
 
   source: Source
   writer: CohortWriter
-  normalisation: str
+  normalisation: Kind
 
   def read(self, index: int) -> _Had | tuple[int, locks.Lock, Patient]:
     """The patient and its claim, unless another process writes it."""

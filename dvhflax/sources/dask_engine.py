@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import functools
 import importlib
 from importlib import metadata
+import logging
 import os
 from typing import Any
 
@@ -54,6 +55,7 @@ class Dask:
         f"--scheduler needs {error.name}: pip install 'dvhflax[cluster]'"
       ) from None
     self._name, self._prepare, self._cluster = scheduler, prepare, None
+    _quieten()
     kind, _, number = scheduler.partition(':')
     if kind == 'local':
       self._cluster = self._dask.LocalCluster(
@@ -152,6 +154,15 @@ class Dask:
         'command again to resume; what is finished is kept'
       )
     raise error
+
+
+def _quieten() -> None:
+  """Dask tells of every step of its scheduler; its warnings stay."""
+  for name in list(logging.root.manager.loggerDict):
+    if name.partition('.')[0] == 'distributed':
+      logging.getLogger(name).setLevel(logging.WARNING)
+  # Of workers that it ends at the end.
+  logging.getLogger('distributed.nanny').setLevel(logging.ERROR)
 
 
 def _processes(scheduler: str, number: str) -> int:

@@ -75,6 +75,9 @@ class Here:
         yield before[0], before[1].result()
 
 
+HERE = Here()
+
+
 def _tried(function: Callable[[Any], Any], value: Any) -> Any:
   """What a function returns, or the UserError that is the value's own."""
   try:

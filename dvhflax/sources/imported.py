@@ -13,7 +13,7 @@ from dvhflax import errors
 from dvhflax.io import import_report, importing, names
 from dvhflax.io.formats import FORMATS, open_folder
 from dvhflax.patient import Patient, Structure
-from dvhflax.sources.engines import Engine, Here
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.kept import Kept
 
 
@@ -30,7 +30,7 @@ class Imported:
     cohort: ml_collections.ConfigDict,
     to_plan_gy: float | None = None,
     shard: tuple[int, int] = (0, 1),
-    engine: Engine = Here(),
+    engine: Engine = HERE,
   ):
     """Finds the patients and writes the report beside `cohort.path`.
 

@@ -12,7 +12,7 @@ import tqdm
 from dvhflax import errors
 from dvhflax.io import import_report, openkbp
 from dvhflax.patient import Patient
-from dvhflax.sources.engines import Engine, Here
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.kept import Kept
 from dvhflax.sources.splits import split_patients
 
@@ -36,7 +36,7 @@ class OpenKBP:
     self,
     cohort: ml_collections.ConfigDict,
     shard: tuple[int, int] = (0, 1),
-    engine: Engine = Here(),
+    engine: Engine = HERE,
   ):
     """Finds the patients and writes the report beside `cohort.path`.
 

@@ -172,7 +172,7 @@ def test_what_is_no_patients_fault_stops_a_build_at_once(building, source):
     return make_patient(index)
 
   source.read = read
-  with pytest.raises(errors.ConfigError, match='^impossible$'):
+  with pytest.raises(errors.ConfigError, match=r'^impossible$'):
     build.build_cohort(building)
   assert source.read_by == [0, 1, 2]
   # What was being written is finished.
