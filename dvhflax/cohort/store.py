@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.cohort import arrays
+from dvhflax.cohort import arrays, place
 from dvhflax.cohort.schema import CohortMetadata, PatientRecord
 from dvhflax.cohort.writer import METADATA, building_path, written
 from dvhflax.dvh import DVHSpec
@@ -49,10 +49,12 @@ class Cohort:
     for name, (shape, dtype, _) in layout.items():
       try:
         array = arrays.read_array(path, name)
-      except ValueError:
-        raise errors.CohortError(
-          f'{path}/{name} is missing or damaged: build the cohort again'
-        ) from None
+      except place.UNREAD as error:
+        if place.is_url(path):
+          text = place.not_read(f'{path}/{name}', error)
+        else:
+          text = f'{path}/{name} is missing or damaged: build the cohort again'
+        raise errors.CohortError(text) from None
       if array.shape != shape or array.dtype.name != dtype:
         raise errors.CohortError(
           f'{path}/{name} is {array.dtype.name} {array.shape}, but '
@@ -68,12 +70,19 @@ class Cohort:
     """Opens a cohort store.
 
     Args:
-      path: of the store's folder.
+      path: of the store's folder, or a URL, see `cohort.place`.
 
     Raises:
       CohortError: if it is missing, half-written or damaged.
     """
     path = os.fspath(path)
+    if place.is_url(path):
+      found = place.read_bytes(path, METADATA)
+      if found is None:
+        raise errors.CohortError(
+          f'{path} has no {METADATA}: give the URL of a complete cohort'
+        )
+      return cls(path, CohortMetadata.from_text(found, f'{path}/{METADATA}'))
     if not os.path.isdir(path):
       if os.path.isdir(building_path(path)):
         raise errors.CohortError(_half_written(path))
@@ -325,11 +334,13 @@ class Cohort:
     for key, future in zip(keys, futures):
       try:
         read.append(np.asarray(future.result()))
-      except ValueError:
-        raise errors.CohortError(
-          f'{self.path}/{name}{describe(key)} is damaged; '
-          f'dvhflax validate {self.path} lists all faults'
-        ) from None
+      except place.UNREAD as error:
+        text = f'{self.path}/{name}{describe(key)}'
+        if place.is_url(self.path):
+          text = place.not_read(text, error)
+        else:
+          text += f' is damaged; dvhflax validate {self.path} lists all faults'
+        raise errors.CohortError(text) from None
     return read
 
 

@@ -19,6 +19,7 @@ import tqdm
 
 from dvhflax import config as config_lib
 from dvhflax import errors, locks
+from dvhflax.cohort import place
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.io.formats import FORMATS
@@ -119,6 +120,11 @@ def build_cohort(
     PlanningError: for a patient that cannot be planned.
   """
   config_lib.validate(config)
+  if place.is_url(config.cohort.path):
+    raise errors.ConfigError(
+      f'cohort.path={config.cohort.path}: a cohort is built in a folder: name '
+      'one, and copy the finished cohort there'
+    )
   if not engine.here:
     config = _absolute(config)
   cohort = config.cohort
@@ -174,7 +180,7 @@ def _absolute(
   """With paths that mean the same in another working directory."""
   config = config.copy_and_resolve_references()
   config.cohort.path = os.path.abspath(config.cohort.path)
-  if config.cohort.raw:
+  if config.cohort.raw and not place.is_url(config.cohort.raw):
     config.cohort.raw = os.path.abspath(config.cohort.raw)
   return config
 
@@ -238,12 +244,12 @@ def _build(
   with bar:
     while waiting:
       others = []
-      for place, result in engine.map(work.read, work.write, waiting):
+      for n, result in engine.map(work.read, work.write, waiting):
         if result is _Had.CLAIMED:
-          others.append(waiting[place])
+          others.append(waiting[n])
           continue
         if isinstance(result, errors.UserError):
-          fault = _named(result, work.source.ids[waiting[place]])
+          fault = _named(result, work.source.ids[waiting[n]])
           bar.write(f'not built: {fault}', file=sys.stderr)
           faults.append(fault)
         bar.update()
@@ -295,7 +301,7 @@ def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
   """
   config_lib.validate(config)
   path = config.cohort.path
-  if not os.path.exists(path):
+  if not place.is_url(path) and not os.path.exists(path):
     with _only_builder(path) as alone:
       if not os.path.exists(path):
         assert alone
