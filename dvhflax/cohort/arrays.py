@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import tensorstore as ts
 
+from dvhflax.cohort import place
 from dvhflax.cohort.schema import CohortMetadata
 
 
@@ -66,12 +67,12 @@ def open_array(
 
 
 def read_array(path: str, name: str) -> ts.TensorStore:
-  """Opens an array read-only."""
+  """Opens an array read-only; the path of its cohort may be a URL."""
   spec = {
     'driver': 'zarr3',
-    'kvstore': {'driver': 'file', 'path': os.path.join(path, name)},
+    'kvstore': place.kvstore(path, name),
   }
-  return ts.open(spec, read=True).result()
+  return ts.open(spec, read=True, context=place.context()).result()
 
 
 def checksum(array: np.ndarray) -> int:

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from dvhflax import errors
+from dvhflax.cohort import place
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import building_path
 
@@ -13,7 +14,7 @@ _IDENTITY, _PLACE = 'cohort_identity', 'cohort_path'
 
 def item(cohort: Cohort) -> dict[str, Any]:
   """What a checkpoint's `data` item keeps of its cohort; JSON."""
-  return {_IDENTITY: cohort.identity, _PLACE: os.path.abspath(cohort.path)}
+  return {_IDENTITY: cohort.identity, _PLACE: place.absolute(cohort.path)}
 
 
 def without_place(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,14 +34,16 @@ def find(path: str, data: Mapping[str, Any], flag: str) -> str:
   Raises:
     CohortError: if it is neither there nor where it was at the training.
   """
-  place = data.get(_PLACE)
-  for candidate in (path, place):
-    if candidate and os.path.isdir(candidate):
+  if place.is_url(path):
+    return path  # Opening it says if there is none.
+  before = data.get(_PLACE)
+  for candidate in (path, before):
+    if candidate and (place.is_url(candidate) or os.path.isdir(candidate)):
       return candidate
   if os.path.isdir(building_path(path)):
     return path  # Opening it reports that it is half-written.
   here = '' if os.path.isabs(path) else f' (from {os.getcwd()})'
-  there = f', nor at {place}, where it was' if place else ''
+  there = f', nor at {before}, where it was' if before else ''
   raise errors.CohortError(
     f'there is no cohort at {path}{here}{there}: give its path with {flag}'
   )
@@ -69,10 +72,14 @@ def require(
   how = 'it has another provenance, other patients or other splits'
   if trained_on.get('description') == cohort.identity['description']:
     how = 'it has the same description, but other masks or doses'
-  place = data.get(_PLACE)
-  there = os.path.abspath(cohort.path) == place
+  before = data.get(_PLACE)
+  here = place.absolute(cohort.path)
   raise errors.CohortError(
-    f'{os.path.abspath(cohort.path)} is not the cohort that {workdir} was '
+    f'{here} is not the cohort that {workdir} was '
     f'trained on: {how}; name that one with {flag}'
-    + (f' (it was at {place}' + (' too)' if there else ')') if place else '')
+    + (
+      f' (it was at {before}' + (' too)' if here == before else ')')
+      if before
+      else ''
+    )
   )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.cohort import arrays
+from dvhflax.cohort import arrays, place
 from dvhflax.cohort.schema import CohortMetadata, PatientRecord
 from dvhflax.cohort.writer import METADATA, building_path, written
 from dvhflax.dvh import DVHSpec
@@ -36,7 +36,6 @@ class Cohort:
   Attributes:
     path: of the store.
     metadata: of the store.
-    dvh: `[P, N, S, K]` float32 DVH vectors; zeros where there is no plan.
     valid: `[P, N]` bool, whether a patient has that plan.
     present: `[P, S]` bool, whether a patient has that structure.
   """
@@ -50,10 +49,12 @@ class Cohort:
     for name, (shape, dtype, _) in layout.items():
       try:
         array = arrays.read_array(path, name)
-      except ValueError:
-        raise errors.CohortError(
-          f'{path}/{name} is missing or damaged: build the cohort again'
-        ) from None
+      except place.UNREAD as error:
+        if place.is_url(path):
+          text = place.not_read(f'{path}/{name}', error)
+        else:
+          text = f'{path}/{name} is missing or damaged: build the cohort again'
+        raise errors.CohortError(text) from None
       if array.shape != shape or array.dtype.name != dtype:
         raise errors.CohortError(
           f'{path}/{name} is {array.dtype.name} {array.shape}, but '
@@ -63,19 +64,25 @@ class Cohort:
     plans = np.array([p.plans for p in metadata.patients])
     self.valid = np.arange(metadata.max_plans) < plans[:, None]
     self.present = np.array([p.present for p in metadata.patients])
-    self.dvh = self._read('dvh', [()], lambda _: '')[0]
 
   @classmethod
   def open(cls, path: str | os.PathLike[str]) -> 'Cohort':
     """Opens a cohort store.
 
     Args:
-      path: of the store's folder.
+      path: of the store's folder, or a URL, see `cohort.place`.
 
     Raises:
       CohortError: if it is missing, half-written or damaged.
     """
     path = os.fspath(path)
+    if place.is_url(path):
+      found = place.read_bytes(path, METADATA)
+      if found is None:
+        raise errors.CohortError(
+          f'{path} has no {METADATA}: give the URL of a complete cohort'
+        )
+      return cls(path, CohortMetadata.from_text(found, f'{path}/{METADATA}'))
     if not os.path.isdir(path):
       if os.path.isdir(building_path(path)):
         raise errors.CohortError(_half_written(path))
@@ -84,15 +91,24 @@ class Cohort:
       )
     file_name = os.path.join(path, METADATA)
     try:
-      with open(file_name) as file:
-        values = json.load(file)
+      with open(file_name, 'rb') as file:
+        text = file.read()
     except FileNotFoundError:
       raise errors.CohortError(
         f'{path} has no {METADATA}: it is not a cohort, or not a complete one'
       ) from None
-    except ValueError as error:
-      raise errors.CohortError(f'{file_name}: {error}') from None
-    return cls(path, CohortMetadata.from_json(values, file_name))
+    return cls(path, CohortMetadata.from_text(text, file_name))
+
+  @functools.cached_property
+  def dvh(self) -> np.ndarray:
+    """`[P, N, S, K]` float32 DVH vectors; zeros where there is no plan.
+
+    They are read when they are first asked for.
+
+    Raises:
+      CohortError: if they are damaged.
+    """
+    return self._read('dvh', [()], lambda _: '')[0]
 
   @property
   def structures(self) -> tuple[Structure, ...]:
@@ -318,11 +334,13 @@ class Cohort:
     for key, future in zip(keys, futures):
       try:
         read.append(np.asarray(future.result()))
-      except ValueError:
-        raise errors.CohortError(
-          f'{self.path}/{name}{describe(key)} is damaged; '
-          f'dvhflax validate {self.path} lists all faults'
-        ) from None
+      except place.UNREAD as error:
+        text = f'{self.path}/{name}{describe(key)}'
+        if place.is_url(self.path):
+          text = place.not_read(text, error)
+        else:
+          text += f' is damaged; dvhflax validate {self.path} lists all faults'
+        raise errors.CohortError(text) from None
     return read
 
 

@@ -20,6 +20,7 @@ def validate_cohort(path: str | os.PathLike[str]) -> list[str]:
   """All faults of the store at a path, one line each; none if it is sound."""
   try:
     cohort = Cohort.open(path)
+    _ = cohort.dvh  # What is damaged is found here.
   except errors.CohortError as error:
     return [str(error)]
   faults = []

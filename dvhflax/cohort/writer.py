@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import time
 from typing import Any, NoReturn
 
@@ -112,7 +113,6 @@ class CohortWriter:
     )  # fmt: skip
     self._normalisation = normalisation
     self._ids, self._splits = list(patient_ids), list(splits)
-    layout = arrays.layout(self._metadata, len(self._ids))
     # Not while another process makes a whole cohort of the folder.
     with self._alone():
       if os.path.exists(path):
@@ -121,10 +121,28 @@ class CohortWriter:
         )
       os.makedirs(os.path.join(self._building, RECORDS), exist_ok=True)
       self._agree()
-      self._arrays = {
-        name: arrays.open_array(self._building, name, *described)
-        for name, described in layout.items()
-      }
+      self._arrays = self._open_arrays()
+
+  def _open_arrays(self) -> dict[str, Any]:
+    layout = arrays.layout(self._metadata, len(self._ids))
+    return {
+      name: arrays.open_array(self._building, name, *described)
+      for name, described in layout.items()
+    }
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {**self.__dict__, '_arrays': {}}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    """On another host: of the same file system, or a ConfigError."""
+    self.__dict__.update(state)
+    if os.path.isdir(self._building):
+      self._arrays = self._open_arrays()
+    elif not self.complete:
+      raise errors.ConfigError(
+        f'{socket.gethostname()} does not see {self._building}: give a '
+        'cohort.path that is the same folder on all hosts'
+      )
 
   def _agree(self) -> None:
     """Writes the description, or compares it with the one that is there."""

@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from dvhflax import dose_volume, metrics
+from dvhflax.cohort import place
 from dvhflax.cohort.store import Cohort
 from dvhflax.dose_volume import Voxels
 from dvhflax.patient import Structure
@@ -182,8 +183,12 @@ def _draw_curves(
 
 
 def save_plans(cohort: Cohort) -> str:
-  """Draws the first patients to `plans.png` in the store; returns its path."""
+  """Draws the first patients to `plans.png`; returns its path.
+
+  It is in the store, or in the current folder if that is at a URL.
+  """
   shown = range(min(PATIENTS_SHOWN, len(cohort.patients)))
-  path = os.path.join(cohort.path, 'plans.png')
+  folder = '' if place.is_url(cohort.path) else cohort.path
+  path = os.path.join(folder, 'plans.png')
   figures.save(plans(cohort, shown), path)
   return path

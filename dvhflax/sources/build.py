@@ -2,12 +2,13 @@
 
 Several processes or hosts may share the work: one that is started while
 another builds takes the patients not yet taken; `--shard=i/n` shares them
-out beforehand.
+out beforehand; an engine, see `engines`, maps over them elsewhere.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent import futures
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import dataclasses
+import enum
 import os
 import sys
 import time
@@ -18,12 +19,14 @@ import tqdm
 
 from dvhflax import config as config_lib
 from dvhflax import errors, locks
+from dvhflax.cohort import place
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.writer import CohortWriter, lock_path, written
 from dvhflax.io.formats import FORMATS
 from dvhflax.models.pooling import pooling_plan
-from dvhflax.normalisation import Normalisation, renormalised
+from dvhflax.normalisation import Kind, Normalisation, renormalised
 from dvhflax.patient import Patient, Structure
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.imported import Imported
 from dvhflax.sources.openkbp import OpenKBP
 from dvhflax.sources.planned import Planned, Stored
@@ -32,6 +35,8 @@ from dvhflax.sources.splits import split_patients
 
 # What others do is looked at so often.
 _LOOK_S = 0.5
+# Faults named in an error; each was printed as it came.
+_NAMED = 3
 
 
 class Source(Protocol):
@@ -62,19 +67,21 @@ class Source(Protocol):
 
 
 def _imported(
-  config: ml_collections.ConfigDict, shard: tuple[int, int]
+  config: ml_collections.ConfigDict, shard: tuple[int, int], engine: Engine
 ) -> Imported:
   gy = config_lib.protocol(config).prescription_gy
-  return Imported(config.cohort, gy if config.cohort.plans else None, shard)
+  to_plan_gy = gy if config.cohort.plans else None
+  return Imported(config.cohort, to_plan_gy, shard, engine)
 
 
 _SOURCES: dict[
-  str, Callable[[ml_collections.ConfigDict, tuple[int, int]], Source]
+  str,
+  Callable[[ml_collections.ConfigDict, tuple[int, int], Engine], Source],
 ] = {
-  'simulated': lambda config, _: Simulated(config),
-  'openkbp': lambda config, shard: OpenKBP(config.cohort, shard),
+  'simulated': lambda config, *_: Simulated(config),
+  'openkbp': lambda config, *how: OpenKBP(config.cohort, *how),
   **dict.fromkeys(FORMATS, _imported),
-  'store': lambda config, _: Stored(config.cohort),
+  'store': lambda config, *_: Stored(config.cohort),
 }
 
 
@@ -90,14 +97,19 @@ def build_cohort(
   config: ml_collections.ConfigDict,
   shard: tuple[int, int] = (0, 1),
   source: Source | None = None,
+  engine: Engine = HERE,
 ) -> bool:
   """Builds, or resumes building, the cohort at `config.cohort.path`.
+
+  A patient that cannot be built does not stop the others, and is named in the
+  error at the end.
 
   Args:
     config: see `config/defaults.py`.
     shard: (i, n), write patients i, i + n, i + 2n, ... only.
     source: patients with plans, such as `Simulated(config, site)`; None: those
       of `cohort.source`, planned if `cohort.plans` says so.
+    engine: maps over the patients; the store is the same whatever it is.
 
   Returns:
     Whether the cohort is now complete.
@@ -108,11 +120,18 @@ def build_cohort(
     PlanningError: for a patient that cannot be planned.
   """
   config_lib.validate(config)
+  if place.is_url(config.cohort.path):
+    raise errors.ConfigError(
+      f'cohort.path={config.cohort.path}: a cohort is built in a folder: name '
+      'one, and copy the finished cohort there'
+    )
+  if not engine.here:
+    config = _absolute(config)
   cohort = config.cohort
   existed = os.path.exists(cohort.path)
   pooling_plan(cohort.grid)
   if source is None:
-    source = _SOURCES[cohort.source](config, shard)
+    source = _SOURCES[cohort.source](config, shard, engine)
     if cohort.plans and cohort.source != 'simulated':
       source = Planned(source, config)
   splits = getattr(source, 'splits', None) or split_patients(
@@ -146,67 +165,123 @@ def build_cohort(
       return True  # Another process came first.
     raise
   mine = [i for i in writer.missing() if i % shard[1] == shard[0]]
-  bar = tqdm.tqdm(
-    total=len(mine),
-    desc=f'building {cohort.path}',
-    unit='patient',
-    file=sys.stderr,
-  )
-  # A patient is written while the next one is read or planned; on an error
-  # what is being written is still finished.
-  with bar, futures.ThreadPoolExecutor(1) as pool:
-    writing = pool.submit(lambda: None)
-    for i, claim in _claimed(writer, mine, bar):
-      try:
-        patient = renormalised(
-          source.read(i), cohort.normalisation, source.structures
-        )
-        writing.result()
-      except BaseException:
-        claim.release()
-        raise
-      writing = pool.submit(_write, writer, i, patient, claim)
-    writing.result()
-  return writer.finish()
+  work = _Work(source, writer, cohort.normalisation)
+  faults = _build(work, mine, engine, cohort.path)
+  complete = writer.finish()
+  # Unless another process has built them meanwhile.
+  if faults and not complete:
+    raise _summed(faults, len(mine))
+  return complete
 
 
-def _write(
-  writer: CohortWriter, index: int, patient: Any, claim: locks.Lock
-) -> None:
-  with claim:
-    writer.write(index, patient)
+def _absolute(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """With paths that mean the same in another working directory."""
+  config = config.copy_and_resolve_references()
+  config.cohort.path = os.path.abspath(config.cohort.path)
+  if config.cohort.raw and not place.is_url(config.cohort.raw):
+    config.cohort.raw = os.path.abspath(config.cohort.raw)
+  return config
 
 
-def _claimed(
-  writer: CohortWriter, indices: Iterable[int], bar: tqdm.tqdm
-) -> Iterator[tuple[int, locks.Lock]]:
-  """The patients that this process is to write, each with its claim.
+class _Had(enum.Enum):
+  """What there is of a patient that this process is not to write."""
+
+  WRITTEN = enum.auto()
+  CLAIMED = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+  """What is done to each patient, wherever that is."""
+
+  source: Source
+  writer: CohortWriter
+  normalisation: Kind
+
+  def read(self, index: int) -> _Had | tuple[int, locks.Lock, Patient]:
+    """The patient and its claim, unless another process writes it."""
+    claim = self.writer.claim(index)
+    if claim is None:
+      return _Had.CLAIMED if self.writer.lacks(index) else _Had.WRITTEN
+    try:
+      patient = renormalised(
+        self.source.read(index), self.normalisation, self.source.structures
+      )
+    except BaseException:
+      claim.release()
+      raise
+    return index, claim, patient
+
+  def write(self, read: _Had | tuple[int, locks.Lock, Patient]) -> _Had:
+    """Writes what `read` gave."""
+    if isinstance(read, _Had):
+      return read
+    index, claim, patient = read
+    with claim:
+      self.writer.write(index, patient)
+    return _Had.WRITTEN
+
+
+def _build(
+  work: _Work, indices: Sequence[int], engine: Engine, path: str
+) -> list[errors.UserError]:
+  """Builds patients; returns the errors of those that cannot be.
 
   Those that other processes have at first are waited for, and taken over if
   these do not end them.
   """
+  faults: list[errors.UserError] = []
   waiting = list(indices)
   shared = False
-  while waiting:
-    others = []
-    for i in waiting:
-      claim = writer.claim(i)
-      if claim is not None:
-        yield i, claim
+  bar = tqdm.tqdm(
+    total=len(waiting),
+    desc=f'building {path}',
+    unit='patient',
+    file=sys.stderr,
+  )
+  with bar:
+    while waiting:
+      others = []
+      for n, result in engine.map(work.read, work.write, waiting):
+        if result is _Had.CLAIMED:
+          others.append(waiting[n])
+          continue
+        if isinstance(result, errors.UserError):
+          fault = _named(result, work.source.ids[waiting[n]])
+          bar.write(f'not built: {fault}', file=sys.stderr)
+          faults.append(fault)
         bar.update()
-      elif writer.lacks(i):
-        others.append(i)
-      else:
-        bar.update()
-    waiting = others
-    if waiting:
-      if not shared:
-        bar.write(
-          f'another process builds {writer.path} too: the patients are shared',
-          file=sys.stderr,
-        )
-        shared = True
-      time.sleep(_LOOK_S)
+      waiting = sorted(others)
+      if waiting:
+        if not shared:
+          bar.write(
+            f'another process builds {path} too: the patients are shared',
+            file=sys.stderr,
+          )
+          shared = True
+        time.sleep(_LOOK_S)
+  return faults
+
+
+def _named(fault: errors.UserError, patient: str) -> errors.UserError:
+  """An error that says which patient it is of."""
+  text = str(fault)
+  return fault if patient in text else type(fault)(f'patient {patient}: {text}')
+
+
+def _summed(
+  faults: Sequence[errors.UserError], patients: int
+) -> errors.UserError:
+  """One error of all faults."""
+  if len(faults) == patients == 1:
+    return faults[0]
+  text = '; '.join(map(str, faults[:_NAMED]))
+  return type(faults[0])(
+    f'{len(faults)} of {patients} patients not built, the others are kept: '
+    f'{text}' + ('; ...' if len(faults) > _NAMED else '')
+  )
 
 
 def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
@@ -226,7 +301,7 @@ def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
   """
   config_lib.validate(config)
   path = config.cohort.path
-  if not os.path.exists(path):
+  if not place.is_url(path) and not os.path.exists(path):
     with _only_builder(path) as alone:
       if not os.path.exists(path):
         assert alone

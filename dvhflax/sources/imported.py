@@ -1,6 +1,7 @@
 """A cohort's patients from the files of one of the import formats."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from dvhflax import errors
 from dvhflax.io import import_report, importing, names
 from dvhflax.io.formats import FORMATS, open_folder
 from dvhflax.patient import Patient, Structure
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.kept import Kept
 
 
@@ -28,6 +30,7 @@ class Imported:
     cohort: ml_collections.ConfigDict,
     to_plan_gy: float | None = None,
     shard: tuple[int, int] = (0, 1),
+    engine: Engine = HERE,
   ):
     """Finds the patients and writes the report beside `cohort.path`.
 
@@ -36,6 +39,7 @@ class Imported:
       to_plan_gy: the prescription of those who are planned next and need no
         dose; None: patients without one are skipped.
       shard: (i, n), patients i, i + n, i + 2n, ... will be asked for.
+      engine: maps over the patients to see which can be.
 
     Raises:
       ConfigError: for a key that is missing or impossible, or a library that
@@ -69,7 +73,7 @@ class Imported:
       cohort,
       dose_optional=self._dose_optional,
     )
-    entries = self._survey(cohort.raw, shard, skipped)
+    entries = self._survey(cohort.raw, shard, skipped, engine)
     import_report.write_report(path, entries, skipped)
     if not entries:
       raise errors.CohortError(
@@ -102,33 +106,56 @@ class Imported:
     kept = self._kept.take(self.ids[index])
     if kept is not None:
       return kept
-    case = self._read_case(self._found[self.ids[index]])
+    return self._assemble(self._found[self.ids[index]])[0]
+
+  def _assemble(self, found: Any) -> tuple[Patient, dict[str, Any]]:
+    """A patient and its entry in the report."""
     return importing.assemble(
-      case, self._settings, dose_optional=self._dose_optional
-    )[0]
+      self._read_case(found), self._settings, dose_optional=self._dose_optional
+    )
 
   def _survey(
     self,
     raw: str,
     shard: tuple[int, int],
     skipped: list[import_report.Skipped],
+    engine: Engine,
   ) -> list[dict[str, Any]]:
     """Report entries of the patients that can be; adds the others."""
-    entries: list[dict[str, Any]] = []
-    for name, found in tqdm.tqdm(
-      self._found.items(), f'checking {raw}', unit='patient', file=sys.stderr
+    check = self._assemble if engine.here else _Entry(self._assemble)
+    results = {}
+    kept = 0
+    for place, result in tqdm.tqdm(
+      engine.map(check, None, list(self._found.values())),
+      f'checking {raw}',
+      len(self._found),
+      unit='patient',
+      file=sys.stderr,
     ):
-      try:
-        case = self._read_case(found)
-        patient, entry = importing.assemble(
-          case, self._settings, dose_optional=self._dose_optional
-        )
-        if len(entries) % shard[1] == shard[0]:
+      if isinstance(result, tuple):
+        patient, result = result
+        if kept % shard[1] == shard[0]:
           self._kept.keep(patient)
-        entries.append(entry)
-      except errors.UserError as error:
-        skipped.append(import_report.Skipped(f'patient {name}', str(error)))
+        kept += 1
+      results[place] = result
+    entries: list[dict[str, Any]] = []
+    for place, name in enumerate(self._found):
+      result = results[place]
+      if isinstance(result, errors.UserError):
+        skipped.append(import_report.Skipped(f'patient {name}', str(result)))
+      else:
+        entries.append(result)
     return entries
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """A patient's entry without the patient, who is not to travel."""
+
+  assemble: Callable[[Any], tuple[Patient, dict[str, Any]]]
+
+  def __call__(self, found: Any) -> dict[str, Any]:
+    return self.assemble(found)[1]
 
 
 def _refuse_foreign(cohort: ml_collections.ConfigDict) -> None:

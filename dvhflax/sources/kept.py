@@ -21,6 +21,10 @@ class Kept:
     self._file: BinaryIO | None = file
     self._places: dict[str, int] = {}
 
+  def __getstate__(self) -> dict[str, object]:
+    """Elsewhere nothing is kept."""
+    return {'_file': None, '_places': {}}
+
   def keep(self, patient: Patient) -> None:
     """Keeps a patient; none at all, if the disk is too small for them."""
     if self._file is None:

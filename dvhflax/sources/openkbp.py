@@ -1,5 +1,6 @@
 """A cohort's patients from the files of the OpenKBP challenge."""
 
+import functools
 import os
 import pathlib
 import sys
@@ -11,6 +12,7 @@ import tqdm
 from dvhflax import errors
 from dvhflax.io import import_report, openkbp
 from dvhflax.patient import Patient
+from dvhflax.sources.engines import HERE, Engine
 from dvhflax.sources.kept import Kept
 from dvhflax.sources.splits import split_patients
 
@@ -31,13 +33,17 @@ class OpenKBP:
   max_plans = 1
 
   def __init__(
-    self, cohort: ml_collections.ConfigDict, shard: tuple[int, int] = (0, 1)
+    self,
+    cohort: ml_collections.ConfigDict,
+    shard: tuple[int, int] = (0, 1),
+    engine: Engine = HERE,
   ):
     """Finds the patients and writes the report beside `cohort.path`.
 
     Args:
       cohort: `config.cohort`, see `config.py`.
       shard: (i, n), patients i, i + n, i + 2n, ... will be asked for.
+      engine: maps over the patients to see which can be.
 
     Raises:
       ConfigError: for a key that is missing or impossible.
@@ -52,26 +58,34 @@ class OpenKBP:
     self._options = {'grid': tuple(cohort.grid), 'ct': cohort.ct}
     self._kept = Kept(os.path.dirname(path) or '.')
     folders, skipped = openkbp.find_patients(cohort.raw)
-    entries: list[dict[str, Any]] = []
-    self._folders: list[pathlib.Path] = []
-    usable = []
-    for place, folder in enumerate(
-      tqdm.tqdm(
-        folders, f'checking {cohort.raw}', unit='patient', file=sys.stderr
-      )
+    check = functools.partial(_checked, self._options, here=engine.here)
+    results = {}
+    kept = 0
+    for place, result in tqdm.tqdm(
+      engine.map(check, None, folders),
+      f'checking {cohort.raw}',
+      len(folders),
+      unit='patient',
+      file=sys.stderr,
     ):
-      try:
-        patient = openkbp.read_patient(folder, **self._options)
-      except errors.CohortError as error:
+      if isinstance(result, Patient):
+        if kept % shard[1] == shard[0]:
+          self._kept.keep(result)
+        kept += 1
+        result = _entry(result)
+      results[place] = result
+    entries: list[dict[str, Any]] = []
+    usable = []
+    for place, folder in enumerate(folders):
+      result = results[place]
+      if isinstance(result, errors.UserError):
         skipped.append(
-          import_report.Skipped(f'patient {folder.name}', str(error))
+          import_report.Skipped(f'patient {folder.name}', str(result))
         )
         continue
-      if len(entries) % shard[1] == shard[0]:
-        self._kept.keep(patient)
-      entries.append(_entry(patient))
-      self._folders.append(folder)
+      entries.append(result)
       usable.append(place)
+    self._folders = [folders[place] for place in usable]
     import_report.write_report(path, entries, skipped)
     if not entries:
       raise errors.CohortError(
@@ -106,6 +120,14 @@ class OpenKBP:
     if kept is not None:
       return kept
     return openkbp.read_patient(self._folders[index], **self._options)
+
+
+def _checked(
+  options: dict[str, Any], folder: pathlib.Path, *, here: bool
+) -> Patient | dict[str, Any]:
+  """A patient; from elsewhere its entry, as the patient is not to travel."""
+  patient = openkbp.read_patient(folder, **options)
+  return patient if here else _entry(patient)
 
 
 def _entry(patient: Patient) -> dict[str, Any]:

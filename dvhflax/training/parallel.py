@@ -31,7 +31,7 @@ def initialize(
 
   Args:
     coordinator: `host:port` of process 0. None lets JAX read the cluster's
-      environment (SLURM, Open MPI, Cloud TPU).
+      environment (Slurm, Open MPI, Kubernetes, Cloud TPU).
     num_processes: number of processes, None as above.
     process_id: this process, from 0, None as above.
   """

@@ -77,7 +77,8 @@ def initialize(
     ) from None
   except RuntimeError as error:
     raise errors.PartnerError(
-      f'the processes have not found each other at {coordinator}: '
+      'the processes have not found each other at '
+      f'{coordinator or "the address that the cluster tells"}: '
       f'{str(error).splitlines()[0][:160]}'
     ) from error
   # JAX has set one for SIGTERM, which then would not even end a process that

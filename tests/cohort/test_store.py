@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import shutil
+import time
 
 from conftest import GRID, SPLITS, make_patient, make_writer, write_cohort
 import numpy as np
 import pytest
 
 from dvhflax import dvh, errors
+from dvhflax.cohort.schema import CohortMetadata
 from dvhflax.cohort.store import Cohort
 from dvhflax.cohort.validate import validate_cohort
 
@@ -225,3 +227,43 @@ def test_missing_and_empty(tmp_path):
   write_cohort(tmp_path / 'c', patients, ['train'])
   with pytest.raises(errors.CohortError, match="no patient in split 'test'"):
     Cohort.open(str(tmp_path / 'c')).split('test')
+
+
+def test_a_store_of_10000_patients_opens_at_once(tmp_path):
+  """Without their DVHs, and with what their records share held once."""
+  path = tmp_path / 'c'
+  write_cohort(path, [make_patient(i) for i in range(8)], SPLITS)
+  file = path / 'metadata.json'
+  values = json.loads(file.read_text())
+  first = values['patients'][0]
+  first['provenance'] = {'protocol': {'beams': [{'angle': a} for a in [0, 9]]}}
+  values['patients'] = [{**first, 'id': f'p{i}'} for i in range(10_000)]
+  for name in ('masks', 'dose', 'dvh'):
+    array = path / name / 'zarr.json'
+    described = json.loads(array.read_text())
+    described['shape'][0] = 10_000
+    array.write_text(json.dumps(described))
+  # Asked for, they would be damaged.
+  for chunk in (path / 'dvh').rglob('c/**/*'):
+    if chunk.is_file():
+      chunk.write_bytes(b'')
+  file.write_text(json.dumps(values))
+  begun = time.process_time()
+  cohort = Cohort.open(path)
+  assert time.process_time() - begun < 2
+  # As a reader of JSON without shortcuts has it.
+  assert cohort.metadata == CohortMetadata.from_json(values, 'x')
+  shared = {id(record.provenance['protocol']) for record in cohort.patients}
+  assert len(shared) == 1
+  with pytest.raises(errors.CohortError, match='dvh is damaged'):
+    cohort.dvh  # noqa: B018
+
+
+def test_metadata_with_a_nan_still_opens(tmp_path):
+  path = tmp_path / 'c'
+  write_cohort(path, [make_patient(i) for i in range(8)], SPLITS)
+  file = path / 'metadata.json'
+  values = json.loads(file.read_text())
+  values['provenance']['gap'] = float('nan')
+  file.write_text(json.dumps(values))
+  assert np.isnan(Cohort.open(path).metadata.provenance['gap'])

@@ -110,7 +110,9 @@ def test_one_that_waits_takes_over(building, source):
   with futures.ThreadPoolExecutor(2) as pool:
     runs = [pool.submit(build.open_or_build_cohort, building) for _ in range(2)]
   failures = [run.exception() for run in runs if run.exception()]
-  assert [str(error) for error in failures] == ['p5 is faulty']
+  (failure,) = map(str, failures)
+  assert failure.startswith('1 of 12 patients not built')
+  assert failure.endswith('p5 is faulty')
   assert validate_cohort(building.cohort.path) == []
   assert len(source.read_by) == PATIENTS + 1
 
@@ -127,7 +129,7 @@ def test_what_killed_builders_left_does_not_block(building, source):
   (half / 'masks' / 'zarr.json.__lock').write_text('')
   for what in ('build', 'folder'):
     pathlib.Path(writer.lock_path(building.cohort.path, what)).write_text('')
-  with pytest.raises(errors.CohortError, match='half-written, 2 of 12'):
+  with pytest.raises(errors.CohortError, match='half-written, 11 of 12'):
     Cohort.open(building.cohort.path)
   assert len(build.open_or_build_cohort(building).patients) == PATIENTS
   names = content(pathlib.Path(building.cohort.path).parent)
@@ -143,6 +145,38 @@ def test_a_damaged_file_of_a_build_is_named(building, source, name):
   (half / name).write_text('{')
   with pytest.raises(errors.CohortError, match=f'{name} is damaged: remove'):
     build.build_cohort(building)
+
+
+def test_a_faulty_patient_costs_no_other(building, source, capsys):
+  def read(index):
+    if index % 4 == 1:
+      raise errors.PlanningError(f'no plan {"x" * index}')
+    return make_patient(index)
+
+  source.read = read
+  with pytest.raises(errors.PlanningError) as caught:
+    build.build_cohort(building)
+  assert str(caught.value) == (
+    '3 of 12 patients not built, the others are kept: patient p1: no plan x; '
+    'patient p5: no plan xxxxx; patient p9: no plan xxxxxxxxx'
+  )
+  assert 'not built: patient p5: no plan xxxxx\n' in capsys.readouterr().err
+  assert writer.written(building.cohort.path) == (9, 12)
+
+
+def test_what_is_no_patients_fault_stops_a_build_at_once(building, source):
+  def read(index):
+    source.read_by.append(index)
+    if index == 2:
+      raise errors.ConfigError('impossible')
+    return make_patient(index)
+
+  source.read = read
+  with pytest.raises(errors.ConfigError, match=r'^impossible$'):
+    build.build_cohort(building)
+  assert source.read_by == [0, 1, 2]
+  # What was being written is finished.
+  assert writer.written(building.cohort.path) == (2, 12)
 
 
 def test_identity_is_of_content_not_of_place(building, tmp_path):
