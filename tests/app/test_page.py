@@ -16,16 +16,11 @@ from PIL import Image
 import pydicom
 import pytest
 
-for _needed in ('starlette', 'uvicorn', 'websockets'):
-  pytest.importorskip(_needed, reason=f'the page needs {_needed}')
-playwright = pytest.importorskip(
-  'playwright.sync_api', reason='browser tests need playwright'
-)
-expect = playwright.expect
+from app import browsing
 
-CHROMIUM = pathlib.Path('/usr/bin/chromium')
-if not CHROMIUM.exists():
-  pytest.skip(f'there is no {CHROMIUM}', allow_module_level=True)
+playwright = browsing.required()
+expect = playwright.expect
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 READY = 'body[data-ready="true"]'
@@ -84,9 +79,7 @@ def server(trained_run, tmp_path_factory):
 @pytest.fixture(scope='module')
 def browser():
   with playwright.sync_playwright() as play:
-    browser = play.chromium.launch(
-      executable_path=str(CHROMIUM), args=['--no-sandbox']
-    )
+    browser = browsing.launch(play)
     yield browser
     browser.close()
 
@@ -525,7 +518,6 @@ def test_every_control_has_a_name(page):
   assert nameless == []
 
 
-@pytest.mark.slow
 def test_memory_stays_flat_over_2000_moves(page):
   session = page.context.new_cdp_session(page)
   session.send('HeapProfiler.enable')

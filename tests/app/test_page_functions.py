@@ -7,17 +7,14 @@ import threading
 import numpy as np
 import pytest
 
+from app import browsing
 import dvhflax
 from dvhflax.dvh import DVHSpec
 from dvhflax.wishes import bending
 from dvhflax.wishes.points import Point
 
-playwright = pytest.importorskip(
-  'playwright.sync_api', reason='browser tests need playwright'
-)
-CHROMIUM = pathlib.Path('/usr/bin/chromium')
-if not CHROMIUM.exists():
-  pytest.skip(f'there is no {CHROMIUM}', allow_module_level=True)
+playwright = browsing.required()
+pytestmark = pytest.mark.slow
 
 STATIC = pathlib.Path(dvhflax.__file__).parent / 'app' / 'static'
 
@@ -38,9 +35,7 @@ def run():
     playwright.sync_playwright() as play,
   ):
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = play.chromium.launch(
-      executable_path=str(CHROMIUM), args=['--no-sandbox']
-    )
+    browser = browsing.launch(play)
     page = browser.new_page()
     page.goto(f'http://127.0.0.1:{server.server_port}/icon.svg')
 
