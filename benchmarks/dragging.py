@@ -1,6 +1,6 @@
 """How fast doses follow a handle that is dragged, the browser included.
 
-python benchmarks/dragging.py --workdir=RUN [--patient=p0] [--seconds=15]
+python benchmarks/dragging.py --workdir=RUN [--patient=KEY] [--seconds=15]
 
 Starts `dvhflax app` and headless Chromium (Debian's, with Playwright), opens a
 patient, drags a handle of its rectum back and forth at 60 movements a second,
@@ -79,9 +79,12 @@ def drag(page, x, y, seconds):
 def main():
   parser = argparse.ArgumentParser()
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
-  parser.add_argument('--patient', default='p0')
+  parser.add_argument('--patient', help='key; by default the first')
   parser.add_argument('--seconds', type=float, default=15)
   given = parser.parse_args()
+  chosen = (
+    f'[data-patient={given.patient}]' if given.patient else '[data-patient]'
+  )
   begun = time.perf_counter()
   process, url = serve(given.workdir)
   listening = time.perf_counter() - begun
@@ -93,7 +96,7 @@ def main():
       page = browser.new_page(viewport={'width': 1920, 'height': 1080})
       page.add_init_script(WATCH)
       page.goto(url)
-      page.click(f'[data-patient={given.patient}]')
+      page.locator(chosen).first.click()
       page.wait_for_selector(READY, timeout=120_000)
       page.wait_for_selector('#dvh[data-painted]')
       first = time.perf_counter() - begun

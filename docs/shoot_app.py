@@ -57,9 +57,12 @@ def main():
   parser.add_argument('--network', default='prostate')
   parser.add_argument('--workdir')
   parser.add_argument('--folder', type=pathlib.Path, default='docs')
-  parser.add_argument('--patient', default='p0')
+  parser.add_argument('--patient', help='key; by default the first')
   parser.add_argument('--all', action='store_true')
   given = parser.parse_args()
+  chosen = (
+    f'[data-patient={given.patient}]' if given.patient else '[data-patient]'
+  )
   source = f'--network={given.network}'
   if given.workdir:
     source = f'--workdir={given.workdir}'
@@ -81,7 +84,7 @@ def main():
             )
             page = context.new_page()
             page.goto(url)
-            page.click(f'[data-patient={given.patient}]')
+            page.locator(chosen).first.click()
             page.wait_for_selector(READY, timeout=120_000)
             page.wait_for_selector('#dvh[data-painted]')
             page.wait_for_timeout(500)
