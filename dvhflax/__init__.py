@@ -46,8 +46,11 @@ if TYPE_CHECKING:
   from dvhflax.training.runs import Network, load_network
   from dvhflax.training.train import train
   from dvhflax.tuning.external import ExternalPatients
+  from dvhflax.tuning.front import Front
+  from dvhflax.tuning.goals import GoalResult
   from dvhflax.tuning.session import Session
-  from dvhflax.tuning.steps import Step
+  from dvhflax.tuning.steps import Preview, Step
+  from dvhflax.tuning.templates import Templates
 
 __version__ = '0.1.0'
 
@@ -59,6 +62,8 @@ _MODULES = {
   'DVHSpec': 'dvh',
   'DoseReference': 'normalisation',
   'ExternalPatients': 'tuning.external',
+  'Front': 'tuning.front',
+  'GoalResult': 'tuning.goals',
   'Mimicked': 'planning.mimic',
   'Network': 'training.runs',
   'Normalisation': 'normalisation',
@@ -66,11 +71,13 @@ _MODULES = {
   'Organ': 'sites',
   'Patient': 'patient',
   'Plans': 'planning.planner',
+  'Preview': 'tuning.steps',
   'Protocol': 'sites.protocol',
   'Session': 'tuning.session',
   'Site': 'sites',
   'Step': 'tuning.steps',
   'Structure': 'patient',
+  'Templates': 'tuning.templates',
   'build_cohort': 'sources.build',
   'dose_loss': 'losses',
   'dropout_rate': 'schedules',
@@ -98,6 +105,8 @@ __all__ = [
   'DVHSpec',
   'DoseReference',
   'ExternalPatients',
+  'Front',
+  'GoalResult',
   'Mimicked',
   'Network',
   'Normalisation',
@@ -105,11 +114,13 @@ __all__ = [
   'Organ',
   'Patient',
   'Plans',
+  'Preview',
   'Protocol',
   'Session',
   'Site',
   'Step',
   'Structure',
+  'Templates',
   'build_cohort',
   'config',
   'dose_loss',

@@ -7,6 +7,7 @@ are in.
 """
 
 import dataclasses
+import functools
 from typing import Protocol
 
 import numpy as np
@@ -110,51 +111,49 @@ class Voxels:
 
 @dataclasses.dataclass(frozen=True)
 class Ranked(Voxels):
-  """As `Voxels`, sorted once: what is read off then costs next to nothing.
+  """As `Voxels`, sorted once it pays, so that many read-offs cost little.
 
   All values are those of `Voxels` to the bit.
-
-  Attributes:
-    dose: `[V]` ascending, V >= 1.
-    mean: of these voxels.
   """
 
-  mean: float
+  def __post_init__(self) -> None:
+    if not len(self.dose):
+      raise ValueError('the structure has no voxel')
 
-  @classmethod
-  def of(cls, dose: np.ndarray) -> 'Ranked':
-    """Ranks the `[V]` doses of a structure.
+  @functools.cached_property
+  def _ascending(self) -> np.ndarray:
+    return np.sort(self.dose)
 
-    Raises:
-      ValueError: no voxel.
-    """
-    return cls(np.sort(dose), Voxels(dose).mean_dose)
+  @functools.cached_property
+  def _mean(self) -> float:
+    return super().mean_dose
 
   @property
   def mean_dose(self) -> float:
-    return self.mean
+    return self._mean
 
   @property
   def max_dose(self) -> float:
-    return float(self.dose[-1])
+    return float(self.dose.max())
 
   def dose_at_volume_fraction(self, fraction: ArrayLike) -> np.ndarray:
     """See the function of this name."""
     fraction = np.asarray(fraction, np.float64)
     if not np.all((fraction >= 0) & (fraction <= 1)):
       raise ValueError(f'a volume fraction must lie in [0, 1], got {fraction}')
-    last = len(self.dose) - 1
+    dose = self._ascending
+    last = len(dose) - 1
     place = last * (1 - fraction)
     low = np.floor(place).astype(np.intp)
     share = place - low
-    below = self.dose[low].astype(np.float64)
-    above = self.dose[np.minimum(low + 1, last)].astype(np.float64)
+    below = dose[low].astype(np.float64)
+    above = dose[np.minimum(low + 1, last)].astype(np.float64)
     # Rounded as np.quantile does.
     step = above - below
     found = np.where(
       share < 0.5, below + step * share, above - step * (1 - share)
     )
-    return np.where(np.isnan(self.dose[-1]), np.nan, found)
+    return np.where(np.isnan(dose[-1]), np.nan, found)
 
   def volume_fraction_at_dose(self, level: ArrayLike) -> np.ndarray:
     """See the function of this name."""
@@ -164,7 +163,13 @@ class Ranked(Voxels):
     least = level.astype(self.dose.dtype)
     above = np.nextafter(least, self.dose.dtype.type(np.inf))
     least = np.where(least < level, above, least)
-    below = np.searchsorted(self.dose, least, side='left')
+    if '_ascending' in vars(self):
+      below = np.searchsorted(self._ascending, least, side='left')
+    elif least.ndim:
+      # Faster than to sort them, which only a dose at a volume needs.
+      return volume_fraction_at_dose(self.dose, least)
+    else:
+      below = np.asarray(np.count_nonzero(self.dose < least))
     return np.asarray((len(self.dose) - below) / len(self.dose))
 
 

@@ -78,7 +78,8 @@ def test_the_ends_of_a_curve():
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
-def test_ranked_voxels_are_read_to_the_same_bit(dtype):
+@pytest.mark.parametrize('sort', [False, True])
+def test_ranked_voxels_are_read_to_the_same_bit(dtype, sort):
   rng = np.random.default_rng(0)
   for number in (1, 2, 3, 50, 4097):
     for dose in (
@@ -87,7 +88,9 @@ def test_ranked_voxels_are_read_to_the_same_bit(dtype):
       np.full(number, 0.3),
     ):
       dose = dose.astype(dtype)
-      plain, ranked = Voxels(dose), Ranked.of(dose)
+      plain, ranked = Voxels(dose), Ranked(dose)
+      if sort:  # as any dose at a volume does
+        ranked.dose_at_volume_percent(50)
       assert ranked.mean_dose == plain.mean_dose
       assert ranked.max_dose == plain.max_dose
       levels = np.linspace(-0.2, 1.2, 36)
@@ -106,14 +109,17 @@ def test_ranked_voxels_are_read_to_the_same_bit(dtype):
         assert ranked.dose_at_volume_percent(
           percent
         ) == plain.dose_at_volume_percent(percent)
+      np.testing.assert_array_equal(ranked.dose, dose)
 
 
 def test_ranked_voxels_have_the_same_errors():
   with pytest.raises(ValueError, match='no voxel'):
-    Ranked.of(np.zeros(0))
+    Ranked(np.zeros(0))
   with pytest.raises(ValueError, match=r'\[0, 1\]'):
-    Ranked.of(np.ones(3)).dose_at_volume_fraction(1.1)
+    Ranked(np.ones(3)).dose_at_volume_fraction(1.1)
   # A dose that is not a number is none of a rank.
-  faulty = Ranked.of(np.array([0.1, np.nan, 0.2]))
+  faulty = Ranked(np.array([0.1, np.nan, 0.2]))
+  assert faulty.volume_fraction_at_dose(0.15) == pytest.approx(2 / 3)
   assert np.isnan(faulty.dose_at_volume_fraction(0.5))
+  assert faulty.volume_fraction_at_dose(0.15) == pytest.approx(2 / 3)
   assert np.isnan(faulty.max_dose)

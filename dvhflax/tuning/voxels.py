@@ -56,6 +56,6 @@ class StructureVoxels:
     """
     flat = np.asarray(dose).reshape(-1)
     return [
-      Ranked.of(flat.take(inside)) if len(inside) else None
+      Ranked(flat.take(inside)) if len(inside) else None
       for inside in self._inside
     ]
