@@ -108,7 +108,7 @@ def watched(browser, refusals=False, **options):
   def told(message):
     mere = refusals and 'Failed to load resource' in message.text
     if message.type in ('error', 'warning') and not mere:
-      complaints.append(message.text)
+      complaints.append(f'{message.text} {message.location}')
 
   def asked(request):
     if not re.match(r'(http|ws)://127\.0\.0\.1:|blob:http://127', request.url):
