@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dvhflax import dose_volume
-from dvhflax.dose_volume import Curve, Voxels
+from dvhflax.dose_volume import Curve, Ranked, Voxels
 from dvhflax.dvh import DVHSpec, dvh_vectors
 
 
@@ -75,3 +75,45 @@ def test_the_ends_of_a_curve():
   assert curve.volume_percent_at_dose(1.1) == 0
   assert curve.mean_dose == pytest.approx(0.2 + 0.15 + 0.15)
   assert curve.max_dose == 1.0
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_ranked_voxels_are_read_to_the_same_bit(dtype):
+  rng = np.random.default_rng(0)
+  for number in (1, 2, 3, 50, 4097):
+    for dose in (
+      rng.normal(0.5, 0.4, number),
+      rng.integers(0, 5, number) / 5,  # ties, and levels that are doses
+      np.full(number, 0.3),
+    ):
+      dose = dose.astype(dtype)
+      plain, ranked = Voxels(dose), Ranked.of(dose)
+      assert ranked.mean_dose == plain.mean_dose
+      assert ranked.max_dose == plain.max_dose
+      levels = np.linspace(-0.2, 1.2, 36)
+      for some in (levels, levels.astype(np.float32), 0.4, np.float32(0.4), 1):
+        np.testing.assert_array_equal(
+          ranked.volume_fraction_at_dose(some),
+          plain.volume_fraction_at_dose(some),
+        )
+      shares = rng.random(40)
+      for share in (shares, shares.astype(np.float32), 0, 0.02, 0.5, 1.0):
+        np.testing.assert_array_equal(
+          ranked.dose_at_volume_fraction(share),
+          plain.dose_at_volume_fraction(share),
+        )
+      for percent in (0, 2, 33.3, 95, 98, 100):
+        assert ranked.dose_at_volume_percent(
+          percent
+        ) == plain.dose_at_volume_percent(percent)
+
+
+def test_ranked_voxels_have_the_same_errors():
+  with pytest.raises(ValueError, match='no voxel'):
+    Ranked.of(np.zeros(0))
+  with pytest.raises(ValueError, match=r'\[0, 1\]'):
+    Ranked.of(np.ones(3)).dose_at_volume_fraction(1.1)
+  # A dose that is not a number is none of a rank.
+  faulty = Ranked.of(np.array([0.1, np.nan, 0.2]))
+  assert np.isnan(faulty.dose_at_volume_fraction(0.5))
+  assert np.isnan(faulty.max_dose)

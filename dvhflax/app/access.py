@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A client that does not take its answer for so long is left.
 SEND_S = 60.0
-_MOST_ADDRESS = 2048
+_MOST_ADDRESS, _MOST_HEADERS = 2048, 2**14
 _LIVES_S = 30 * 24 * 3600
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; " + (
   "object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -80,6 +80,10 @@ class Guard:
     size = len(scope.get('raw_path') or b'') + len(scope['query_string'])
     if size > _MOST_ADDRESS:
       return 400, f'an address has at most {_MOST_ADDRESS} characters'
+    # The limit of the connection is for headers that come in pieces.
+    sizes = [len(name) + len(value) for name, value in headers.raw]
+    if sum(sizes) > _MOST_HEADERS:
+      return 400, f'headers have at most {_MOST_HEADERS} characters'
     hosts = headers.getlist('host')
     if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
       return (

@@ -205,7 +205,13 @@ class Desk:
       return opened
 
   async def save(self, opened: Opened) -> None:
-    """Writes a session after a change, and tells the pages."""
+    """Writes a session after a change, and tells the pages.
+
+    Raises:
+      NotThere: if it was deleted meanwhile.
+    """
+    if opened.deleted:
+      raise faults.NotThere('the session was deleted meanwhile')
     await self.compute.run(
       self.kept.save,
       opened.key,
@@ -227,6 +233,7 @@ class Desk:
     opened = self._open.pop(key, None)
     self.kept.delete(key)
     if opened:
+      opened.deleted = True
       opened.changed()
 
   async def read_upload(
@@ -264,6 +271,8 @@ class Desk:
 
     async def keep(dose_gy: np.ndarray) -> None:
       async with opened.changing:
+        if opened.deleted:
+          raise faults.NotThere('the session was deleted meanwhile')
         await self.files.run(self.kept.keep_made, opened.key, number, dose_gy)
         if number not in opened.made:
           opened.made.append(number)

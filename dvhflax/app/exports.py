@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import tempfile
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,12 +15,15 @@ from dvhflax.dose_volume import Curve
 from dvhflax.io import placement
 from dvhflax.io.resample import Dose
 from dvhflax.normalisation import DoseReference
-from dvhflax.report import dose_report, prediction
 from dvhflax.tuning import plan_metrics
 from dvhflax.tuning.goals import GoalResult
 from dvhflax.tuning.session import Session
 from dvhflax.tuning.steps import Step
 from dvhflax.tuning.trail import USE
+
+# matplotlib, half a second, is for exports alone: the page is not to wait.
+if TYPE_CHECKING:
+  from dvhflax.report.dose_report import DoseReport
 
 What = Literal['rtdose', 'nifti', 'pdf', 'html', 'csv']
 # Ending and media type.
@@ -87,6 +90,8 @@ def content(what: What, asked: Asked) -> bytes:
     elif what == 'nifti':
       placement.write_nifti(path, _placed(asked), USE)
     else:
+      from dvhflax.report import dose_report
+
       write = {
         'pdf': dose_report.write_pdf,
         'html': dose_report.write_html,
@@ -96,8 +101,10 @@ def content(what: What, asked: Asked) -> bytes:
     return path.read_bytes()
 
 
-def report_of(asked: Asked) -> dose_report.DoseReport:
+def report_of(asked: Asked) -> 'DoseReport':
   """What a report has to know."""
+  from dvhflax.report.dose_report import DoseReport
+
   session, step = asked.session, asked.step
   record, cohort = session.record, session.cohort
   prescribed = DoseReference.of_prescription(record.prescription_gy)
@@ -120,7 +127,7 @@ def report_of(asked: Asked) -> dose_report.DoseReport:
   if step is not None:
     facts.append(f'Made {step.time}')
     facts += [f'Asked for: {point["asked"]}' for point in step.points]
-  return dose_report.DoseReport(
+  return DoseReport(
     title=asked.title,
     patient=record.id,
     prescription_gy=record.prescription_gy,
@@ -151,6 +158,8 @@ def _placed(asked: Asked) -> Dose:
 
 
 def _write_rtdose(path: pathlib.Path, asked: Asked) -> None:
+  from dvhflax.report import prediction
+
   number = int(asked.name.rpartition('-')[2])
   if asked.step is not None and asked.predicted:
     prediction.write_rtdose(

@@ -50,7 +50,7 @@ async def chunks(
       chunk = await asyncio.wait_for(anext(stream), IDLE_S)
     except StopAsyncIteration:
       return
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
       raise errors.UserError(f'{what} did not come to its end') from None
     count += len(chunk)
     if count > most:

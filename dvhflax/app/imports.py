@@ -139,4 +139,5 @@ def _without_folder(upload: Upload) -> Iterator[None]:
 
 def _plain(upload: Upload, text: object) -> str:
   folder = str(upload.files)
-  return str(text).replace(f'{folder}/', '').replace(folder, 'the upload')
+  text = str(text).replace(f'cohort.names={upload.names}', 'names')
+  return text.replace(f'{folder}/', '').replace(folder, 'the upload')

@@ -32,6 +32,7 @@ class Opened:
     goals: texts.
     made: numbers of the steps whose deliverable dose is kept.
     changing: held while a step is taken.
+    deleted: whether it is on disk no more, and is not to be again.
   """
 
   def __init__(
@@ -42,6 +43,7 @@ class Opened:
     self.goals: list[str] = []
     self.made: list[int] = []
     self.changing = asyncio.Lock()
+    self.deleted = False
     self._judged: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
     self._judged_by: list[str] = []
     self._listeners: set[Callable[[], None]] = set()

@@ -45,9 +45,7 @@ def make_app(desk: Desk, *, token: str, port: int) -> ASGIApp:
     await live.live(websocket, opened, desk.compute)
 
   routes = [
-    *_reading(desk),
-    *tuning_routes.routes(desk),
-    *file_routes.routes(desk),
+    *addresses(desk),
     # Last: it has all other names.
     ('GET', '/{name:path}', _static),
   ]
@@ -66,6 +64,15 @@ def make_app(desk: Desk, *, token: str, port: int) -> ASGIApp:
     lifespan=desk.lifespan,
   )
   return access.Guard(app, token=token, port=port)
+
+
+def addresses(desk: Desk) -> list[http.Address]:
+  """Those of the API: method, path and endpoint."""
+  return [
+    *_reading(desk),
+    *tuning_routes.routes(desk),
+    *file_routes.routes(desk),
+  ]
 
 
 def _reading(desk: Desk) -> list[http.Address]:

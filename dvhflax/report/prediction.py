@@ -189,9 +189,11 @@ def write_other_rtdose(
   """
   from dvhflax.io.dicom import rtdose_writer
 
-  record = session.record
+  record, facts = session.record, session.record.provenance
+  if 'protocol' not in facts and plan not in range(len(facts.get('plans', ()))):
+    plan = None  # of which nothing is known
   subject = rtdose_writer.subject_of(
-    record.id, session.masks, record.prescription_gy, record.provenance, plan
+    record.id, session.masks, record.prescription_gy, facts, plan
   )
   use = 'for research, not for clinical use'
   label = rtdose_writer.Label(

@@ -4,7 +4,7 @@ Worse is, of an OAR or the body, a higher mean or maximum dose, or more volume
 at any dose; of a target, less coverage (D98%, D95%) or more of a hot spot (D2%,
 maximum). Within a tolerance nothing is worse: 0.5% of the prescription of a
 dose, 1% of it of a maximum, which is that of one voxel, and 1% of the
-structure's volume.
+structure's volume, or one voxel.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,14 +19,16 @@ from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
 from dvhflax.tuning.steps import Answer, Held, Step
 from dvhflax.tuning.subject import Subject, Wish
+from dvhflax.wishes.points import Point
 
 # In fractions of the prescription; of the volume.
 _DOSE, _MAX, _VOLUME = 0.005, 0.01, 0.01
 # Doses at which volumes are compared, in fractions of the prescription.
 _LEVELS = np.linspace(0.02, 1.2, 60)
-# Doses that are computed to find how far a wish can be taken, after the one of
-# the whole wish; the way is then known to so much of it.
-_MOST_DOSES, _CLOSE = 6, 0.02
+# Doses that are computed at most to find how far a wish can be taken, after
+# that of the whole wish; the way is then known to so much of it, or to so much
+# if no part of it could be had yet; the excess that is sought, in tolerances.
+_MOST_DOSES, _CLOSE, _NOTHING, _AIM = 6, 0.05, 0.01, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Lock:
       at_gy = _LEVELS[most] * reference.prescription_gy
       found.append(
         Excess(
-          float(over[most]) / _VOLUME,
+          float(over[most]) / max(_VOLUME, 1 / len(doses.dose)),
           self.structure.name,
           f'V{at_gy:.3g}Gy {100 * now.volumes[most]:.1f}%, at the lock '
           f'{100 * then.volumes[most]:.1f}%',
@@ -171,15 +173,19 @@ def furthest(
     The largest share that was found to keep the locks, 0 if none was; and what
     held it.
   """
-  # As if the locks were just kept with the wish before, to within tolerance.
+  # As if nothing were worse with the wish before.
   low, high = (0.0, 0.0), (1.0, whole.tolerances)
   holder = whole
-  for _ in range(_MOST_DOSES):
-    if high[0] - low[0] <= _CLOSE or low[1] > 0.5:
+  for number in range(_MOST_DOSES):
+    width = high[0] - low[0]
+    if width <= (_CLOSE if low[0] else _NOTHING):
       break
-    slope = (high[1] - low[1]) / (high[0] - low[0])
-    step = (0.75 - low[1]) / slope / (high[0] - low[0])
-    share = low[0] + min(max(step, 0.1), 0.9) * (high[0] - low[0])
+    # Where the excess is expected to be just allowed; the middle, where that
+    # has not led far, as with volumes of few voxels, which change in steps.
+    place = (_AIM - low[1]) / (high[1] - low[1])
+    if number > 2:
+      place = 0.5
+    share = low[0] + min(max(place, 0.1), 0.9) * width
     found = excess(share)
     if found.tolerances > 1:
       high, holder = (share, found.tolerances), found
@@ -248,11 +254,46 @@ def held(
   return Held(share, by.structure, by.why)
 
 
-def conflict(locks: Sequence[Lock], structure: int, text: str) -> None:
-  """Raises a WishError for a point of a locked structure."""
-  for lock in locks:
-    if lock.index == structure:
+def worse(
+  locks: Sequence[Lock], answer: Answer, subject: Subject
+) -> tuple[str, ...]:
+  """Names of the locked structures that a dose makes worse."""
+  found = worst(locks, *subject.read(answer.dose)) if locks else []
+  return tuple(one.structure for one in found if one.tolerances > 1)
+
+
+def locked(
+  before: Sequence[Lock], names: Sequence[str], step: Step, subject: Subject
+) -> list[Lock]:
+  """Locks of these structures, those that are new against a step.
+
+  Raises:
+    WishError: for a structure that the patient lacks.
+  """
+  known = {lock.structure.name: lock for lock in before}
+  doses, _ = subject.read(step.dose)
+  there = {
+    structure.name: (index, structure, doses[index])
+    for index, structure in enumerate(subject.cohort.structures)
+  }
+  for name in names:
+    index, structure, inside = there.get(name, (0, None, None))
+    if structure is None or inside is None:
       raise errors.WishError(
-        f'{errors.shown(text)}: {lock.structure.name} is locked as it is; '
-        'unlock it to tune it'
+        f'{errors.shown(name)} cannot be locked: the patient has no such '
+        'structure'
+      )
+    if name not in known:
+      known[name] = Lock.at(step, index, structure, inside)
+  return [known[name] for name in names]
+
+
+def refuse_points(locks: Sequence[Lock], points: Sequence[Point]) -> None:
+  """Raises a WishError for a point of a locked structure."""
+  names = {lock.index: lock.structure.name for lock in locks}
+  for point in points:
+    if point.structure in names:
+      raise errors.WishError(
+        f'{errors.shown(point.text)}: {names[point.structure]} is locked as it '
+        'is; unlock it to tune it'
       )

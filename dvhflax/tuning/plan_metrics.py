@@ -16,6 +16,7 @@ from dvhflax.dose_volume import ReadOffs, Voxels
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
+from dvhflax.planning.pareto import distances
 from dvhflax.tuning.voxels import StructureVoxels
 from dvhflax.wishes.points import Point
 
@@ -207,12 +208,17 @@ def reach_of(cohort: Cohort, present: np.ndarray) -> Reach:
   chosen = np.unique(
     np.linspace(0, len(owners) - 1, min(len(owners), _MOST_PLANS)).astype(int)
   )
-  usual = np.array(
-    [
-      _nearest(curves[n], curves[owners != owners[n]], has[owners != owners[n]])
-      for n in chosen
-    ]
-  )
+  usual = np.full(len(chosen), np.inf)
+  wished = curves[chosen].any(-1)
+  for asked in np.unique(wished, axis=0):
+    rows = (wished == asked).all(-1)
+    held = has[:, asked].all(-1)
+    of, theirs = chosen[rows], curves[held][:, asked]
+    if not len(theirs):
+      continue
+    apart = distances(curves[of][:, asked], theirs)
+    apart[owners[of][:, None] == owners[held]] = np.inf
+    usual[rows] = apart.min(1)
   return Reach(curves, has, np.sort(usual[np.isfinite(usual)]))
 
 

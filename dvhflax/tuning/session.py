@@ -22,20 +22,17 @@ from dvhflax import errors
 from dvhflax.checksum import checksum
 from dvhflax.cohort.store import Cohort
 from dvhflax.dose_volume import Curve
-from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 from dvhflax.training.runs import Network, load_networks
 from dvhflax.tuning import goals as goals_lib
 from dvhflax.tuning import lock as lock_lib
-from dvhflax.tuning import plan_metrics
 from dvhflax.tuning import trail as trail_lib
+from dvhflax.tuning.asking import ask
 from dvhflax.tuning.front import Front, front_of
 from dvhflax.tuning.goals import GoalResult
 from dvhflax.tuning.history import History
 from dvhflax.tuning.steps import Answer, Held, Preview, Step
 from dvhflax.tuning.subject import Subject, Wish
-from dvhflax.wishes import points as points_lib
-from dvhflax.wishes.bending import bend
 
 
 class Session:
@@ -66,7 +63,6 @@ class Session:
     self._subject = subject = Subject(network, cohort, patient, anatomy)
     self.cohort, self.record = cohort, subject.record
     self.masks, self.present = subject.masks, subject.present
-    self._reach = plan_metrics.reach_of(cohort, self.present)
     self._history = History(who)
     self._locks: list[lock_lib.Lock] = []
     # Which of `trail.FIRST_DOSES` this session began with.
@@ -223,18 +219,10 @@ class Session:
     would.
     """
     _, wish = self._wish(points, curves, reference_gy)
-    assert wish.desired is not None
     dose = self._subject.dose(wish)
-    doses, reference = self._subject.read(dose)
-    excesses = lock_lib.worst(self._locks, doses, reference)
-    return Preview(
-      dose,
-      self._subject.dvh(doses),
-      wish.desired,
-      reference,
-      wish.reference or reference,
-      self._subject.points_achieved(wish.texts, doses, reference),
-      tuple(one.structure for one in excesses if one.tolerances > 1),
+    preview = self._subject.preview(dose, wish)
+    return dataclasses.replace(
+      preview, worse=lock_lib.worse(self._locks, preview, self._subject)
     )
 
   def undo(self) -> Step:
@@ -289,23 +277,9 @@ class Session:
     if not step:
       raise errors.SessionError('there is no dose to lock: call first_dose()')
     names = list(dict.fromkeys(structures))
-    known = {lock.structure.name: lock for lock in self._locks}
-    if set(names) == set(known):
+    if set(names) == set(self.locked):
       return self.locked
-    doses, _ = self._subject.read(step.dose)
-    there = {s.name: i for i, s in enumerate(self.cohort.structures)}
-    for name in names:
-      inside = doses[there[name]] if name in there else None
-      if inside is None:
-        raise errors.WishError(
-          f'{errors.shown(name)} cannot be locked: the patient has no such '
-          'structure'
-        )
-      if name not in known:
-        index = there[name]
-        structure = self.cohort.structures[index]
-        known[name] = lock_lib.Lock.at(step, index, structure, inside)
-    self._locks = [known[name] for name in names]
+    self._locks = lock_lib.locked(self._locks, names, step, self._subject)
     self._history.lock(names)
     return self.locked
 
@@ -328,8 +302,7 @@ class Session:
     if isinstance(of, Answer):
       doses, reference = self._subject.read(of.dose)
     else:
-      doses = self._subject.voxels.rank(of)
-      reference = DoseReference(1.0, self.record.prescription_gy, 'Gy')
+      doses, reference = self._subject.read_gy(of)
     return goals_lib.assess(
       goals, doses, reference, self.cohort.structures, self.volumes_cc
     )
@@ -432,37 +405,10 @@ class Session:
     curves: np.ndarray | Mapping[str, Curve] | None,
     reference_gy: float | None,
   ) -> tuple[dict[str, Any], Wish]:
-    """What was asked, as the trail has it, and the wish that follows."""
-    texts = points_lib.split(points) if isinstance(points, str) else [*points]
-    if curves is None and not texts:
-      raise errors.SessionError('give points or curves to tune to')
-    asked: dict[str, Any] = {'points': texts}
-    if curves is not None:
-      base, reference = self._subject.vectors(curves, reference_gy)
-      asked['curves'] = base.tolist()
-      asked['reference_gy'] = reference.gy if reference else None
-    elif self.current:
-      base, reference = self.current.dvh, self.current.reference
-    else:
-      raise errors.SessionError(
-        'points bend the DVH of a dose: call first_dose() first'
-      )
-    spec = self.cohort.dvh_spec
-    if self._locks:
-      base = base.copy()
-      for lock in self._locks:
-        base[lock.index] = lock.curve(spec, reference)
-    if texts:
-      if reference is None:
-        raise errors.WishError(
-          'points on these curves cannot be converted to Gy: the reference '
-          'dose follows from the curve of a target; give one'
-        )
-      parsed = self._subject.points(texts, reference)
-      for point in parsed:
-        lock_lib.conflict(self._locks, point.structure, point.text)
-      base = bend(base, parsed, spec)
-    return asked, Wish(base, reference, texts)
+    """See `asking.ask`."""
+    return ask(
+      self._subject, self._locks, self.current, points, curves, reference_gy
+    )
 
   def _add(
     self,
@@ -472,44 +418,17 @@ class Session:
     dose: np.ndarray,
     held: Held | None = None,
   ) -> Step:
-    """Measures a dose; a wish without a reference is taken to have its own."""
-    structures, spec = self.cohort.structures, self.cohort.dvh_spec
-    doses, reference = self._subject.read(dose)
-    of_wish = wish.reference or reference
-    metrics: dict[str, Any] = {
-      **reference.to_json(),
-      'achieved': plan_metrics.of_structures(
-        doses, dose, structures, reference
-      ),
-    }
-    if wish.desired is not None:
-      metrics['desired'] = plan_metrics.desired(
-        wish.desired, structures, spec, of_wish
-      )
-      metrics['reach'] = self._reach.compare(wish.desired)
-    metrics['cut_off'] = self._subject.voxels.cut_off
-    metrics['points'] = self._subject.points_achieved(
-      wish.texts, doses, reference
+    step = dataclasses.replace(
+      self._subject.step(dose, wish), action=action, held=held
     )
-    curves = self._subject.dvh(doses)
-    desired = wish.desired
+    desired = step.desired_dvh
     entry = {
       'asked': asked,
       'desired_dvh': None if desired is None else desired.tolist(),
-      'achieved_dvh': curves.tolist(),
-      'metrics': metrics,
+      'achieved_dvh': step.dvh.tolist(),
+      'metrics': step.metrics,
       'dose_sha256': checksum(dose),
     }
     if held:
       entry['held'] = dataclasses.asdict(held)
-    step = Step(
-      dose,
-      curves,
-      desired,
-      reference,
-      of_wish,
-      metrics,
-      action=action,
-      held=held,
-    )
     return self._history.add(step, entry)

@@ -17,6 +17,7 @@ from dvhflax.patient import Patient
 from dvhflax.training.runs import Network
 from dvhflax.tuning import plan_metrics
 from dvhflax.tuning import wish as wish_lib
+from dvhflax.tuning.steps import Preview, Step
 from dvhflax.tuning.voxels import StructureVoxels
 from dvhflax.wishes import points as points_lib
 
@@ -87,6 +88,7 @@ class Subject:
     self._network, self._mean_dvh = network, network.mean_dvh
     self._anatomy = anatomy
     self._features: Any = None
+    self._reach = plan_metrics.reach_of(cohort, self.present)
     # The dose that was last ranked: goals are often read off it as well.
     self._ranked: tuple[np.ndarray, list[Ranked | None]] | None = None
 
@@ -154,6 +156,47 @@ class Subject:
       doses, self.cohort.structures, self.record.prescription_gy
     )
     return doses, reference
+
+  def read_gy(
+    self, dose_gy: np.ndarray
+  ) -> tuple[list[Ranked | None], DoseReference]:
+    """The same of `[X, Y, Z]` Gy, such as of a plan."""
+    reference = DoseReference(1.0, self.record.prescription_gy, 'Gy')
+    return self.voxels.rank(dose_gy), reference
+
+  def preview(self, dose: np.ndarray, wish: Wish) -> Preview:
+    """Reads no more of a dose than can be read while a handle is dragged."""
+    doses, reference = self.read(dose)
+    return Preview(
+      dose,
+      self.dvh(doses),
+      wish.desired,
+      reference,
+      wish.reference or reference,
+      self.points_achieved(wish.texts, doses, reference),
+    )
+
+  def step(self, dose: np.ndarray, wish: Wish) -> Step:
+    """Measures a dose; a wish without a reference is taken to have its own."""
+    structures, spec = self.cohort.structures, self.cohort.dvh_spec
+    doses, reference = self.read(dose)
+    of_wish = wish.reference or reference
+    metrics: dict[str, Any] = {
+      **reference.to_json(),
+      'achieved': plan_metrics.of_structures(
+        doses, dose, structures, reference
+      ),
+    }
+    if wish.desired is not None:
+      metrics['desired'] = plan_metrics.desired(
+        wish.desired, structures, spec, of_wish
+      )
+      metrics['reach'] = self._reach.compare(wish.desired)
+    metrics['cut_off'] = self.voxels.cut_off
+    metrics['points'] = self.points_achieved(wish.texts, doses, reference)
+    return Step(
+      dose, self.dvh(doses), wish.desired, reference, of_wish, metrics
+    )
 
   def dvh(self, doses: Sequence[Ranked | None]) -> np.ndarray:
     """`[S, K]` of ranked structures."""

@@ -1,0 +1,202 @@
+"""Exports, uploads and imports."""
+
+import base64
+import io
+import json
+
+from conftest import GRID, STRUCTURES
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+from dvhflax.tuning import wish
+
+PULL = {'structure': 'rectum', 'dose_gy': 40.0, 'volume_percent': 20.0}
+
+
+def put_file(client, upload, path, content):
+  header = base64.urlsafe_b64encode(path.encode()).decode().rstrip('=')
+  return client.put(
+    f'/api/v1/uploads/{upload}/files',
+    headers={'X-Path': header},
+    content=content,
+  )
+
+
+def mask_file(mask, tmp_path):
+  path = tmp_path / 'mask.nii.gz'
+  nibabel.save(nibabel.Nifti1Image(mask, np.diag([-3.0, -3.0, 5.0, 1.0])), path)
+  return path.read_bytes()
+
+
+@pytest.fixture
+def upload(client):
+  return client.post('/api/v1/uploads', json={'kind': 'nifti'}).json()['upload']
+
+
+def test_exports(client, begin, tmp_path):
+  state = begin()
+  one = f'/api/v1/sessions/{state["session"]}'
+  client.put(f'{one}/goals', json=['rectum V40 <= 10%'])
+  client.patch(f'{one}/steps/0', json={'note': '<b>&"note"</b> $x$'})
+  answer = client.get(f'{one}/doses/step-0')
+  unit = float(answer.headers['x-gy-per-unit'])
+  shown = unit * np.frombuffer(answer.content, '<u2').reshape(GRID[::-1])
+  found = {}
+  for what in ('rtdose', 'nifti', 'pdf', 'html', 'csv'):
+    answer = client.get(f'{one}/export?what={what}&dose=step-0')
+    assert answer.status_code == 200, answer.text
+    assert 'p6' not in answer.headers['content-disposition']
+    assert 'attachment' in answer.headers['content-disposition']
+    found[what] = answer.content
+  rtdose = pydicom.dcmread(io.BytesIO(found['rtdose']))
+  gy = rtdose.pixel_array * float(rtdose.DoseGridScaling)
+  np.testing.assert_allclose(gy, shown, atol=unit)
+  (tmp_path / 'dose.nii.gz').write_bytes(found['nifti'])
+  image = nibabel.load(tmp_path / 'dose.nii.gz')
+  np.testing.assert_allclose(
+    np.maximum(image.get_fdata(), 0).transpose(2, 1, 0), shown, atol=unit
+  )
+  assert found['pdf'].startswith(b'%PDF')
+  page = found['html'].decode()
+  assert 'not for clinical use' in page and 'rectum V40' in page
+  assert '&lt;b&gt;&amp;' in page and '<b>&' not in page
+  assert 'src="http' not in page
+  (tmp_path / 'dvh.csv').write_bytes(found['csv'])
+  curves = wish.read_curves(str(tmp_path / 'dvh.csv'), 78.0)
+  assert set(curves) == {'body', 'rectum', 'PTV'}
+  rectum = shown[np.frombuffer(client.get(f'{one}/masks').content, 'u1')
+                 .reshape(GRID[::-1]) & 2 > 0]  # fmt: skip
+  v40 = curves['rectum'].volume_percent_at_dose(40.0)
+  assert v40 == pytest.approx(100 * (rectum >= 40).mean(), abs=2)
+  plan = client.get(f'{one}/export?what=rtdose&dose=plan-0')
+  assert 'plan' in pydicom.dcmread(io.BytesIO(plan.content)).SeriesDescription
+
+
+@pytest.mark.parametrize(
+  ('query', 'status'),
+  [
+    ('what=exe&dose=step-0', 400),
+    ('what=csv&dose=step-5', 404),
+    ('what=csv&dose=../x', 404),
+    ('what=csv', 404),
+    ('', 400),
+  ],
+)
+def test_exports_that_cannot_be(client, begin, query, status):
+  one = f'/api/v1/sessions/{begin()["session"]}'
+  answer = client.get(f'{one}/export?{query}')
+  assert answer.status_code == status and answer.json()['error']
+
+
+def test_a_dropped_folder_is_imported_and_tuned(
+  client, cohort, upload, tmp_path
+):
+  masks = cohort.masks(6)
+  for s, structure in enumerate(STRUCTURES):
+    content = mask_file(masks[..., s], tmp_path)
+    path = f'case 1/{structure.name}.nii.gz'
+    assert put_file(client, upload, path, content).status_code == 200
+  twice = put_file(client, upload, 'case 1/PTV.nii.gz', b'x')
+  assert twice.status_code == 409
+  lacking = mask_file(masks[..., 0], tmp_path)
+  put_file(client, upload, 'case 2/body.nii.gz', lacking)
+  answer = client.post(f'/api/v1/uploads/{upload}/import', json={})
+  assert answer.status_code == 200, answer.text
+  found = answer.json()
+  assert '1 patients imported' in found['report'] and len(found['failed']) == 1
+  assert 'case 2' in found['failed'][0] or 'PTV' in found['failed'][0]
+  assert 'uploads' not in json.dumps(found)
+  [key] = found['patients']
+  listed = {p['key']: p for p in client.get('/api/v1/patients').json()}
+  assert listed[key]['label'] == 'case 1' and listed[key]['source'] == 'upload'
+  assert listed[key]['prescription_gy'] == 78
+  state = client.post('/api/v1/sessions', json={'patient': key}).json()
+  one = f'/api/v1/sessions/{state["session"]}'
+  tuned = client.post(f'{one}/steps', json={'handles': [PULL]})
+  assert tuned.status_code == 200 and tuned.json()['patient']['key'] == key
+  for what in ('rtdose', 'html'):
+    answer = client.get(f'{one}/export?what={what}&dose=step-1')
+    assert answer.status_code == 200
+    assert 'case' not in answer.headers['content-disposition']
+  assert client.delete(f'/api/v1/uploads/{upload}').status_code == 200
+  assert key not in [p['key'] for p in client.get('/api/v1/patients').json()]
+  gone = client.post('/api/v1/sessions', json={'patient': key})
+  assert gone.status_code == 404
+
+
+def test_prescription_and_names_are_heard(client, cohort, upload, tmp_path):
+  masks = cohort.masks(6)
+  for s, name in enumerate(('body', 'strange', 'PTV')):
+    content = mask_file(masks[..., s], tmp_path)
+    put_file(client, upload, f'case/{name}.nii.gz', content)
+  options = {'prescription_gy': 70.0, 'names': {'rectum': ['strange']}}
+  answer = client.post(f'/api/v1/uploads/{upload}/import', json=options)
+  assert answer.status_code == 200, answer.text
+  [key] = answer.json()['patients']
+  state = client.post('/api/v1/sessions', json={'patient': key}).json()
+  assert state['patient']['prescription_gy'] == 70
+  assert all(structure['present'] for structure in state['structures'])
+
+
+@pytest.mark.parametrize(
+  ('files', 'body', 'words'),
+  [
+    ({}, {}, 'no patient'),
+    ({'a/body.nii.gz': b'not a file'}, {}, 'no patient|body'),
+    ({}, {'prescription_gy': -1}, '> 0'),
+    ({}, {'names': {'gut': ['x']}}, 'gut'),
+    ({}, {'names': {'rectum': ['(']}}, 'pattern'),
+    ({}, {'folder': '/etc'}, 'unknown field'),
+  ],
+)
+def test_uploads_that_cannot_be_read(
+  client, upload, served, files, body, words
+):
+  for path, content in files.items():
+    put_file(client, upload, path, content)
+  answer = client.post(f'/api/v1/uploads/{upload}/import', json=body)
+  if answer.status_code == 200:
+    assert answer.json()['patients'] == []
+    text = answer.text
+  else:
+    assert answer.status_code == 400
+    text = answer.json()['error']
+  assert any(word in text for word in words.split('|'))
+  assert str(served.folder.path) not in text
+
+
+@pytest.mark.parametrize(
+  'path',
+  ['../x', '/etc/x', 'a/../../x', '.', 'a//b', 'a\\b', 'C:x', 'a\x00b', '~/x'],
+)
+def test_paths_that_leave_the_folder_are_refused(client, upload, path):
+  answer = put_file(client, upload, path, b'x')
+  assert answer.status_code == 400 and answer.json()['error']
+
+
+def test_names_of_dicom_files_are_the_servers(client, served):
+  answer = client.post('/api/v1/uploads', json={'kind': 'dicom'})
+  upload = answer.json()['upload']
+  for path in ('Doe^John/CT.1.dcm', 'Doe^John/CT.2.dcm'):
+    assert put_file(client, upload, path, b'x').json() == {'bytes': 1}
+  folder = served.folder.path / 'uploads' / upload
+  names = [path.name for path in folder.rglob('*') if path.is_file()]
+  assert len(names) == 2 and not any('Doe' in name for name in names)
+  assert client.delete(f'/api/v1/uploads/{upload}').status_code == 200
+  assert not folder.exists()
+  assert put_file(client, upload, 'x', b'x').status_code == 404
+
+
+def test_limits_of_an_upload(client, upload, monkeypatch):
+  from dvhflax.app import upload_files
+
+  monkeypatch.setattr(upload_files, 'MOST_FILE_BYTES', 1000)
+  assert put_file(client, upload, 'a', b'x' * 1001).status_code == 413
+  monkeypatch.setattr(upload_files, 'MOST_BYTES', 1500)
+  assert put_file(client, upload, 'b', b'x' * 900).status_code == 200
+  assert put_file(client, upload, 'c', b'x' * 900).status_code == 413
+  assert put_file(client, upload, 'd', b'x' * 500).status_code == 200
+  monkeypatch.setattr(upload_files, 'MOST_FILES', 2)
+  assert put_file(client, upload, 'e', b'').status_code == 413
