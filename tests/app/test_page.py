@@ -214,7 +214,7 @@ def test_a_dragged_handle_bends_the_curve_and_the_dose_follows(page):
   page.wait_for_selector(f'{READY}[data-step="1"]')
   assert state(page, 'fingerprint') != first
   assert curve(page, 'before') == achieved
-  assert dose_of(page, 'step-1') != before
+  assert dose_of(page, state(page, 'dose')) != before
 
   page.click('#undo')
   page.wait_for_selector(f'{READY}[data-step="0"]')
