@@ -1,10 +1,10 @@
-"""Takes the pictures of the page: docs/app_dark.png, docs/app_light.png.
+"""Takes the README's pictures of the page.
 
-python docs/shoot_app.py [--network=prostate | --workdir=RUN] [--folder=docs]
+    python docs/shoot_app.py --workdir=runs/small
 
-Needs Debian's Chromium and Playwright. A patient is opened, and the curves of
-rectum and bladder are pulled down; the pictures are of the page after that,
-dark, and of the difference to the step before, light.
+starts `dvhflax app` on a run with sessions of its own, opens a patient in
+Chromium (playwright), pulls a handle of the rectum's curve, and writes
+`page_dark.png` and `page_light.png`. `--size=3840x2160` is for other screens.
 """
 
 import argparse
@@ -14,93 +14,88 @@ import subprocess
 import sys
 import tempfile
 
-from playwright.sync_api import sync_playwright
+from playwright import sync_api
 
 CHROMIUM = '/usr/bin/chromium'
 READY = 'body[data-ready="true"]'
-SIZES = {'': (1440, 810)}
-# With --all: as the page is looked at before a release.
-MORE = {'_1280': (1280, 720), '_4k': (3840, 2160)}
 
 
-def serve(network, sessions):
-  process = subprocess.Popen(
-    [
-      *(sys.executable, '-m', 'dvhflax', 'app', '--nobrowser'),
-      *(network, f'--sessions={sessions}'),
-    ],
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  for line in process.stdout:
-    if found := re.search(r'http://\S+', line):
-      return process, found[0]
-  raise SystemExit('the server ended without an address')
-
-
-def pull(page, structure, which, dx, dy):
-  """Drags a handle of a structure, and waits for the step."""
-  step = int(page.locator('body').get_attribute('data-step')) + 1
-  handle = page.locator(f'.handle[data-structure={structure}]').nth(which)
-  box = handle.bounding_box()
-  x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
-  page.mouse.move(x, y)
-  page.mouse.down()
-  page.mouse.move(x + dx, y + dy, steps=8)
-  page.wait_for_timeout(300)
-  page.mouse.up()
-  page.wait_for_selector(f'{READY}[data-step="{step}"]', timeout=60_000)
-
-
-def main():
-  parser = argparse.ArgumentParser()
-  parser.add_argument('--network', default='prostate')
-  parser.add_argument('--workdir')
-  parser.add_argument('--folder', type=pathlib.Path, default='docs')
-  parser.add_argument('--patient', help='key; by default the first')
-  parser.add_argument('--all', action='store_true')
-  given = parser.parse_args()
-  chosen = (
-    f'[data-patient={given.patient}]' if given.patient else '[data-patient]'
-  )
-  source = f'--network={given.network}'
-  if given.workdir:
-    source = f'--workdir={given.workdir}'
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--workdir', required=True, help='a run or a bundle')
+  parser.add_argument('--patient', help='its name on the page; else the last')
+  parser.add_argument('--size', default='1440x900')
+  parser.add_argument('--output', default=str(pathlib.Path(__file__).parent))
+  values = parser.parse_args()
+  width, height = map(int, values.size.split('x'))
   with tempfile.TemporaryDirectory() as sessions:
-    process, url = serve(source, sessions)
+    server = subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'dvhflax', 'app', '--nobrowser'),
+        f'--workdir={values.workdir}',
+        f'--sessions={sessions}',
+      ],
+      stdout=subprocess.PIPE,
+      text=True,
+    )
     try:
-      with sync_playwright() as play:
+      assert server.stdout
+      found = re.search(r'http://\S+token=\S+', server.stdout.readline())
+      assert found
+      with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(
           executable_path=CHROMIUM, args=['--no-sandbox']
         )
-        for name, (width, height) in {
-          **SIZES,
-          **(MORE if given.all else {}),
-        }.items():
-          for scheme in ('dark', 'light'):
-            context = browser.new_context(
-              viewport={'width': width, 'height': height},
-              color_scheme=scheme,
-            )
-            page = context.new_page()
-            page.goto(url)
-            page.locator(chosen).first.click()
-            page.wait_for_selector(READY, timeout=120_000)
-            page.wait_for_selector('#dvh[data-painted]')
-            page.wait_for_timeout(500)
-            scale = width / SIZES[''][0]
-            pull(page, 'rectum', 1, -40 * scale, 25 * scale)
-            pull(page, 'bladder', 1, -15 * scale, 12 * scale)
-            if scheme == 'light':
-              page.get_by_text('A − B', exact=True).click()
-            page.mouse.move(5, 5)
-            page.wait_for_timeout(500)
-            page.screenshot(path=given.folder / f'app_{scheme}{name}.png')
-            context.close()
+        for theme in ('dark', 'light'):
+          page = browser.new_page(
+            viewport={'width': width, 'height': height}, color_scheme=theme
+          )
+          page.goto(found[0])
+          shoot(page, values.patient, theme == 'light')
+          path = pathlib.Path(values.output) / f'page_{theme}.png'
+          page.screenshot(path=path)
+          print(path)
+          page.close()
         browser.close()
     finally:
-      process.terminate()
-      process.wait()
+      server.terminate()
+      server.wait()
+
+
+def shoot(page: sync_api.Page, patient: str | None, difference: bool) -> None:
+  """Opens a patient, makes a step, and holds a handle or shows what changed."""
+  choices = page.locator('#patient-list button')
+  choices.first.wait_for()
+  chosen = choices.filter(has_text=patient) if patient else choices
+  chosen.last.click()
+  page.locator(READY).wait_for()
+  page.locator('#dvh[data-painted]').wait_for()
+  pull(page, 50, -0.05, 0.02)
+  page.mouse.up()
+  page.locator(f'{READY}[data-step="1"]').wait_for()
+  if difference:
+    page.click('label:has-text("A − B")')
+    area = page.locator('#dvh').bounding_box()
+    assert area
+    page.mouse.move(
+      area['x'] + 0.42 * area['width'], area['y'] + 0.45 * area['height']
+    )
+    return
+  pull(page, 20, -0.03, 0.02)
+  page.locator('body[data-preview]:not([data-preview=""])').wait_for()
+
+
+def pull(page: sync_api.Page, volume: int, right: float, down: float) -> None:
+  """Drags the rectum's handle at a volume in %, by fractions of the page."""
+  handle = page.locator(
+    f'.handle[data-structure=rectum][data-key$=":{volume}"]'
+  )
+  box, size = handle.bounding_box(), page.viewport_size
+  assert box and size
+  x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
+  page.mouse.move(x, y)
+  page.mouse.down()
+  page.mouse.move(x + right * size['width'], y + down * size['height'], steps=8)
 
 
 if __name__ == '__main__':

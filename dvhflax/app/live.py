@@ -79,7 +79,7 @@ async def live(websocket: WebSocket, opened: Opened, compute: Compute) -> None:
     while True:
       await changes.wait()
       changes.clear()
-      await send({'type': 'changed'})
+      await send({'type': 'changed', 'revision': opened.revision})
 
   tasks = [asyncio.create_task(one()) for one in (receive, reply, tell)]
   try:

@@ -30,6 +30,7 @@ class Opened:
     session: the tuning.
     ct: `[X, Y, Z]` int16 HU, None without one.
     goals: texts.
+    revision: counts the changes.
     made: numbers of the steps whose deliverable dose is kept.
     changing: held while a step is taken.
     deleted: whether it is on disk no more, and is not to be again.
@@ -41,6 +42,7 @@ class Opened:
     """Wraps a session."""
     self.key, self.entry, self.session, self.ct = key, entry, session, ct
     self.goals: list[str] = []
+    self.revision = 0
     self.made: list[int] = []
     self.changing = asyncio.Lock()
     self.deleted = False
@@ -60,6 +62,7 @@ class Opened:
 
   def changed(self) -> None:
     """Tells the pages that follow."""
+    self.revision += 1
     for listener in list(self._listeners):
       listener()
 

@@ -39,6 +39,7 @@ def state(opened: Opened) -> dict[str, Any]:
     'can_undo': session.can_undo,
     'can_redo': session.can_redo,
     'goals': opened.goals,
+    'revision': opened.revision,
     'locked': session.locked,
     'can_have': _can_have(opened),
     'doses': _doses(opened),

@@ -48,7 +48,8 @@ def test_a_preview_is_what_the_step_will_be(served, client, begin):
     one = f'/api/v1/sessions/{state["session"]}'
     assert client.get(one).json() == state
     tuned = client.post(f'{one}/steps', json={'handles': [PULL]}).json()
-    assert receive(socket) == {'type': 'changed'}
+    told = {'type': 'changed', 'revision': tuned['revision']}
+    assert receive(socket) == told
   step = tuned['steps'][-1]
   for key in ('desired', 'achieved', 'goals', 'distance', 'points'):
     assert preview[key] == step[key], key
@@ -131,7 +132,8 @@ def test_pages_of_one_session_and_of_two(served, client, begin):
       f'/api/v1/sessions/{one}/steps', json={'handles': [PULL]}
     )
     assert answer.status_code == 200
-    assert receive(a) == receive(b) == {'type': 'changed'}
+    told = receive(a)
+    assert told == receive(b) and told['type'] == 'changed'
     with pytest.raises(TimeoutError):
       c.recv(timeout=0.2)
 

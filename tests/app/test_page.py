@@ -101,7 +101,7 @@ def watched(browser, refusals=False, **options):
   def told(message):
     mere = refusals and 'Failed to load resource' in message.text
     if message.type in ('error', 'warning') and not mere:
-      complaints.append(message.text)
+      complaints.append(f'{message.text} {message.location}')
 
   def asked(request):
     if not re.match(r'(http|ws)://127\.0\.0\.1:|blob:http://127', request.url):
@@ -207,7 +207,7 @@ def test_a_dragged_handle_bends_the_curve_and_the_dose_follows(page):
   page.wait_for_selector(f'{READY}[data-step="1"]')
   assert state(page, 'fingerprint') != first
   assert curve(page, 'before') == achieved
-  assert dose_of(page, 'step-1') != before
+  assert dose_of(page, state(page, 'dose')) != before
 
   page.click('#undo')
   page.wait_for_selector(f'{READY}[data-step="0"]')

@@ -19,7 +19,7 @@ export class Desk {
   #turn = 0;
   #running = 0;
   #waiting = false;
-  #changed = false;
+  #revision = 0;
 
   constructor(store) {
     this.#store = store;
@@ -111,6 +111,7 @@ export class Desk {
     this.#live?.close();
     this.#doses = new Doses((key) => api.dose(id, key.split(' ')[0]));
     history.replaceState(null, '', `#s=${encodeURIComponent(id)}`);
+    this.#revision = 0;
     const first = state.structures.findIndex(
       (s) => s.role === 'oar' && s.present);
     const same = store.lastSession === id;
@@ -129,7 +130,10 @@ export class Desk {
     this.#live = new Live(id, {
       opened: () => store.set({connection: 'live'}),
       lost: () => this.#lost(),
-      changed: () => this.#changedElsewhere(),
+      changed: ({revision}) => {
+        this.#revision = revision;
+        this.catchUp();
+      },
       refused: ({error}) => store.set({message: {kind: 'refused', text: error}}),
       preview: (preview, dose) => {
         if (!store.guess) return;
@@ -257,7 +261,7 @@ export class Desk {
       await this.#take(await work((what, value, method) => api.change(
         store.session.session, what, value, method)));
     });
-    if (this.#changed) await this.#changedElsewhere();
+    await this.catchUp();
     return made;
   }
 
@@ -305,12 +309,11 @@ export class Desk {
     });
   }
 
-  async #changedElsewhere() {
-    const store = this.#store;
-    // Not under one's own hand: after the pull, or one's own change.
-    this.#changed = Boolean(store.busy || (store.guess && store.dragging));
-    if (this.#changed || !store.session) return;
-    await this.reload();
+  /** Reads what another tab changed, but not under one's own hand. */
+  async catchUp() {
+    const {busy, dragging, session} = this.#store;
+    if (busy || dragging || !session) return;
+    if (session.revision < this.#revision) await this.reload();
   }
 
   // A server that stopped.

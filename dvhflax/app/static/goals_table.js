@@ -37,19 +37,22 @@ export function showGoals(store, desk) {
     rows.forEach((row) => {
       const goal = byText.get(row.text);
       if (goal?.met) kept++;
-      setAttribute(row.element, 'data-met', goal ? goal.met : 'unknown');
-      setText(row.sign, goal ? (goal.met ? '✓' : '✗') : '·');
-      setAttribute(row.sign, 'aria-label', goal ?
+      const told = isTold(goal);
+      setAttribute(row.element, 'data-met', told ? goal.met : 'unknown');
+      setAttribute(row.element, 'title', goal?.fault ?? '');
+      setText(row.sign, told ? (goal.met ? '✓' : '✗') : '·');
+      setAttribute(row.sign, 'aria-label', told ?
         (goal.met ? 'kept' : 'missed') : 'not known for this dose');
       setText(row.achieved,
-        goal ? `${goal.achieved.toFixed(1)} ${goal.unit}` : '');
-      setText(row.by, goal ? signed(goal.by) : '');
+        told ? `${goal.achieved.toFixed(1)} ${goal.unit}` : '–');
+      setText(row.by, told ? signed(goal.by) : '');
       const was = before.get(row.text);
-      setText(row.was, goal && was ? signed(goal.achieved - was.achieved) : '');
+      setText(row.was, told && isTold(was) ?
+        signed(goal.achieved - was.achieved) : '');
     });
     setText(sum, goals.length ? `${kept} of ${rows.length} kept` : '');
     byId('goals').dataset.achieved = goals.map((g) =>
-      g.achieved.toFixed(3)).join();
+      (isTold(g) ? g.achieved.toFixed(3) : '')).join();
   });
   store.on(['session'], () => {
     const {session} = store;
@@ -70,6 +73,9 @@ export function showGoals(store, desk) {
   });
   store.on(['session', 'doseA', 'doseB', 'preview'], numbers);
 }
+
+/** Whether a goal can be told of a dose: its structure may be absent. */
+const isTold = (goal) => typeof goal?.achieved === 'number';
 
 function makeRow(store, desk, text, n) {
   const input = html('input', {

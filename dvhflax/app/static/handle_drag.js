@@ -5,7 +5,7 @@ import {setAttribute, svg} from './dom.js';
 import {gy, percent, readable} from './format.js';
 import {handlesFor, kept, newHandle} from './handles.js';
 import {markPath} from './marks.js';
-import {onCurrent, shownCurves} from './shown.js';
+import {currentStep, onCurrent, shownCurves} from './shown.js';
 
 const ARROWS = {
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
@@ -31,8 +31,12 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     const spec = store.session.dvh;
     const mostGy = spec.kind === 'volume_at_dose' ? Math.min(
       frame.mostGy, spec.max_dose * referenceGy(store)) : frame.mostGy;
-    const next = kept({...handle, gy: dose, percent: volume, pinned: true},
-      store.handles, mostGy);
+    // Between 0 Gy, which all of a volume gets, and the first level a curve
+    // is straight: not every volume can be had there.
+    const leastGy = spec.kind === 'volume_at_dose' ?
+      spec.levels[1] * referenceGy(store) : 0;
+    const next = kept({...handle, gy: Math.max(dose, leastGy),
+      percent: volume, pinned: true}, store.handles, mostGy);
     desk.pull(store.handles.map((h) => (h.key === key ? next : h)),
       handle.structure);
   }
@@ -51,6 +55,7 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     store.set({dragging: false});
     if (has && keep) await desk.letGo();
     else if (has) await desk.cancel(before);
+    else await desk.catchUp();
     if (has) elements.get(key)?.focus({preventScroll: true});
   }
 
@@ -198,8 +203,7 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
   };
 }
 
-function referenceGy({session}) {
-  const step = session.steps.find((s) => s.number === session.current) ??
-    session.steps[session.current];
+function referenceGy(store) {
+  const step = currentStep(store);
   return step.desired_reference_gy ?? step.reference_gy;
 }

@@ -61,7 +61,7 @@ export class Live {
     if (typeof data === 'string') {
       const message = JSON.parse(data);
       if (message.type === 'changed') {
-        this.#heard.changed();
+        this.#heard.changed(message);
         return;
       }
       this.#answered(message.seq);

@@ -2,7 +2,9 @@
 
 import {byId, html, setText} from './dom.js';
 import {readable} from './format.js';
-import {currentStep, onCurrent, shownDistance} from './shown.js';
+import {
+  currentStep, onCurrent, shownDistance, shownLocks,
+} from './shown.js';
 import {beforeNextFrame} from './store.js';
 
 export function showReach(store) {
@@ -22,12 +24,19 @@ export function showReach(store) {
       return;
     }
     const off = (value) => (typeof value === 'number' ? value.toFixed(2) : '–');
-    const blocking = distance.stands_in_the_way;
+    const blocking = !distance.in_reach && distance.stands_in_the_way;
+    const {worse, held} = shownLocks(store);
+    const locks = worse.length ?
+      ` Worse than its lock: ${worse.map(readable).join(', ')}.` : held && held.share < 1 ?
+        ` ${readable(held.by || 'a lock')} held: the wish was taken ${
+          (100 * held.share).toFixed(0)} % of the way.` : '';
+    line.dataset.worse = Boolean(worse.length);
     setText(sentence,
       `From ${ofPlans(can)}: wish ${off(distance.wish)}, answer ${
         off(distance.answer)}.` + (blocking ?
-        ` In the way: ${readable(blocking)}.` : ' Within reach.'));
-    sentence.title = 'L1 distance of the curves to the nearest of these plans';
+        ` In the way: ${readable(blocking)}.` :
+        distance.in_reach ? ' Within reach.' : '') + locks);
+    sentence.title = held?.why || 'L1 distance of the curves to the nearest of these plans';
     line.dataset.wish = distance.wish;
     if (!distance.share) return;
     const parts = session.structures.map((s, n) =>

@@ -4,8 +4,7 @@
 import {curvePoints, vectorsOf} from './curves.js';
 
 /** The step that is worked on. */
-export const currentStep = ({session}) => session.steps.find(
-  (s) => s.number === session.current) ?? session.steps[session.current];
+export const currentStep = ({session}) => session.steps[session.current];
 
 const stepOf = ({session}, id) => session.steps.find((s) => s.id === id);
 
@@ -117,6 +116,15 @@ export function goalsBefore(store) {
     currentStep(store).id : idB(store);
   const goals = (id && stepOf(store, id)?.goals) ?? [];
   return new Map(goals.map((goal) => [goal.text, goal]));
+}
+
+/** Locked structures that a preview makes worse, and how far a step's wish was
+ * taken because of locks: `{worse: [name], held: {share, by, why}|null}`. */
+export function shownLocks(store) {
+  if (store.preview && onCurrent(store)) {
+    return {worse: store.preview.worse ?? [], held: null};
+  }
+  return {worse: [], held: stepOf(store, idA(store))?.held ?? null};
 }
 
 /** L1 distances of wish and answer to what can be had, or null. */
