@@ -98,7 +98,7 @@ class Dask:
   @property
   def words(self) -> str:
     """Where it runs, for the user."""
-    workers = len(self.client.scheduler_info(n_workers=-1)['workers'])
+    workers = len(self.client.nthreads())
     waits = '' if workers else ': waits until some join'
     return f'{workers} Dask workers{waits}; dashboard {self.dashboard}'
 
