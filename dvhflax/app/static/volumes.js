@@ -44,7 +44,8 @@ export function doseAt(dose, shape, voxel) {
   return dose.units[offset(shape, voxel)] * dose.gyPerUnit;
 }
 
-/** The next of 1, 2, 5, 10, ... Gy that no difference exceeds. */
+/** The next of 1, 2, 5, 10, ... Gy from half of the largest difference on:
+ * colours of few voxels may saturate, so that those of most are told. */
 export function differenceRange(a, b) {
   let most = 0;
   for (let n = 0; n < a.units.length; n++) {
@@ -52,7 +53,7 @@ export function differenceRange(a, b) {
     if (gy > most) most = gy;
   }
   for (let scale = 1; ; scale *= 10) {
-    for (const step of [1, 2, 5]) if (most <= step * scale) return step * scale;
+    for (const step of [1, 2, 5]) if (most / 2 <= step * scale) return step * scale;
   }
 }
 
