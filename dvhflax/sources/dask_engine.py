@@ -115,39 +115,58 @@ class Dask:
     # Dask can make it again if all that have it die.
     work = cloudpickle.dumps((self._prepare, first, then))
     given = self.client.submit(_given, work, pure=False)
+    deadly = []
+    for place, future in self._computed(given, list(enumerate(items))):
+      if self._killed(future):
+        deadly.append(place)
+      else:
+        yield place, self._result(future)
+    # What a worker had beside the item that killed it is blamed too. Alone,
+    # only that one is.
+    for place in deadly:
+      for _, future in self._computed(given, [(place, items[place])]):
+        yield place, self._result(future)
+
+  def _computed(
+    self, given: Any, placed: Sequence[tuple[int, Any]]
+  ) -> Iterator[tuple[int, Any]]:
+    """Places and futures of items, as they are done."""
+    tasks = self.client.map(
+      functools.partial(_run, versions=_VERSIONS),
+      [given] * len(placed),
+      [item for _, item in placed],
+      pure=False,
+      key='dvhflax',
+    )
     futures = {
-      future: place
-      for place, future in enumerate(
-        self.client.map(
-          functools.partial(_run, versions=_VERSIONS),
-          [given] * len(items),
-          list(items),
-          pure=False,
-          key='dvhflax',
-        )
-      )
+      future: place for future, (place, _) in zip(tasks, placed, strict=True)
     }
-    done = self._dask.as_completed(list(futures))
+    del tasks  # Else results are kept until the last one is there.
     try:
-      for future in done:
-        yield futures.pop(future), self._result(future)
+      for future in self._dask.as_completed(list(futures)):
+        yield futures.pop(future), future
     finally:
       # Of a loop that was left, what is not begun yet is not begun.
       self.client.cancel(list(futures))
 
+  def _killed(self, future: Any) -> bool:
+    return future.status == 'error' and isinstance(
+      future.exception(), self._dask.KilledWorker
+    )
+
   def _result(self, future: Any) -> Any:
     if future.status == 'finished':
       return future.result()
+    if self._killed(future):
+      return errors.CohortError(
+        'each of several workers died while it had this one: out of memory? '
+        'Run the same command again to try anew'
+      )
     error = future.exception() if future.status == 'error' else None
     if isinstance(error, errors.ConfigError):
       raise error
     if isinstance(error, errors.UserError):
       return error
-    if isinstance(error, self._dask.KilledWorker):
-      return errors.CohortError(
-        'each of several workers died while it had this one: out of memory? '
-        'Run the same command again to try anew'
-      )
     if error is None:
       raise errors.UserError(
         f'the Dask scheduler of --scheduler={self._name} is gone: run the same '
