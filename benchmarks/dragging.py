@@ -15,6 +15,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -32,16 +33,16 @@ WATCH = """
     const seq = document.body.dataset.preview;
     if (seq) requestAnimationFrame(() =>
       window.shown.push([performance.now(), Number(seq)]));
-  }).observe(document.body, {attributeFilter: ['data-preview']});
+  }).observe(document, {subtree: true, attributeFilter: ['data-preview']});
 """
 
 
-def serve(workdir):
+def serve(workdir, sessions):
   """The process of `dvhflax app`, and its address."""
   process = subprocess.Popen(
     [
       *(sys.executable, '-m', 'dvhflax', 'app', '--nobrowser'),
-      *(f'--workdir={workdir}', '--sessions=sessions_benchmark'),
+      *(f'--workdir={workdir}', f'--sessions={sessions}'),
     ],
     stdout=subprocess.PIPE,
     text=True,
@@ -85,8 +86,9 @@ def main():
   chosen = (
     f'[data-patient={given.patient}]' if given.patient else '[data-patient]'
   )
+  folder = tempfile.TemporaryDirectory()
   begun = time.perf_counter()
-  process, url = serve(given.workdir)
+  process, url = serve(given.workdir, folder.name)
   listening = time.perf_counter() - begun
   try:
     with sync_playwright() as play:
@@ -113,6 +115,7 @@ def main():
   finally:
     process.terminate()
     process.wait()
+    folder.cleanup()
   print(f'address after {listening:.1f} s, first dose after {first:.1f} s')
   print(
     f'doses a second while dragging: median {np.median(rates):.1f}, '
