@@ -7,17 +7,13 @@ import threading
 import numpy as np
 import pytest
 
+from app.browsing import need_a_browser
 import dvhflax
 from dvhflax.dvh import DVHSpec
 from dvhflax.wishes import bending
 from dvhflax.wishes.points import Point
 
-playwright = pytest.importorskip(
-  'playwright.sync_api', reason='browser tests need playwright'
-)
-CHROMIUM = pathlib.Path('/usr/bin/chromium')
-if not CHROMIUM.exists():
-  pytest.skip(f'there is no {CHROMIUM}', allow_module_level=True)
+need_a_browser()
 
 STATIC = pathlib.Path(dvhflax.__file__).parent / 'app' / 'static'
 
@@ -31,16 +27,11 @@ class _Static(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope='module')
-def run():
+def run(browser):
   """A function that runs JavaScript with a module of the page as `m`."""
-  with (
-    http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Static) as server,
-    playwright.sync_playwright() as play,
-  ):
+  address = ('127.0.0.1', 0)
+  with http.server.ThreadingHTTPServer(address, _Static) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = play.chromium.launch(
-      executable_path=str(CHROMIUM), args=['--no-sandbox']
-    )
     page = browser.new_page()
     page.goto(f'http://127.0.0.1:{server.server_port}/icon.svg')
 
@@ -52,7 +43,7 @@ def run():
       )
 
     yield run
-    browser.close()
+    page.close()
     server.shutdown()
 
 
