@@ -55,7 +55,8 @@ def begin(client):
   return new
 
 
-@pytest.fixture(scope='session')
+# Its loop runs in this thread: not while other modules' tests run theirs.
+@pytest.fixture(scope='module')
 def browser():
   from playwright import sync_api
 
