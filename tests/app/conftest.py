@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from app import browsing
 from app.serving import Served
 from dvhflax.training.runs import load_networks
 
@@ -52,3 +53,29 @@ def begin(client):
     return answer.json()
 
   return new
+
+
+# Its loop runs in this thread: not while other modules' tests run theirs.
+@pytest.fixture(scope='module')
+def browser():
+  from playwright import sync_api
+
+  with sync_api.sync_playwright() as play:
+    browser = browsing.launch(play)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope='session')
+def server(trained_run, tmp_path_factory):
+  """The command itself, on the tiny run."""
+  folder = tmp_path_factory.mktemp('page-sessions')
+  with browsing.Server(trained_run, folder) as server:
+    yield server
+
+
+@pytest.fixture
+def page(browser, server):
+  """A page with an open patient, which must not complain."""
+  with browsing.watched(browser) as context:
+    yield browsing.open_patient(context.new_page(), server)

@@ -17,6 +17,11 @@ from dvhflax.app import desk as desk_lib
 PULL = {'structure': 'rectum', 'dose_gy': 40.0, 'volume_percent': 20.0}
 
 
+def content_of(state):
+  """A state without the count of changes, which begins anew with a server."""
+  return {k: v for k, v in state.items() if k != 'revision'}
+
+
 def test_a_session_survives_the_server(make_server, tmp_path, cohort):
   folder = tmp_path / 'app'
   with make_server(folder) as served, served.client() as client:
@@ -42,12 +47,12 @@ def test_a_session_survives_the_server(make_server, tmp_path, cohort):
     assert served.access == access
     listed = client.get('/api/v1/sessions').json()
     assert {o['session'] for o in listed} == {state['session'], mine['session']}
-    assert client.get(one).json() == before
+    assert content_of(client.get(one).json()) == content_of(before)
     assert client.get(f'{one}/doses/step-0').content == dose
     redone = client.post(f'{one}/redo').json()
     assert redone['steps'][-1]['name'] == 'less'
     again = client.get(f'/api/v1/sessions/{mine["session"]}').json()
-    assert again == mine
+    assert content_of(again) == content_of(mine)
     client.delete(f'/api/v1/uploads/{key}')
     # It is in memory still; after the next start its files are missed.
   with make_server(folder) as served, served.client() as client:
@@ -65,7 +70,7 @@ def test_few_sessions_are_in_memory(make_server, tmp_path, monkeypatch):
       assert len(served.desk._open) <= 2
     for state in begun:
       found = client.get(f'/api/v1/sessions/{state["session"]}').json()
-      assert found == state
+      assert content_of(found) == content_of(state)
 
 
 def test_damaged_files_are_left_alone(make_server, tmp_path):

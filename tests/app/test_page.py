@@ -1,182 +1,35 @@
-"""The page in a browser, on a server of the tiny run."""
+"""Pulling curves in a browser, on a server of the tiny run."""
 
 import contextlib
-import io
-import os
-import pathlib
 import re
-import signal
-import subprocess
-import sys
 
-from conftest import GRID, STRUCTURES
+from conftest import STRUCTURES, make_patient
 import nibabel
 import numpy as np
-from PIL import Image
 import pydicom
 import pytest
 
-from app import browsing
+from app.browsing import (
+  GOALS,
+  READY,
+  Server,
+  curve,
+  dose_of,
+  grab,
+  need_a_browser,
+  open_patient,
+  pull,
+  rectum_handle,
+  set_goals,
+  state,
+  watched,
+)
 
-playwright = browsing.required()
-expect = playwright.expect
+need_a_browser()
+from playwright.sync_api import expect  # noqa: E402
+
+expect.set_options(timeout=60_000)
 pytestmark = pytest.mark.slow
-
-ROOT = pathlib.Path(__file__).parents[2]
-READY = 'body[data-ready="true"]'
-# Of the tiny cohort's patients, and a voxel of theirs.
-SPACING = np.array([3.0, 3.0, 5.0])
-MARKER = (5, 2, 1)
-GOALS = ['rectum mean <= 5 Gy', 'PTV D95 >= 10 Gy']
-
-
-class Server:
-  """`dvhflax app` on a run; it can be stopped and started again."""
-
-  def __init__(self, workdir, sessions):
-    self._workdir, self._sessions = str(workdir), str(sessions)
-    self.url, self.port = '', 0
-
-  def start(self):
-    self._process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'dvhflax', 'app', '--nobrowser'),
-        f'--workdir={self._workdir}',
-        f'--sessions={self._sessions}',
-        f'--port={self.port}',
-      ],
-      cwd=ROOT,
-      env={**os.environ, 'PYTHONPATH': str(ROOT)},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      text=True,
-    )
-    assert self._process.stdout
-    for line in self._process.stdout:
-      if found := re.search(r'http://127\.0\.0\.1:(\d+)/\?token=\S+', line):
-        self.url, self.port = found[0], int(found[1])
-        return self
-    raise AssertionError('the server ended without an address')
-
-  def stop(self):
-    self._process.send_signal(signal.SIGTERM)
-    self._process.wait(30)
-    self._process.stdout.close()
-
-  def __enter__(self):
-    return self.start()
-
-  def __exit__(self, *_):
-    self.stop()
-
-
-@pytest.fixture(scope='module')
-def server(trained_run, tmp_path_factory):
-  with Server(trained_run, tmp_path_factory.mktemp('sessions')) as server:
-    yield server
-
-
-@pytest.fixture(scope='module')
-def browser():
-  with playwright.sync_playwright() as play:
-    browser = browsing.launch(play)
-    yield browser
-    browser.close()
-
-
-@contextlib.contextmanager
-def watched(browser, refusals=False, **options):
-  """A browser's context whose pages may neither complain nor call elsewhere.
-
-  Args:
-    refusals: whether the server refuses something, of which the console tells.
-  """
-  context = browser.new_context(
-    viewport={'width': 1280, 'height': 720}, **options
-  )
-  context.set_default_timeout(60_000)
-  expect.set_options(timeout=60_000)
-  complaints, elsewhere = [], []
-
-  def told(message):
-    mere = refusals and 'Failed to load resource' in message.text
-    if message.type in ('error', 'warning') and not mere:
-      complaints.append(f'{message.text} {message.location}')
-
-  def asked(request):
-    if not re.match(r'(http|ws)://127\.0\.0\.1:|blob:http://127', request.url):
-      elsewhere.append(request.url)
-
-  context.on('console', told)
-  context.on('weberror', lambda error: complaints.append(str(error.error)))
-  context.on('request', asked)
-  yield context
-  context.close()
-  assert not complaints and not elsewhere
-
-
-@pytest.fixture
-def page(browser, server):
-  with watched(browser) as context:
-    yield open_patient(context.new_page(), server)
-
-
-def open_patient(page, server, patient='p6'):
-  page.goto(server.url)
-  page.click(f'[data-patient={patient}]')
-  page.wait_for_selector(READY)
-  page.wait_for_selector('#dvh[data-painted]')
-  return page
-
-
-def state(page, key):
-  return page.locator('body').get_attribute(f'data-{key}')
-
-
-def rectum_handle(page):
-  """Of the free ones that which asks for the most volume."""
-  return page.locator('.handle[data-structure=rectum]').first
-
-
-def grab(page, handle):
-  """Presses on a handle; returns where."""
-  box = handle.bounding_box()
-  x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
-  page.mouse.move(x, y)
-  page.mouse.down()
-  return x, y
-
-
-def pull(page, dx=-30, dy=25):
-  """Drags the rectum's handle and lets go of it: a step."""
-  step = int(state(page, 'step')) + 1
-  x, y = grab(page, rectum_handle(page))
-  page.mouse.move(x + dx, y + dy, steps=6)
-  page.mouse.up()
-  page.wait_for_selector(f'{READY}[data-step="{step}"]')
-
-
-def curve(page, kind):
-  return page.locator(f'path[data-kind={kind}].of-1').get_attribute('d')
-
-
-def set_goals(page):
-  for text in GOALS:
-    page.fill('#goal-added', text)
-    page.press('#goal-added', 'Enter')
-    page.wait_for_selector(f'[data-goal="{text}"]')
-    page.wait_for_selector(READY)
-
-
-def dose_of(page, step):
-  """Bytes of a step's dose from the server."""
-  return page.evaluate(
-    """async ([session, step]) => {
-      const got = await fetch(`/api/v1/sessions/${session}/doses/${step}`);
-      return Array.from(new Uint8Array(await got.arrayBuffer()));
-    }""",
-    [state(page, 'session'), step],
-  )
 
 
 def test_a_dragged_handle_bends_the_curve_and_the_dose_follows(page):
@@ -358,8 +211,6 @@ def drop(page, folder):
 
 
 def test_a_dropped_folder_and_a_broken_one(browser, server, tmp_path):
-  from conftest import make_patient
-
   write_nifti(tmp_path / 'someone', make_patient(9))
   (tmp_path / 'broken').mkdir()
   (tmp_path / 'broken' / 'notes.txt').write_text('no image')
@@ -377,161 +228,3 @@ def test_a_dropped_folder_and_a_broken_one(browser, server, tmp_path):
     page.wait_for_selector(READY)
     expect(page.locator('#who')).to_contain_text('someone')
     assert 'someone' not in page.url
-
-
-def test_a_marker_voxel_lies_where_it_belongs(browser, server):
-  """On the screen, in every plane: to less than a pixel."""
-  units = np.zeros(GRID[::-1], '<u2')
-  units[MARKER[::-1]] = 1000
-  with watched(browser) as context:
-    context.route(
-      '**/doses/*',
-      lambda route: route.fulfill(
-        body=units.tobytes(), headers={'X-Gy-Per-Unit': '0.078'}
-      ),
-    )
-    page = open_patient(context.new_page(), server)
-    for label in ('lines', 'contours'):
-      page.locator('#legend label', has_text=label).click()
-    # The cross in the marker's slice, but away from it.
-    for name, cross in (
-      ('axial', (3, 4, 1)),
-      ('sagittal', (5, 4, 3)),
-      ('coronal', (3, 2, 3)),
-    ):
-      move_cross(page, cross)
-      found = warmth(page, name)
-      expected = place_on_screen(page, name, MARKER)
-      assert found == pytest.approx(expected, abs=0.75)
-
-
-def move_cross(page, voxel):
-  """By keys on the axial plane."""
-  canvas = page.locator('figure[data-plane=axial] canvas')
-  canvas.focus()
-  keys = (
-    ('ArrowRight', 'ArrowLeft'),
-    ('ArrowDown', 'ArrowUp'),
-    ('PageUp', 'PageDown'),
-  )
-  now = map(int, canvas.get_attribute('data-voxel').split(','))
-  for wanted, here, (forward, back) in zip(voxel, now, keys):
-    for _ in range(abs(wanted - here)):
-      page.keyboard.press(forward if wanted > here else back)
-  expect(canvas).to_have_attribute('data-voxel', ','.join(map(str, voxel)))
-
-
-def warmth(page, plane):
-  """Where on the screen the wash of a high dose lies, within a plane."""
-  box = page.locator(f'figure[data-plane={plane}] canvas').bounding_box()
-  picture = page.screenshot()
-  with Image.open(io.BytesIO(picture)) as image:
-    red, _, blue = np.asarray(image.convert('RGB'), float).transpose(2, 0, 1)
-  # Neither the letters in the rim nor the purple of low doses.
-  weight = np.clip(red - blue - 25, 0, None)
-  rows, columns = np.indices(weight.shape)
-  inner = weight * (
-    (abs(columns - box['x'] - box['width'] / 2) < box['width'] / 2 - 20)
-    & (abs(rows - box['y'] - box['height'] / 2) < box['height'] / 2 - 20)
-  )
-  return [
-    float(((axis + 0.5) * inner).sum() / inner.sum())
-    for axis in (columns, rows)
-  ]
-
-
-def place_on_screen(page, plane, voxel):
-  """Where the centre of a voxel belongs, the whole grid being in the middle."""
-  box = page.locator(f'figure[data-plane={plane}] canvas').bounding_box()
-  across, down, sign = {
-    'axial': (0, 1, 1),
-    'sagittal': (1, 2, -1),
-    'coronal': (0, 2, -1),
-  }[plane]
-  sides = np.array([box['width'], box['height']]) - 2 * 14
-  axes = [across, down]
-  extent = np.array(GRID)[axes] * SPACING[axes]
-  pixels_a_mm = (sides / extent).min()
-  off = (np.array(voxel) - (np.array(GRID) - 1) / 2)[axes] * SPACING[axes]
-  off *= [1, sign]
-  return [
-    box['x'] + box['width'] / 2 + off[0] * pixels_a_mm,
-    box['y'] + box['height'] / 2 + off[1] * pixels_a_mm,
-  ]
-
-
-def test_difference_and_beside_and_an_earlier_dose(page):
-  pull(page)
-  canvas = page.locator('figure[data-plane=axial] canvas')
-  dose = canvas.screenshot()
-  page.click('label:has-text("A − B")')
-  assert canvas.screenshot() != dose
-  page.click('label:has-text("A | B")')
-  beside = page.locator('figure[data-beside=true] canvas')
-  expect(beside).to_be_visible()
-  expect(beside).to_have_attribute('data-painted', 'true')
-  assert beside.bounding_box()['width'] == pytest.approx(
-    canvas.bounding_box()['width'], abs=2
-  )
-  page.select_option('#dose-b', 'plan-0')
-  page.wait_for_selector('#dose[data-b=plan-0]')
-  assert curve(page, 'before')  # computed from the plan's dose
-  page.click('.chip[data-step="0"]')
-  page.wait_for_selector('#dose[data-a=step-0]')
-  expect(page.locator('.handle')).to_have_count(0)
-  page.click('.chip[data-step="1"]')
-  expect(page.locator('.handle').first).to_be_visible()
-
-
-@pytest.mark.parametrize(
-  'size', [(1280, 720), (3840, 2160)], ids=['1280x720', '4K']
-)
-def test_nothing_is_cut_off(browser, server, size):
-  with watched(browser) as context:
-    page = context.new_page()
-    page.set_viewport_size({'width': size[0], 'height': size[1]})
-    open_patient(page, server)
-    pull(page, dx=-size[0] // 50, dy=size[1] // 40)
-    outside = page.evaluate("""() => {
-      const [w, h] = [innerWidth, innerHeight];
-      return [...document.querySelectorAll(
-        'button, select, .bar, #legend, canvas, #dvh, #steps')]
-        .filter((e) => e.checkVisibility() && !e.closest('.menu-body'))
-        .filter((e) => {
-          const box = e.getBoundingClientRect();
-          return box.left < -1 || box.right > w + 1 || box.top < -1 ||
-            box.bottom > h + 1;
-        }).map((e) => e.outerHTML.slice(0, 80));
-    }""")
-    assert outside == []
-    assert page.evaluate(
-      '() => document.documentElement.scrollWidth <= innerWidth'
-    )
-
-
-def test_every_control_has_a_name(page):
-  nameless = page.evaluate("""() => [...document.querySelectorAll(
-    'button, input, select, canvas, [role=slider]')]
-    .filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') ||
-      e.labels?.length || e.getAttribute('aria-labelledby')))
-    .map((e) => e.outerHTML.slice(0, 100))""")
-  assert nameless == []
-
-
-def test_memory_stays_flat_over_2000_moves(page):
-  session = page.context.new_cdp_session(page)
-  session.send('HeapProfiler.enable')
-
-  def used():
-    session.send('HeapProfiler.collectGarbage')
-    usage = session.send('Runtime.getHeapUsage')
-    return usage['usedSize'] + usage.get('backingStorageSize', 0)
-
-  x, y = grab(page, rectum_handle(page))
-  sizes = []
-  for _ in range(4):
-    for n in range(500):
-      page.mouse.move(x - 5 - n % 40, y + 5 + n % 30)
-    sizes.append(used())
-  page.mouse.up()
-  assert sizes[-1] < sizes[0] + 2e6

@@ -7,13 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-from app import browsing
+from app.browsing import need_a_browser
 import dvhflax
 from dvhflax.dvh import DVHSpec
 from dvhflax.wishes import bending
 from dvhflax.wishes.points import Point
 
-playwright = browsing.required()
+need_a_browser()
 pytestmark = pytest.mark.slow
 
 STATIC = pathlib.Path(dvhflax.__file__).parent / 'app' / 'static'
@@ -28,14 +28,11 @@ class _Static(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope='module')
-def run():
+def run(browser):
   """A function that runs JavaScript with a module of the page as `m`."""
-  with (
-    http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Static) as server,
-    playwright.sync_playwright() as play,
-  ):
+  address = ('127.0.0.1', 0)
+  with http.server.ThreadingHTTPServer(address, _Static) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = browsing.launch(play)
     page = browser.new_page()
     page.goto(f'http://127.0.0.1:{server.server_port}/icon.svg')
 
@@ -47,7 +44,7 @@ def run():
       )
 
     yield run
-    browser.close()
+    page.close()
     server.shutdown()
 
 
