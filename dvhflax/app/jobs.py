@@ -160,9 +160,11 @@ class Jobs:
       raise
     except errors.UserError as error:
       job.state, job.error = 'failed', errors.plain(str(error), 500)
-    except Exception:
+    except Exception as error:
+      # Its kind alone: a text may hold what is a patient's.
+      kind = type(error).__name__
       job.state = 'failed'
-      job.error = 'an internal error: the dose could not be computed'
+      job.error = f'an internal error, {kind}: the dose could not be computed'
     finally:
       task.unlink(missing_ok=True)
       result.unlink(missing_ok=True)
