@@ -58,6 +58,7 @@ def _answering(config):
   """The network that answers the wish, and how it is trained."""
   config.model.conditioning = 'film+matched'
   config.model.patch = 2
+  config.model.smoothing = True
   config.model.standardise_dvh = True
   config.model.norm = 'mixed'
   config.model.beams = 7

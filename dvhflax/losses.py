@@ -82,11 +82,10 @@ def max_dose_squared_error(
     `[B]`.
   """
 
-  def maxima(values: jax.Array) -> jax.Array:
-    return jnp.max(values[..., None], (1, 2, 3), where=inside, initial=0)
-
   inside = masks != 0
-  errors = maxima(predicted) - maxima(dose.astype(predicted.dtype))
+  errors = _structure_maxima(predicted, inside) - _structure_maxima(
+    dose.astype(predicted.dtype), inside
+  )
   return _mean_over(jnp.square(errors), inside.any((1, 2, 3)))
 
 
@@ -174,6 +173,25 @@ def _structure_means(
   voxels = masks.sum((1, 2, 3))
   sums = jnp.einsum('bxyz,bxyzs->bs', values, masks)
   return sums / jnp.maximum(voxels, 1), voxels > 0
+
+
+def _structure_maxima(values: jax.Array, inside: jax.Array) -> jax.Array:
+  """`[B, S]`, at least 0, of `[B, X, Y, Z]` within `[B, X, Y, Z, S]`.
+
+  First the line along z that has each is found, which needs no gradient, then
+  it is read off that line: the gradient of a maximum over all voxels is twice
+  as dear.
+  """
+  batch, nx, ny, nz, structures = inside.shape
+  lines = jnp.where(inside, jax.lax.stop_gradient(values)[..., None], -jnp.inf)
+  best = lines.max(3).reshape(batch, nx * ny, structures).argmax(1)
+  of_line = jnp.take_along_axis(
+    values.reshape(batch, nx * ny, nz), best[..., None], axis=1
+  )
+  within = jnp.take_along_axis(
+    inside.reshape(batch, nx * ny, nz, structures), best[:, None, None], axis=1
+  )[:, 0]
+  return jnp.max(of_line, -1, where=jnp.swapaxes(within, 1, 2), initial=0)
 
 
 def _mean_over(values: jax.Array, present: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Equations (5), (6), (7) against their numbers."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -92,6 +93,28 @@ def test_maximum_error_is_of_each_structure():
   np.testing.assert_allclose(
     losses.max_dose_squared_error(predicted, dose, masks), [(1 + 64) / 2]
   )
+
+
+def test_maximum_pulls_at_one_voxel_of_each_structure():
+  rng = np.random.default_rng(0)
+  predicted, dose = rng.normal(size=(2, 2, 4, 3, 5)).astype(np.float32)
+  masks = (rng.random((2, 4, 3, 5, 3)) < 0.4).astype(np.uint8)
+  masks[0, ..., 1] = 0
+  loss, gradient = jax.value_and_grad(
+    lambda x: losses.max_dose_squared_error(x, dose, masks).sum()
+  )(predicted)
+  expected, hottest = 0.0, []
+  for b in range(2):
+    errors = []
+    for s in np.flatnonzero(masks[b].any((0, 1, 2))):
+      inside = masks[b, ..., s] > 0
+      errors.append(predicted[b][inside].max() - dose[b][inside].max())
+      hottest.append((b, *np.argwhere(inside)[predicted[b][inside].argmax()]))
+    expected += np.square(errors).mean()
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  assert {tuple(x) for x in np.argwhere(gradient)} == {
+    tuple(map(int, x)) for x in hottest
+  }
 
 
 def test_gradient_error_is_of_pairs_within_structures():

@@ -194,6 +194,7 @@ RULES: dict[str, Rule] = {
   'model.conditioning': _OneOf(WAYS),
   'model.prior': _OneOf(PRIORS),
   'model.patch': _Whole(1, 64),
+  'model.smoothing': _Switch(),
   'model.standardise_dvh': _Switch(),
   'model.norm': _OneOf(('batch', 'group', 'mixed')),
   'model.base_channels': _Whole(1, 2**16),

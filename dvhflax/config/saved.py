@@ -60,6 +60,7 @@ LATER: tuple[dict[str, Any], ...] = (
     'loss.max_dose_weight': 0.0,
   },
   {'loss.gradient_weight': 0.0},
+  {'model.smoothing': False},
 )
 # Keys that are no more and that changed no number.
 _FORMER = frozenset({'data.in_memory'})

@@ -42,6 +42,7 @@ def build_unet(
     conditioning=model.conditioning,
     dvh=DVHSpec(**data['dvh']),
     patch=model.patch,
+    smoothing=model.smoothing,
     standardise_dvh=model.standardise_dvh,
     norm=model.norm,
     dropout=model.dropout,

@@ -17,6 +17,7 @@ from dvhflax.models.layer import ConvLayer
 from dvhflax.models.onnx_graph import Graph, OnnxPatient
 from dvhflax.models.onnx_open_fields import open_fields
 from dvhflax.models.pooling import cells_of
+from dvhflax.models.smoothing import KERNEL
 from dvhflax.models.unet import UNet
 
 # GroupNormalization and the like are left out: what is used is known to every
@@ -159,8 +160,28 @@ class _Exporter:
       x = self.layer(last, x, entry.modulation)
     x = g.dense_of_voxels(x, self.params['dose'])
     x = g.depth_to_space(x, model.patch, cells)
+    if entry.dose is not None:
+      x = g('Add', g('Unsqueeze', entry.dose, [1]), x)
+    if model.smoothing:
+      x = self._smoothed(x)
     x = g('Squeeze', x, [1])
-    return x if entry.dose is None else g('Relu', g('Add', entry.dose, x))
+    return x if entry.dose is None else g('Relu', x)
+
+  def _smoothed(self, dose: str) -> str:
+    """`smoothing.smoothed` of `[N, 1, X, Y, Z]`."""
+    g, inside = self.g, self.patient.masks
+    if self.model.body is not None:
+      inside = g('Gather', inside, [self.model.body], axis=1)
+    inside = g('ReduceMax', inside, [1], keepdims=1)
+    kernel = np.asarray(KERNEL, np.float32)
+    weights = np.einsum('x,y,z->xyz', kernel, kernel, kernel)[None, None]
+    total, share = (
+      g('Conv', x, weights, kernel_shape=[3] * 3, pads=[1] * 6)
+      for x in (g('Mul', dose, inside), inside)
+    )
+    within = g('Greater', inside, np.float32(0))
+    share = g('Where', within, share, np.float32(1))
+    return g('Where', within, g('Div', total, share), dose)
 
 
 def to_onnx(model: UNet, variables: Any, metadata: dict[str, str]) -> Any:

@@ -23,9 +23,13 @@ from dvhflax.models.norm import Norm, kind_of
 from dvhflax.models.open_fields import open_field_dose, open_field_dose_each
 from dvhflax.models.patches import depth_to_space, space_to_depth
 from dvhflax.models.pooling import cells_of, max_pool, pooling_plan
+from dvhflax.models.smoothing import smoothed
 
-# Of the skip connections, the bottleneck, and the ways of conditioning.
-Features = tuple[tuple[jax.Array, ...], jax.Array, tuple[Any, ...]]
+# Of the skip connections, the bottleneck, and the ways of conditioning; where
+# the dose is smoothed, if it is.
+Features = tuple[
+  tuple[jax.Array, ...], jax.Array, tuple[Any, ...], jax.Array | None
+]
 # What is known of a patient before training: see `UNet.prepare`.
 Prepared = dict[str, Any]
 
@@ -45,6 +49,8 @@ class UNet(nn.Module):
       spread before use; see `dvh_statistics`.
     patch: voxels an axis that the network takes together as channels, and
       whose doses it gives together; 1 for voxel by voxel.
+    smoothing: whether the dose is smoothed over neighbouring voxels, see
+      `smoothing`.
     norm: `batch`, `group`, or `mixed`, batch norm but on small feature maps.
     dropout: rate of the deepest level, equation (7).
     beams: number of beams whose open fields are one more input, 0 for none;
@@ -67,6 +73,7 @@ class UNet(nn.Module):
   conditioning: str = 'bottleneck'
   dvh: DVHSpec = DVHSpec()
   patch: int = 1
+  smoothing: bool = False
   standardise_dvh: bool = False
   norm: Norm = 'batch'
   dropout: float = 0.2
@@ -206,11 +213,16 @@ class UNet(nn.Module):
 
     Returns:
       What the skip connections add to the decoder's levels, from full size
-      down, the `[B, 1, 1, 1, C]` bottleneck, and what each way of conditioning
-      prepares.
+      down, the `[B, 1, 1, 1, C]` bottleneck, what each way of conditioning
+      prepares, and where the dose is smoothed.
     """
     if prepared is None:
       prepared = self.prepare(masks, spacing_mm)
+    inside = None
+    if self.smoothing:
+      inside = (
+        masks if self.body is None else masks[..., self.body : self.body + 1]
+      ).any(-1)
     x = masks.astype(self.dtype)
     if self.beams:
       fields = prepared['open_fields'][..., None]
@@ -226,7 +238,7 @@ class UNet(nn.Module):
       x = max_pool(x, window)
     for layer in self.bottleneck:
       x = layer(x, None, train=train)
-    return tuple(skips), x, prepared['ways']
+    return tuple(skips), x, prepared['ways'], inside
 
   def first_dose(self, features: Features) -> jax.Array | None:
     """`[B, X, Y, Z]` dose of the anatomy-only network within, if any.
@@ -251,7 +263,7 @@ class UNet(nn.Module):
       `[B, X, Y, Z]` float32 dose in fractions of the reference dose.
     """
     batch = desired_dvh.shape[0]
-    skips, x, prepared = jax.tree.map(
+    skips, x, prepared, inside = jax.tree.map(
       lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), features
     )
     entry: Entry[jax.Array] = Entry()
@@ -276,9 +288,12 @@ class UNet(nn.Module):
       x = last(x, entry.modulation, train=train)
     x = depth_to_space(self.dose(x), self.patch)
     dose = x[..., 0].astype(jnp.float32)
+    if entry.dose is not None:
+      dose += entry.dose
+    if inside is not None:
+      dose = smoothed(dose, inside)
     if entry.dose is None:
       return dose
-    dose += entry.dose
     # Where little is, the sum may fall below 0, which no dose does; training
     # needs its gradient there.
     return dose if train else jnp.maximum(dose, 0)

@@ -59,7 +59,12 @@ def run(proto, masks, wish):
   'fields',
   [
     {'conditioning': 'bottleneck', 'norm': 'batch'},
-    {'conditioning': 'bottleneck', 'norm': 'mixed', 'patch': 2},
+    {
+      'conditioning': 'bottleneck',
+      'norm': 'mixed',
+      'patch': 2,
+      'smoothing': True,
+    },
     {
       'conditioning': 'film',
       'norm': 'mixed',
@@ -120,6 +125,7 @@ def with_places(proto):
       'conditioning': 'film+matched',
       'norm': 'mixed',
       'patch': 2,
+      'smoothing': True,
       'standardise_dvh': True,
       'dvh': DVHSpec('dose_at_volume', 5),
     },
