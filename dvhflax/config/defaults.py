@@ -113,8 +113,8 @@ def default() -> ml_collections.ConfigDict:
   # Voxels an axis that enter the network together, as channels, and whose doses
   # come out together; 1: voxel by voxel, 2: several times faster.
   model.patch = 1
-  # Whether the dose is smoothed over neighbouring voxels, 1 2 1 along each axis:
-  # no beam delivers what alternates from voxel to voxel.
+  # Whether the dose is smoothed over neighbouring voxels, 1 2 1 along each
+  # axis: no beam delivers what alternates from voxel to voxel.
   model.smoothing = False
   # Whether the DVH is standardised by the training set's mean and spread.
   model.standardise_dvh = False

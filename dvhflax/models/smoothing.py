@@ -1,4 +1,4 @@
-"""A dose without what alternates from voxel to voxel, which no beam delivers."""
+"""A dose without what alternates between voxels, which no beam delivers."""
 
 import jax
 import jax.numpy as jnp
