@@ -1,5 +1,7 @@
 """Smoothing of a dose: what it takes away, and what it leaves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,12 +61,17 @@ def test_a_network_smooths_within_the_body_alone():
   wish = rng.random((2, 3, 5)).astype(np.float32)
   variables = jax.tree.map(
     lambda x: x + 0.1 * rng.random(x.shape).astype(np.float32),
-    smooth.init(jax.random.key(0), masks, wish, train=False),
+    jax.jit(functools.partial(smooth.init, train=False))(
+      jax.random.key(0), masks, wish
+    ),
   )
-  dose = rough.apply(variables, masks, wish, train=False)
+  dose, smooth_dose = (
+    jax.jit(functools.partial(model.apply, train=False))(variables, masks, wish)
+    for model in (rough, smooth)
+  )
   inside = jnp.asarray(masks[..., 0] > 0)
   np.testing.assert_allclose(
-    smooth.apply(variables, masks, wish, train=False),
+    smooth_dose,
     smoothed(dose, inside),
     atol=1e-5,
   )
