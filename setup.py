@@ -29,9 +29,10 @@ class _Sdist(sdist):
   setuptools heeds it for wheels alone.
   """
 
-  def make_archive(self, base_name, format, root_dir=None, base_dir=None, **who):
+  def make_archive(self, base_name, format, *roots, base_dir=None, **owner):
     if format != 'gztar' or not _EPOCH:
-      return super().make_archive(base_name, format, root_dir, base_dir, **who)
+      roots = (base_name, format, *roots)
+      return super().make_archive(*roots, base_dir=base_dir, **owner)
     path = f'{base_name}.tar.gz'
     with (
       open(path, 'wb') as file,
