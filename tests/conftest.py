@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny cohort whose doses follow from their weights."""
 
+import fcntl
 import os
 import tempfile
 
@@ -112,9 +113,32 @@ def make_tiny_cohort(path) -> str:
 
 
 @pytest.fixture(scope='session')
-def cohort_path(tmp_path_factory) -> str:
+def once(tmp_path_factory):
+  """Makes a folder, to read only, that all workers of a session share.
+
+  It is called with the folder's name and a function of its path.
+  """
+  shared = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    shared = shared.parent
+
+  def of(name, make) -> str:
+    path, made = shared / name, shared / f'{name}.made'
+    path.parent.mkdir(exist_ok=True)
+    with open(shared / f'{name}.lock', 'w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not made.exists():
+        make(str(path))
+        made.touch()
+    return str(path)
+
+  return of
+
+
+@pytest.fixture(scope='session')
+def cohort_path(once) -> str:
   """The tiny cohort, to read only."""
-  return make_tiny_cohort(tmp_path_factory.mktemp('cohort') / 'tiny')
+  return once('cohort/tiny', make_tiny_cohort)
 
 
 @pytest.fixture
@@ -150,14 +174,37 @@ def make_config(cohort_path):
   return config
 
 
-@pytest.fixture(scope='session')
-def trained_run(cohort_path, tmp_path_factory) -> str:
-  """Workdir of a run of two epochs on the tiny cohort, to read only."""
+def train_in(workdir, config) -> None:
   from dvhflax.training.train import train
 
-  workdir = str(tmp_path_factory.mktemp('runs') / 'tiny')
-  train(make_config(cohort_path), Cohort.open(cohort_path), workdir)
-  return workdir
+  train(config, Cohort.open(config.cohort.path), workdir)
+
+
+@pytest.fixture(scope='session')
+def trained_run(cohort_path, once) -> str:
+  """Workdir of a run of two epochs on the tiny cohort, to read only."""
+  return once('runs/tiny', lambda w: train_in(w, make_config(cohort_path)))
+
+
+@pytest.fixture(scope='session')
+def anatomy_run(cohort_path, once) -> str:
+  """The same of the anatomy-only network."""
+  config = make_config(cohort_path)
+  config.model.conditioning = 'none'
+  return once('runs/anatomy', lambda w: train_in(w, config))
+
+
+@pytest.fixture(scope='session')
+def evaluation(trained_run, anatomy_run, once) -> str:
+  """Folder of the run's evaluation beside it, and `printed`; to read only."""
+  from dvhflax.evaluation.evaluate import evaluate
+
+  def make(folder):
+    text = evaluate(trained_run, anatomy_workdir=anatomy_run, output=folder)
+    with open(os.path.join(folder, 'printed'), 'w') as file:
+      file.write(text)
+
+  return once('runs/evaluation', make)
 
 
 def make_matched_config(cohort_path):
@@ -174,10 +221,7 @@ def make_matched_config(cohort_path):
 
 
 @pytest.fixture(scope='session')
-def matched_run(cohort_path, tmp_path_factory) -> str:
+def matched_run(cohort_path, once) -> str:
   """Workdir of such a network's run, to read only."""
-  from dvhflax.training.train import train
-
-  workdir = str(tmp_path_factory.mktemp('runs') / 'matched')
-  train(make_matched_config(cohort_path), Cohort.open(cohort_path), workdir)
-  return workdir
+  config = make_matched_config(cohort_path)
+  return once('runs/matched', lambda w: train_in(w, config))

@@ -32,7 +32,10 @@ class Graph:
     names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
     output = f'{operator.lower()}{len(self.nodes)}'
     self.nodes.append(
-      self._onnx.helper.make_node(operator, names, [output], **attributes)
+      # Of nameless ones ONNX Runtime 1.20 makes several of the same name.
+      self._onnx.helper.make_node(
+        operator, names, [output], name=output, **attributes
+      )
     )
     return output
 

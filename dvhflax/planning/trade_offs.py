@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
-from scipy.stats import qmc
 
 from dvhflax.planning.objectives import terms
 from dvhflax.sites.protocol import Protocol
@@ -53,6 +52,9 @@ class TradeOffs:
     """`[count, A]` places, evenly in the cube: a Sobol sequence."""
     if not self.axes:
       return np.zeros((count, 0))
+    # Imported here: it takes a third of a second, which no training needs.
+    from scipy.stats import qmc
+
     # Skipping the first point, the corner where nothing is spared.
     sobol = qmc.Sobol(len(self.axes), scramble=False).fast_forward(1)
     return sobol.random(count)

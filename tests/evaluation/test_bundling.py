@@ -17,7 +17,6 @@ import dvhflax
 from dvhflax import errors
 from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation import bundling
-from dvhflax.evaluation.evaluate import evaluate
 from dvhflax.evaluation.predict import predict_all
 
 ROOT = pathlib.Path(dvhflax.__file__).parents[1]
@@ -26,22 +25,14 @@ WISH = 'rectum mean <= 30 Gy'
 
 
 @pytest.fixture(scope='module')
-def evaluation(trained_run, tmp_path_factory) -> pathlib.Path:
-  """The folder of the run's evaluation, to read only."""
-  folder = tmp_path_factory.mktemp('bundling') / 'evaluation'
-  evaluate(trained_run, output=folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def made(trained_run, evaluation):
+def made(trained_run, evaluation, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     # The tiny patients are made up, but not by the simulation.
     patch.setattr(bundling, 'require_simulated', lambda cohort: None)
     return bundling.make_bundle(
       trained_run,
-      str(evaluation.parent / 'tiny'),
-      evaluation=str(evaluation),
+      str(tmp_path_factory.mktemp('bundling') / 'tiny'),
+      evaluation=evaluation,
       patients=2,
       plans=1,
     )
@@ -114,7 +105,7 @@ def test_it_tells_no_place_and_goes_with_the_whole_cohort(bundle, cohort_path):
 
 def test_the_card_has_the_evaluation(evaluation, bundle):
   card = pathlib.Path(bundle, 'card.md').read_text()
-  summary = json.loads((evaluation / 'summary.json').read_text())
+  summary = json.loads(pathlib.Path(evaluation, 'summary.json').read_text())
   row = summary['table1']['network']['structures']['rectum']['mean_dose']
   assert f'| rectum | network | {row["mean"]:+.2f} ± {row["std"]:.2f} |' in card
   slope = summary['obedience']['structures']['rectum']['slope']['mean_dose']
@@ -200,7 +191,7 @@ def test_what_is_not_bundled(trained_run, evaluation, tmp_path, monkeypatch):
       bundling.make_bundle(trained_run, out, patients=patients, plans=plans)
   with pytest.raises(errors.UserError, match=r'summary\.json is missing'):
     bundling.make_bundle(trained_run, out, patients=1, evaluation=str(tmp_path))
-  summary = json.loads((evaluation / 'summary.json').read_text())
+  summary = json.loads(pathlib.Path(evaluation, 'summary.json').read_text())
   summary['step'] -= 1
   (tmp_path / 'summary.json').write_text(json.dumps(summary))
   with pytest.raises(errors.UserError, match=r'is of step 5, .* of step 6'):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,14 +13,11 @@ from dvhflax.errors import CheckpointError, ConfigError, UserError
 from dvhflax.evaluation import evaluate, predictors
 from dvhflax.training import first_dose
 from dvhflax.training.sampler import Sampler
-from dvhflax.training.train import train
 
 
-def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
-  anatomy, output = str(tmp_path / 'anatomy'), str(tmp_path / 'evaluation')
-  config.model.conditioning = 'none'
-  train(config, cohort, anatomy)
-  text = evaluate.evaluate(trained_run, anatomy_workdir=anatomy, output=output)
+def test_run_is_evaluated(evaluation):
+  with open(os.path.join(evaluation, 'printed')) as file:
+    text = file.read()
   # Whether the wish is heard comes first.
   head, rectum = (line.split() for line in text.splitlines()[:2])
   assert head[-2:] == ['ratio', 'slope'] and rectum[0] == 'rectum'
@@ -30,9 +29,9 @@ def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
     'figure6_violins',
     'obedience',
   ):
-    with open(os.path.join(output, f'{name}.png'), 'rb') as file:
+    with open(os.path.join(evaluation, f'{name}.png'), 'rb') as file:
       assert file.read(4) == b'\x89PNG'
-  with open(os.path.join(output, 'summary.json')) as file:
+  with open(os.path.join(evaluation, 'summary.json')) as file:
     summary = json.load(file)
   assert summary['samples'] == 8 and summary['split'] == 'test'
   obeyed = summary['obedience']
@@ -45,28 +44,23 @@ def test_run_is_evaluated(config, cohort, trained_run, tmp_path):
   assert rectum[-1] == f'{row["slope"]["mean_dose"]:.2f}'
   # Both say the same.
   for name in ('obedience.txt', 'obedience.md'):
-    with open(os.path.join(output, name)) as file:
+    with open(os.path.join(evaluation, name)) as file:
       assert f'{row["slope"]["V50%"]:.2f}' in file.read()
-  with open(os.path.join(output, 'samples.csv')) as file:
+  with open(os.path.join(evaluation, 'samples.csv')) as file:
     assert len(file.readlines()) == 1 + 4 * 8
 
 
-def test_rows_of_a_markdown_table_have_the_cells_of_its_head(
-  trained_run, tmp_path
-):
-  evaluate.evaluate(trained_run, output=str(tmp_path))
+def test_rows_of_a_markdown_table_have_the_cells_of_its_head(evaluation):
   for name in ('obedience.md', 'table1.md'):
-    text = (tmp_path / name).read_text()
+    text = pathlib.Path(evaluation, name).read_text()
     tables = re.findall(r'(?:^\|.*\|\n)+', text, re.MULTILINE)
     assert len(tables) >= 3
     for table in tables:
       assert len({row.count('|') for row in table.splitlines()}) == 1
 
 
-def test_a_network_without_a_wish_is_asked_too(config, cohort, tmp_path):
-  workdir = str(tmp_path / 'run')
-  config.model.conditioning = 'none'
-  train(config, cohort, workdir)
+def test_a_network_without_a_wish_is_asked_too(anatomy_run, tmp_path):
+  workdir = shutil.copytree(anatomy_run, tmp_path / 'run')
   text = evaluate.evaluate(workdir, split='validation')
   assert 'validation patients' in text and 'test patients' not in text
   folder = os.path.join(workdir, 'evaluation_validation')
