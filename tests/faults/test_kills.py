@@ -1,0 +1,110 @@
+"""SIGKILL at any moment: the same command ends with the same bytes."""
+
+import numpy as np
+import pytest
+
+from faults import commands, killing, patients
+
+_PATIENTS = 6
+
+
+@pytest.fixture(scope='module')
+def raw(tmp_path_factory):
+  """Patients to import."""
+  return patients.write(tmp_path_factory.mktemp('raw'), _PATIENTS)
+
+
+def kill_builds(command, tmp_path, kills, rng):
+  """Kills builds; returns what was done.
+
+  Args:
+    command: given a path, of a build.
+    tmp_path: to work in.
+    kills: wanted.
+    rng: of the moments.
+  """
+  first = tmp_path / 'whole'
+  first.mkdir()
+  life = killing.measure(command(first / 'c'), first)
+  whole = commands.content(first / 'c')
+  tally = killing.Tally()
+  while tally.kills < kills:
+    folder = tmp_path / f'killed-{tally.runs}'
+    folder.mkdir()
+    path = folder / 'c'
+    killing.until_done(
+      command(path),
+      folder,
+      life,
+      lambda path=path: commands.records(path),
+      rng,
+      tally,
+      kills - tally.kills,
+    )
+    assert commands.content(path) == whole
+    assert [x.name for x in folder.iterdir()] == ['c']
+    assert commands.litter(folder) == []
+  return tally
+
+
+def kill_trainings(raw, tmp_path, kills, rng):
+  """Kills trainings that begin with the build of their cohort."""
+  first = tmp_path / 'whole'
+  first.mkdir()
+  life = killing.measure(commands.train(raw, first / 'c', first / 'run'), first)
+  cohort, whole = commands.content(first / 'c'), commands.trained(first / 'run')
+  tally = killing.Tally()
+  while tally.kills < kills:
+    folder = tmp_path / f'killed-{tally.runs}'
+    folder.mkdir()
+    killing.until_done(
+      commands.train(raw, folder / 'c', folder / 'run'),
+      folder,
+      life,
+      lambda folder=folder: commands.steps(folder / 'run'),
+      rng,
+      tally,
+      kills - tally.kills,
+    )
+    ended = commands.trained(folder / 'run')
+    assert [k for k in whole if whole[k] != ended.get(k)] == []
+    assert commands.content(folder / 'c') == cohort
+    assert commands.litter(folder) == []
+  return tally
+
+
+def test_a_build_that_is_killed_goes_on(raw, tmp_path, capsys):
+  """The sample of the suite: one kill."""
+  rng = np.random.default_rng([killing.seed(), 0])
+  kill_builds(lambda path: commands.build(raw, path), tmp_path, 1, rng)
+
+
+@pytest.mark.slow
+def test_builds_that_import_are_killed(raw, tmp_path, capsys):
+  """Two thirds of the kills of builds."""
+  rng = np.random.default_rng([killing.seed(), 1])
+  kills = -(-2 * killing.wanted(6) // 3)
+  tally = kill_builds(
+    lambda path: commands.build(raw, path), tmp_path, kills, rng
+  )
+  with capsys.disabled():
+    print(f'\n{tally.words("builds that import")}')
+
+
+@pytest.mark.slow
+def test_builds_that_plan_are_killed(tmp_path, capsys):
+  """A third of them: planning takes longer than writing."""
+  rng = np.random.default_rng([killing.seed(), 2])
+  tally = kill_builds(
+    commands.plan, tmp_path, max(killing.wanted(6) // 3, 1), rng
+  )
+  with capsys.disabled():
+    print(f'\n{tally.words("builds that plan")}')
+
+
+@pytest.mark.slow
+def test_trainings_are_killed(raw, tmp_path, capsys):
+  rng = np.random.default_rng([killing.seed(), 3])
+  tally = kill_trainings(raw, tmp_path, killing.wanted(6), rng)
+  with capsys.disabled():
+    print(f'\n{tally.words("trainings")}')
