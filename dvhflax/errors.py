@@ -20,6 +20,20 @@ class CheckpointError(UserError):
   """A checkpoint that is missing or belongs to another network."""
 
 
+class DamagedCheckpoint(CheckpointError):
+  """A checkpoint that cannot be read, or is not what was saved.
+
+  Attributes:
+    step: of the checkpoint.
+    before: the newest other one, None if there is none.
+  """
+
+  def __init__(self, message: str, step: int, before: int | None):
+    super().__init__(message)
+    self.step = step
+    self.before = before
+
+
 class PlanningError(UserError):
   """A patient that cannot be planned."""
 

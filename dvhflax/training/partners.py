@@ -22,6 +22,8 @@ from typing import Any
 
 import jax
 from jax._src import distributed
+from jax.experimental import multihost_utils
+import numpy as np
 
 from dvhflax import errors
 from dvhflax.training import messages
@@ -118,6 +120,13 @@ def meet() -> None:
   if client is not None and jax.process_count() > 1:
     with noticed():
       client.wait_at_barrier(f'dvhflax/{next(_MEETINGS)}', _MEETING_S * 1000)
+
+
+def greatest(value: int) -> int:
+  """The greatest of all processes' values; all call it equally often."""
+  if jax.process_count() == 1:
+    return value
+  return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 @contextlib.contextmanager

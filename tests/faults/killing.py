@@ -125,8 +125,8 @@ def until_done(
       ended = _kill_after(arguments, folder, moment * life.cpu_s)
     assert 'Traceback' not in ended.err, ended.err
     now = kept()
-    # The latest and the best checkpoint are kept, not all.
-    assert not before or now and max(now) >= max(before), (before, now)
+    # Of checkpoints not all are kept.
+    assert not before or (now and max(now) >= max(before)), (before, now)
     before = now
     if ended.status == 0:
       tally.runs += 1
