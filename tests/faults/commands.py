@@ -59,7 +59,8 @@ def build(raw, path, *flags) -> list[str]:
     f'--config.cohort.raw={raw}',
     '--config.cohort.plans=0',
     '--config.cohort.normalisation=target_mean',
-    '--config.cohort.spacing_mm=(4.0,4.0,6.0)',
+    '--config.cohort.grid=(8,8,4)',
+    '--config.cohort.spacing_mm=(8.0,8.0,12.0)',
     *flags,
   )
 

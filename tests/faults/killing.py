@@ -1,10 +1,14 @@
 """Kills commands, again and again, until they are done nevertheless."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -75,21 +79,87 @@ class Tally:
     )
 
 
-def measure(arguments: Sequence[str], folder: pathlib.Path) -> Life:
+class Nursery:
+  """Starts the commands that are to be killed.
+
+  They are forked from a process that has imported their modules, which takes
+  longer than all that they do here; while it is imported nothing is written.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Args: folder: for what commands print."""
+    self._out, self._err = folder / 'out', folder / 'err'
+    self._process = subprocess.Popen(
+      [sys.executable, str(PRELOAD / 'nursery.py')],
+      cwd=commands.ROOT,
+      # Whatever is compiled is compiled once.
+      env=commands.environment(
+        {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+      ),
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+
+  def __enter__(self) -> 'Nursery':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._process.stdin.close()
+    self._process.wait()
+    self._process.stdout.close()
+
+  def run(
+    self,
+    arguments: Sequence[str],
+    look: Callable[[psutil.Process], bool] = lambda _: False,
+    **environment: str,
+  ) -> commands.Ended:
+    """Runs a command to its end.
+
+    Args:
+      arguments: of the command.
+      look: is given its process, again and again; kills it by True.
+      environment: that it has beside the usual.
+    """
+    wanted = {
+      'arguments': arguments,
+      'environment': environment,
+      'out': str(self._out),
+      'err': str(self._err),
+    }
+    self._process.stdin.write(json.dumps(wanted) + '\n')
+    self._process.stdin.flush()
+    child = psutil.Process(int(self._process.stdout.readline()))
+    with contextlib.suppress(psutil.NoSuchProcess):
+      while child.status() != psutil.STATUS_ZOMBIE:
+        if look(child):
+          child.kill()
+          break
+        time.sleep(_LOOK_S)
+    status = int(self._process.stdout.readline())
+    return commands.Ended(status, self._out.read_text(), self._err.read_text())
+
+
+def measure(
+  nursery: Nursery, arguments: Sequence[str], folder: pathlib.Path
+) -> Life:
   """Runs a command undisturbed; `folder` is where its changes count."""
-  told = folder.parent / 'changes'
-  process = _start(arguments, folder, FAULTS_COUNT=str(told))
-  cpu_s = 0.0
-  watched = psutil.Process(process.pid)
-  while process.poll() is None:
-    cpu_s = max(cpu_s, _cpu_s(watched))
-    time.sleep(_LOOK_S)
-  ended = commands.end(process)
+  told, cpu_s = folder.parent / 'changes', [0.0]
+
+  def look(process: psutil.Process) -> bool:
+    cpu_s.append(_cpu_s(process))
+    return False
+
+  ended = nursery.run(
+    arguments, look, FAULTS_FOLDER=str(folder), FAULTS_COUNT=str(told)
+  )
   assert ended.status == 0, ended.err
-  return Life(cpu_s, int(told.read_text()))
+  return Life(max(cpu_s), int(told.read_text()))
 
 
 def until_done(
+  nursery: Nursery,
   arguments: Sequence[str],
   folder: pathlib.Path,
   life: Life,
@@ -101,6 +171,7 @@ def until_done(
   """Runs a command and kills it, until it comes to an end.
 
   Args:
+    nursery: that starts it.
     arguments: of the command.
     folder: where its changes count.
     life: of the same command, undisturbed.
@@ -116,13 +187,18 @@ def until_done(
     by_change = bool(rng.integers(2))
     moment = rng.uniform(0, 1)
     if killed >= most:
+      # As users start it.
       ended = commands.run(arguments)
     elif by_change:
-      # Those that are left become fewer from run to run.
+      # Those that are left become fewer from start to start.
       at = 1 + int(moment * life.changes)
-      ended = commands.end(_start(arguments, folder, FAULTS_KILL_AT=str(at)))
+      ended = nursery.run(
+        arguments, FAULTS_FOLDER=str(folder), FAULTS_KILL_AT=str(at)
+      )
     else:
-      ended = _kill_after(arguments, folder, moment * life.cpu_s)
+      ended = nursery.run(
+        arguments, lambda child, at=moment * life.cpu_s: _cpu_s(child) >= at
+      )
     assert 'Traceback' not in ended.err, ended.err
     now = kept()
     # Of checkpoints not all are kept.
@@ -141,25 +217,6 @@ def until_done(
       tally.by_time += 1
 
 
-def _start(arguments, folder, **faults):
-  path = f'{PRELOAD}{os.pathsep}{commands.ROOT}'
-  return commands.start(
-    arguments, PYTHONPATH=path, FAULTS_FOLDER=str(folder), **faults
-  )
-
-
-def _kill_after(arguments, folder, cpu_s) -> commands.Ended:
-  process = _start(arguments, folder)
-  watched = psutil.Process(process.pid)
-  while process.poll() is None and _cpu_s(watched) < cpu_s:
-    time.sleep(_LOOK_S)
-  process.kill()
-  return commands.end(process)
-
-
 def _cpu_s(process: psutil.Process) -> float:
-  try:
-    times = process.cpu_times()
-  except psutil.NoSuchProcess:
-    return 0.0
+  times = process.cpu_times()
   return times.user + times.system

@@ -16,10 +16,18 @@ def raw(tmp_path_factory):
   return patients.write(tmp_path_factory.mktemp('raw'), _PATIENTS)
 
 
-def kill_builds(command, tmp_path, kills, rng):
+@pytest.fixture(scope='module')
+def nursery(tmp_path_factory):
+  """Where the commands to be killed come from."""
+  with killing.Nursery(tmp_path_factory.mktemp('nursery')) as made:
+    yield made
+
+
+def kill_builds(nursery, command, tmp_path, kills, rng):
   """Kills builds; returns what was done.
 
   Args:
+    nursery: of commands.
     command: given a path, of a build.
     tmp_path: to work in.
     kills: wanted.
@@ -27,7 +35,7 @@ def kill_builds(command, tmp_path, kills, rng):
   """
   first = tmp_path / 'whole'
   first.mkdir()
-  life = killing.measure(command(first / 'c'), first)
+  life = killing.measure(nursery, command(first / 'c'), first)
   whole = commands.content(first / 'c')
   tally = killing.Tally()
   while tally.kills < kills:
@@ -35,6 +43,7 @@ def kill_builds(command, tmp_path, kills, rng):
     folder.mkdir()
     path = folder / 'c'
     killing.until_done(
+      nursery,
       command(path),
       folder,
       life,
@@ -50,17 +59,20 @@ def kill_builds(command, tmp_path, kills, rng):
   return tally
 
 
-def kill_trainings(raw, tmp_path, kills, rng):
+def kill_trainings(nursery, raw, tmp_path, kills, rng):
   """Kills trainings that begin with the build of their cohort."""
   first = tmp_path / 'whole'
   first.mkdir()
-  life = killing.measure(commands.train(raw, first / 'c', first / 'run'), first)
+  life = killing.measure(
+    nursery, commands.train(raw, first / 'c', first / 'run'), first
+  )
   cohort, whole = commands.content(first / 'c'), commands.trained(first / 'run')
   tally = killing.Tally()
   while tally.kills < kills:
     folder = tmp_path / f'killed-{tally.runs}'
     folder.mkdir()
     killing.until_done(
+      nursery,
       commands.train(raw, folder / 'c', folder / 'run'),
       folder,
       life,
@@ -76,38 +88,37 @@ def kill_trainings(raw, tmp_path, kills, rng):
   return tally
 
 
-def test_a_build_that_is_killed_goes_on(raw, tmp_path, capsys):
+def test_a_build_that_is_killed_goes_on(nursery, raw, tmp_path):
   """The sample of the suite: one kill."""
   rng = np.random.default_rng([killing.seed(), 0])
-  kill_builds(lambda path: commands.build(raw, path), tmp_path, 1, rng)
+  kill_builds(nursery, lambda path: commands.build(raw, path), tmp_path, 1, rng)
 
 
 @pytest.mark.slow
-def test_builds_that_import_are_killed(raw, tmp_path, capsys):
-  """Two thirds of the kills of builds."""
+def test_builds_that_import_are_killed(nursery, raw, tmp_path, capsys):
   rng = np.random.default_rng([killing.seed(), 1])
-  kills = -(-2 * killing.wanted(6) // 3)
+  kills = killing.wanted(6)
   tally = kill_builds(
-    lambda path: commands.build(raw, path), tmp_path, kills, rng
+    nursery, lambda path: commands.build(raw, path), tmp_path, kills, rng
   )
   with capsys.disabled():
     print(f'\n{tally.words("builds that import")}')
 
 
 @pytest.mark.slow
-def test_builds_that_plan_are_killed(tmp_path, capsys):
-  """A third of them: planning takes longer than writing."""
+def test_builds_that_plan_are_killed(nursery, tmp_path, capsys):
+  """A tenth as often: it takes longer to plan than to write."""
   rng = np.random.default_rng([killing.seed(), 2])
   tally = kill_builds(
-    commands.plan, tmp_path, max(killing.wanted(6) // 3, 1), rng
+    nursery, commands.plan, tmp_path, max(killing.wanted(6) // 10, 1), rng
   )
   with capsys.disabled():
     print(f'\n{tally.words("builds that plan")}')
 
 
 @pytest.mark.slow
-def test_trainings_are_killed(raw, tmp_path, capsys):
+def test_trainings_are_killed(nursery, raw, tmp_path, capsys):
   rng = np.random.default_rng([killing.seed(), 3])
-  tally = kill_trainings(raw, tmp_path, killing.wanted(6), rng)
+  tally = kill_trainings(nursery, raw, tmp_path, killing.wanted(6), rng)
   with capsys.disabled():
     print(f'\n{tally.words("trainings")}')

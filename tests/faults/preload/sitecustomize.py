@@ -1,63 +1,7 @@
-"""Within a command: kills it before a certain change of its files.
+"""Python imports this by itself from a folder of `PYTHONPATH`."""
 
-Python imports this by itself from the folders of `PYTHONPATH`.
-`FAULTS_FOLDER` is where changes count; `FAULTS_KILL_AT=n` kills before the
-n-th, and `FAULTS_COUNT` names a file that is told at the end how many there
-were.
-"""
-
-import atexit
-import itertools
 import os
-import signal
-import sys
 
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_CHANGES = ('os.mkdir', 'os.remove', 'os.rmdir', 'os.truncate')
+import watching
 
-
-def _changed(event, arguments):
-  """The path that an event is to change, None if it changes none."""
-  if event == 'open':
-    path, _, flags = arguments
-    return path if flags & _WRITES else None
-  if event == 'os.rename':
-    return arguments[1]
-  if event in _CHANGES:
-    path, folder = arguments[0], arguments[-1]
-    # Of `shutil.rmtree`: a name within a folder that is open.
-    if event in ('os.remove', 'os.rmdir') and folder >= 0:
-      return os.path.join(os.readlink(f'/proc/self/fd/{folder}'), path)
-    return path
-  return None
-
-
-def _watch(folder, kill_at, told):
-  numbers = itertools.count(1)
-  pid, last = os.getpid(), [0]
-
-  def hook(event, arguments):
-    path = _changed(event, arguments)
-    if path is None or isinstance(path, int) or os.getpid() != pid:
-      return
-    if not os.path.abspath(os.fsdecode(path)).startswith(folder):
-      return
-    last[0] = next(numbers)
-    if last[0] == kill_at:
-      os.kill(pid, signal.SIGKILL)
-
-  def tell():
-    with open(told, 'w') as file:
-      file.write(str(last[0]))
-
-  if told:
-    atexit.register(tell)
-  sys.addaudithook(hook)
-
-
-if 'FAULTS_FOLDER' in os.environ:
-  _watch(
-    os.environ['FAULTS_FOLDER'],
-    int(os.environ.get('FAULTS_KILL_AT', 0)),
-    os.environ.get('FAULTS_COUNT', ''),
-  )
+watching.watch(os.environ)
