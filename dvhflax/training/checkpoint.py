@@ -322,7 +322,8 @@ class Checkpoints:
       raise
     except Exception as error:  # TensorStore's are of several kinds.
       raise errors.CheckpointError(
-        f'{self._path}: the checkpoint was not written: {_first_line(error)}'
+        f'{self._path}: the checkpoint was not written: '
+        f'{errors.storage(_first_line(error))}'
       ) from error
 
   def _check(self, step: int, item: str, wanted: Any) -> None:

@@ -162,8 +162,9 @@ def parting() -> Iterator[None]:
   except BaseException as error:
     if jax.process_count() == 1:
       raise
-    if isinstance(error, errors.UserError):
-      status, text = 2, f'error: {" ".join(str(error).split())}'
+    stored = errors.of_storage(error) if isinstance(error, OSError) else None
+    if isinstance(error, errors.UserError) or stored:
+      status, text = 2, f'error: {" ".join(str(stored or error).split())}'
     elif isinstance(error, SystemExit) and isinstance(error.code, int):
       status, text = error.code, ''
     elif isinstance(error, KeyboardInterrupt):

@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).parent
 TINY = f'--config={HERE / "tiny.py"}'
 # A machine that has much else to do is no fault.
 LONG_S = 600
-_PROGRESS = ('building ', 'waiting for ', 'training:', 'epoch ')
+_PROGRESS = ('building ', 'checking ', 'waiting for ', 'training:', 'epoch ')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +77,21 @@ def environment(changes: dict[str, str | None]) -> dict[str, str]:
 
 
 def start(
-  arguments: Sequence[str], cwd=ROOT, **changes: str | None
+  arguments: Sequence[str],
+  within: Sequence[str] = (),
+  cwd=ROOT,
+  **changes: str | None,
 ) -> subprocess.Popen:
-  """Starts a command of dvhflax."""
+  """Starts a command of dvhflax.
+
+  Args:
+    arguments: that follow `dvhflax`.
+    within: a command that runs it.
+    cwd: working directory.
+    changes: of the environment.
+  """
   return subprocess.Popen(
-    [sys.executable, '-m', 'dvhflax', *arguments],
+    [*within, sys.executable, '-m', 'dvhflax', *arguments],
     cwd=cwd,
     env=environment(changes),
     stdout=subprocess.PIPE,
@@ -99,14 +109,14 @@ def end(process: subprocess.Popen) -> Ended:
   return Ended(process.returncode, out, err)
 
 
-def run(arguments: Sequence[str], cwd=ROOT, **changes: str | None) -> Ended:
-  """Runs a command of dvhflax to its end."""
-  return end(start(arguments, cwd, **changes))
+def run(arguments: Sequence[str], **options) -> Ended:
+  """Runs a command of dvhflax to its end; see `start`."""
+  return end(start(arguments, **options))
 
 
-def done(arguments: Sequence[str], cwd=ROOT, **changes: str | None) -> Ended:
+def done(arguments: Sequence[str], **options) -> Ended:
   """Runs a command that must come to a good end, without a trace."""
-  ended = run(arguments, cwd, **changes)
+  ended = run(arguments, **options)
   assert ended.status == 0, ended.err
   assert 'Traceback' not in ended.err
   return ended
