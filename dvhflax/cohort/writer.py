@@ -248,6 +248,7 @@ class CohortWriter:
       StorageError: if the disk does not take it.
     """
     self._check(index, patient)
+    self._require_folder()
     plans = len(patient.dose)
     dose = patient.dose.astype(self._metadata.dose_dtype)
     # Of the dose as stored, so that the store agrees with itself.
@@ -285,7 +286,16 @@ class CohortWriter:
       },
       coverage_gy=self._coverage_gy(patient),
     )
+    # A record says that all that was written of the cohort is there.
+    self._require_folder()
     _write_json(self._record_path(index), dataclasses.asdict(record))
+
+  def _require_folder(self) -> None:
+    if not os.path.exists(os.path.join(self._building, PLAN)):
+      raise errors.StorageError(
+        f'{self._building} is gone, which this build was writing to: bring it '
+        'back to keep what is built, and run the same command again'
+      )
 
   def _check(self, index: int, patient: Patient) -> None:
     grid, structures = self._metadata.grid, self._metadata.structures

@@ -5,22 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from faults import commands, killing, patients
-
-_PATIENTS = 6
-
-
-@pytest.fixture(scope='module')
-def raw(tmp_path_factory):
-  """Patients to import."""
-  return patients.write(tmp_path_factory.mktemp('raw'), _PATIENTS)
-
-
-@pytest.fixture(scope='module')
-def nursery(tmp_path_factory):
-  """Where the commands to be killed come from."""
-  with killing.Nursery(tmp_path_factory.mktemp('nursery')) as made:
-    yield made
+from faults import commands, killing
 
 
 def kill_builds(nursery, command, tmp_path, kills, rng):
