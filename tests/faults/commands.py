@@ -175,7 +175,8 @@ def steps(workdir) -> set[int]:
   return {
     int(folder.name)
     for folder in pathlib.Path(workdir, 'checkpoints').glob('[0-9]*')
-    if (folder / '_CHECKPOINT_METADATA').exists()
+    # Not what is written or renamed aside.
+    if folder.name.isdigit() and (folder / '_CHECKPOINT_METADATA').exists()
   }
 
 

@@ -215,6 +215,7 @@ def until_done(
       tally.by_change += 1
     else:
       tally.by_time += 1
+    (folder.parent / 'tally').write_text(f'{tally.words("so far")}\n')
 
 
 def _cpu_s(process: psutil.Process) -> float:
