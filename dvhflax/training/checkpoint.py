@@ -381,8 +381,16 @@ def quiet() -> None:
   """Keeps Orbax's log from the terminal: for a command, to call once.
 
   It reports every file, and an error with its whole trace, before it
-  raises it.
+  raises it; and of a damaged checkpoint, the arrays that come after its error
+  find nobody to take them, which Python would report each.
   """
+  before = sys.unraisablehook
+
+  def unraisable(found: Any) -> None:
+    if str(found.exc_value) != 'Event loop is closed':
+      before(found)
+
+  sys.unraisablehook = unraisable
   package = os.path.dirname(ocp.__file__)
   logging.getLogger('absl').addFilter(
     lambda record: not record.pathname.startswith(package)

@@ -14,6 +14,11 @@ from dvhflax.training import checkpoint, setup
 from dvhflax.training.resuming import open_cohort
 from dvhflax.training.train import train
 
+# Of a checkpoint that cannot be read, TensorStore still brings arrays to
+# Orbax's event loop, which is closed.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnraisableExceptionWarning'
+)
 # Of the run of the fixtures.
 NEWEST, BEFORE = 6, 3
 
