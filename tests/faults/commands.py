@@ -72,7 +72,13 @@ def train(raw, path, workdir, *flags) -> list[str]:
 
 def environment(changes: dict[str, str | None]) -> dict[str, str]:
   """Of this process, with changes; None removes a variable."""
-  found = {**os.environ, 'PYTHONPATH': str(ROOT), **changes}
+  found = {
+    **os.environ,
+    'PYTHONPATH': str(ROOT),
+    # Whatever is compiled is compiled once.
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    **changes,
+  }
   return {key: value for key, value in found.items() if value is not None}
 
 

@@ -92,10 +92,7 @@ class Nursery:
     self._process = subprocess.Popen(
       [sys.executable, str(PRELOAD / 'nursery.py')],
       cwd=commands.ROOT,
-      # Whatever is compiled is compiled once.
-      env=commands.environment(
-        {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-      ),
+      env=commands.environment({}),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,

@@ -11,8 +11,6 @@ import pytest
 from dvhflax.cli import compiled
 from faults import commands, disk, killing
 
-# Else JAX may keep nothing of so small programs.
-KEEP_ALL = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
 READING = (
   "Error reading persistent compilation cache entry for 'jit_step': "
   'ZstdError: damaged'
@@ -64,7 +62,7 @@ def test_a_clock_that_jumps(raw, built, whole, tmp_path, clock):
 def test_a_full_cache(raw, built, whole, tmp_path):
   """One note, and the same training; with room again, no note."""
   with disk.Disk(tmp_path, '100k') as small:
-    cache = {**KEEP_ALL, 'JAX_COMPILATION_CACHE_DIR': str(small.path)}
+    cache = {'JAX_COMPILATION_CACHE_DIR': str(small.path)}
     run = tmp_path.parent / f'{tmp_path.name}-run'
     train = commands.train(raw, built, run)
     ended = commands.done(train, within=small.enter, **cache)
