@@ -161,6 +161,7 @@ def until_done(
   folder: pathlib.Path,
   life: Life,
   kept: Callable[[], set],
+  complete: Callable[[], bool],
   rng: np.random.Generator,
   tally: Tally,
   most: int,
@@ -173,6 +174,7 @@ def until_done(
     folder: where its changes count.
     life: of the same command, undisturbed.
     kept: what there is that must not be lost.
+    complete: whether all is done, after which there is nothing to disturb.
     rng: draws the moments, half of them times and half changes.
     tally: is added to.
     most: kills, after which it is left alone.
@@ -186,6 +188,8 @@ def until_done(
     if killed >= most:
       # As users start it.
       ended = commands.run(arguments)
+    elif complete():
+      ended = nursery.run(arguments)
     elif by_change:
       # Those that are left become fewer from start to start.
       at = 1 + int(moment * life.changes)

@@ -33,6 +33,7 @@ def kill_builds(nursery, command, tmp_path, kills, rng):
       folder,
       life,
       lambda path=path: commands.records(path),
+      path.exists,
       rng,
       tally,
       kills - tally.kills,
@@ -62,6 +63,9 @@ def kill_trainings(nursery, raw, tmp_path, kills, rng):
       folder,
       life,
       lambda folder=folder: commands.steps(folder / 'run'),
+      lambda folder=folder: (
+        int(whole['step']) in commands.steps(folder / 'run')
+      ),
       rng,
       tally,
       kills - tally.kills,
