@@ -58,6 +58,7 @@ def another_value(folder):
   sums.write_text(json.dumps(values))
 
 
+QUICK = ('a bit', 'loss')
 DAMAGES = {
   'no optimiser': lambda s: shutil.rmtree(s / 'train'),
   'a bit': lambda s: flip(largest(s / 'model')),
@@ -69,7 +70,13 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize(
+  'damage',
+  [
+    pytest.param(how, id=name, marks=() if name in QUICK else pytest.mark.slow)
+    for name, how in DAMAGES.items()
+  ],
+)
 def test_the_one_before_is_taken(config, cohort, run, capsys, damage):
   damage(step_of(run))
   left = sorted(p for p in step_of(run).rglob('*') if p.is_file())
@@ -89,6 +96,7 @@ def test_the_one_before_is_taken(config, cohort, run, capsys, damage):
   )
 
 
+@pytest.mark.slow
 def test_the_run_ends_alike(config, cohort, run, trained_run):
   (step_of(run) / 'model' / 'manifest.ocdbt').unlink()
   state = train(config, cohort, str(run))
