@@ -32,15 +32,15 @@ def test_a_build_on_a_full_disk(raw, built, tmp_path, size):
     assert commands.litter(small.seen) == []
 
 
-# Room for no history, and for one checkpoint or two.
-@pytest.mark.parametrize('size', ['12k', '900k'])
+# Room for no history, and for one checkpoint.
+@pytest.mark.parametrize('size', ['12k', '600k'])
 def test_a_training_on_a_full_disk(raw, built, whole, tmp_path, size):
   with disk.Disk(tmp_path, size) as small:
     train = commands.train(raw, built, small.path / 'run')
     ended = commands.run(train, within=small.enter)
     commands.assert_one_line(ended, *FULL, str(small.path / 'run'))
     kept = commands.steps(small.seen / 'run')
-    assert bool(kept) == (size == '900k')
+    assert bool(kept) == (size == '600k')
     small.remount('size=64m')
     ended = commands.done(train, within=small.enter)
     assert commands.trained(small.seen / 'run') == whole
