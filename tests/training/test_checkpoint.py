@@ -120,7 +120,7 @@ def test_half_of_a_removed_checkpoint_is_passed_over(tmp_path):
   for name in ('metrics', 'model', 'config'):
     shutil.rmtree(folder / '1' / name)
   (folder / '1' / '_CHECKPOINT_METADATA').unlink()
-  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 3
+  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 2
 
 
 def test_best_of_a_run_that_was_never_validated(tmp_path, capsys):
