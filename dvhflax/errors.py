@@ -1,5 +1,7 @@
 """Errors that a user can act on, and how messages show what a user wrote."""
 
+import os
+
 
 class UserError(Exception):
   """Something the user can fix: one line that names it and says what to do.
@@ -18,6 +20,24 @@ class ConfigError(UserError):
 
 class CheckpointError(UserError):
   """A checkpoint that is missing or belongs to another network."""
+
+
+class DamagedCheckpoint(CheckpointError):
+  """A checkpoint that cannot be read, or is not what was saved.
+
+  Attributes:
+    step: of the checkpoint.
+    before: the newest other one, None if there is none.
+  """
+
+  def __init__(self, message: str, step: int, before: int | None):
+    super().__init__(message)
+    self.step = step
+    self.before = before
+
+
+class StorageError(UserError):
+  """A disk that does not take what is written: the fault of no patient."""
 
 
 class PlanningError(UserError):
@@ -48,6 +68,39 @@ class Interrupted(Exception):
     super().__init__(message)
     self.signal = signal
     self.step = step
+
+
+# What the system says, and what the user can do.
+_STORAGE = {
+  'No space left': 'make room',
+  'quota exceeded': 'make room',
+  'File too large': 'allow larger files',
+  'Read-only file system': 'make it writable, or name another folder',
+  'Permission denied': 'make it writable, or name another folder',
+  'Operation not permitted': 'make it writable, or name another folder',
+  'Input/output error': 'see to the disk',
+  'Stale file handle': 'see to the disk',
+}
+
+
+def storage(text: str) -> str:
+  """What a file system has said, and what to do.
+
+  Args:
+    text: of an error of the system, or of a library that quotes it.
+  """
+  for said, advice in _STORAGE.items():
+    if said.lower() in text.lower():
+      return f'{text}: {advice}, and run the same command again'
+  return text
+
+
+def of_storage(error: OSError) -> str | None:
+  """One line for an error of the file system; None if it is no such error."""
+  said = error.strerror or str(error)
+  if error.filename is not None:
+    return f'{plain(os.fspath(error.filename), 400)}: {storage(said)}'
+  return storage(said) if storage(said) != said else None
 
 
 def plain(text: str, most: int = 80) -> str:

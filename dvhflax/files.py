@@ -28,6 +28,9 @@ def replacing(
     path: the file to make or replace; its directory is made if missing.
     durable: the content reaches the disk before the name does, so that a
       machine that fails leaves no empty file.
+
+  Raises:
+    OSError: if the disk does not take it; it names a file.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +42,15 @@ def replacing(
       with open(aside, 'rb') as file:
         os.fsync(file.fileno())
     os.replace(aside, path)
+  except OSError as error:
+    # One of a write names no file.
+    if error.filename is None and error.errno is not None:
+      raise OSError(error.errno, error.strerror, str(path)) from error
+    raise
   finally:
-    aside.unlink(missing_ok=True)
+    # Nor must it hide that error.
+    with contextlib.suppress(OSError):
+      aside.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike[str], values: Any) -> None:
@@ -67,12 +77,13 @@ def write_text(
     aside.write_text(text, encoding='utf-8')
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+def remove_leftovers(folder: str | os.PathLike[str], stem: str = '') -> None:
   """Removes what killed writers left aside in a folder.
 
   Args:
     folder: that no other process writes to meanwhile.
+    stem: with it, no other process writes files of that stem.
   """
   for name in os.listdir(folder):
-    if _ASIDE.fullmatch(name):
+    if _ASIDE.fullmatch(name) and name.startswith(f'.{stem}'):
       pathlib.Path(folder, name).unlink(missing_ok=True)

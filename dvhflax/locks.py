@@ -4,10 +4,12 @@ They are the operating system's (`flock`): one that is killed, or whose host
 fails, leaves none behind.
 """
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import os
 import sys
+import time
 from typing import Any
 
 try:
@@ -17,6 +19,7 @@ except ImportError:  # Windows.
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTTY)
 _told: set[str] = set()
+_LOOK_S = 0.05
 
 
 class Lock:
@@ -76,6 +79,19 @@ def try_lock(path: str) -> Lock | None:
       return Lock(path, file)
     # Its former holder removed it meanwhile.
     os.close(file)
+
+
+@contextlib.contextmanager
+def held(path: str) -> Iterator[None]:
+  """Holds the lock of a file name; waits for it, which is for a moment only.
+
+  Args:
+    path: see `try_lock`.
+  """
+  while (lock := try_lock(path)) is None:
+    time.sleep(_LOOK_S)
+  with lock:
+    yield
 
 
 def _is(file: int, path: str) -> bool:

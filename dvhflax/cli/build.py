@@ -35,6 +35,7 @@ def define() -> None:
 def main() -> None:
   from dvhflax import config as config_lib
   from dvhflax.cli import shard as shards
+  from dvhflax.cohort.writer import remove_locks
   from dvhflax.sources.build import build_cohort, open_checked
 
   config = flags.FLAGS.config
@@ -52,6 +53,7 @@ def main() -> None:
       print(share.words, flush=True)
   if os.path.exists(config.cohort.path):
     open_checked(config)
+    remove_locks(config.cohort.path)
     print(f'{config.cohort.path} is complete already')
     return
   if scheduler:

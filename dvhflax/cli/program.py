@@ -217,9 +217,10 @@ def run(
     except errors.UserError as error:
       leave(error)
     except OSError as error:
-      if error.filename is None:
+      fault = errors.of_storage(error)
+      if fault is None:
         raise
-      leave(f'{error.filename}: {error.strerror}')
+      leave(fault)
     except KeyboardInterrupt:
       print('interrupted', file=sys.stderr)
       return 128 + signal.SIGINT

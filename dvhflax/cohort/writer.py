@@ -5,21 +5,20 @@ or not at all, so what has a record is complete; `finish` renames the folder.
 Several processes may write at once, if each claims the patient that it writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import json
 import os
 import re
 import socket
-import time
 from typing import Any, NoReturn
 
 import numpy as np
 
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, files, locks
-from dvhflax.cohort import arrays
+from dvhflax.cohort import arrays, place
 from dvhflax.cohort.schema import SPLITS, CohortMetadata, PatientRecord, read
 from dvhflax.normalisation import Normalisation, coverage_gy, highest_target
 from dvhflax.patient import LEAST_HU, MOST_HU, Patient, Structure, occupied
@@ -41,11 +40,21 @@ def lock_path(path: str, what: str) -> str:
 
   Args:
     path: of the cohort.
-    what: they do: `build` it all, or `folder`, make or rename the folder.
+    what: they do: `build` it all; `folder`, make or rename the folder;
+      `import`, write its report.
   """
   folder, name = os.path.split(os.path.normpath(path))
   os.makedirs(folder or '.', exist_ok=True)
   return os.path.join(folder, f'.{name}.{what}.lock')
+
+
+def remove_locks(path: str) -> None:
+  """Removes the locks that killed builders left beside a finished cohort."""
+  for what in ('build', 'folder', 'import'):
+    with contextlib.suppress(OSError):
+      name = lock_path(path, what)
+      if os.path.exists(name) and (lock := locks.try_lock(name)):
+        lock.release()
 
 
 def written(path: str) -> tuple[int, int | None]:
@@ -126,9 +135,19 @@ class CohortWriter:
   def _open_arrays(self) -> dict[str, Any]:
     layout = arrays.layout(self._metadata, len(self._ids))
     return {
-      name: arrays.open_array(self._building, name, *described)
+      name: self._stored(arrays.open_array, self._building, name, *described)
       for name, described in layout.items()
     }
+
+  def _stored(self, write: Callable[..., Any], *arguments: Any) -> Any:
+    """What TensorStore does; a StorageError if the disk does not take it."""
+    try:
+      return write(*arguments)
+    except place.UNREAD as error:
+      text = errors.storage(errors.plain(str(error), 300))
+      raise errors.StorageError(
+        f'{self._building} is not written to: {text}'
+      ) from error
 
   def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, '_arrays': {}}
@@ -183,11 +202,7 @@ class CohortWriter:
 
   @contextlib.contextmanager
   def _alone(self) -> Iterator[None]:
-    # For a moment only, so that it is worth to wait.
-    name = lock_path(self._path, 'folder')
-    while (lock := locks.try_lock(name)) is None:
-      time.sleep(0.05)
-    with lock:
+    with locks.held(lock_path(self._path, 'folder')):
       yield
 
   def claim(self, index: int) -> locks.Lock | None:
@@ -230,8 +245,10 @@ class CohortWriter:
     Raises:
       CohortError: if the patient does not fit the cohort, or has a dose that
         is negative or not finite.
+      StorageError: if the disk does not take it.
     """
     self._check(index, patient)
+    self._require_folder()
     plans = len(patient.dose)
     dose = patient.dose.astype(self._metadata.dose_dtype)
     # Of the dose as stored, so that the store agrees with itself.
@@ -253,7 +270,7 @@ class CohortWriter:
         target = target[:plans]
       writes.append(target.write(values))
     for write in writes:
-      write.result()
+      self._stored(write.result)
     record = PatientRecord(
       id=patient.id,
       split=self._splits[index],
@@ -269,7 +286,16 @@ class CohortWriter:
       },
       coverage_gy=self._coverage_gy(patient),
     )
+    # A record says that all that was written of the cohort is there.
+    self._require_folder()
     _write_json(self._record_path(index), dataclasses.asdict(record))
+
+  def _require_folder(self) -> None:
+    if not os.path.exists(os.path.join(self._building, PLAN)):
+      raise errors.StorageError(
+        f'{self._building} is gone, which this build was writing to: bring it '
+        'back to keep what is built, and run the same command again'
+      )
 
   def _check(self, index: int, patient: Patient) -> None:
     grid, structures = self._metadata.grid, self._metadata.structures

@@ -25,7 +25,7 @@ def default() -> ml_collections.ConfigDict:
   config.epochs = 300
   # Stop after this many updates; 0: after the epochs.
   config.max_steps = 0
-  # Save every so many epochs; the latest and the best are kept.
+  # Save every so many epochs; the latest two and the best are kept.
   config.checkpoint_every_epochs = 1
 
   config.cohort = cohort = ml_collections.ConfigDict()

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import os
 from typing import Any
 
-from dvhflax import files
+from dvhflax import files, locks
 from dvhflax.text_table import aligned
 
 
@@ -31,8 +32,15 @@ def write_report(
     'patients': list(entries),
     'skipped': [dataclasses.asdict(one) for one in skipped],
   }
-  files.write_text(f'{path}.import.json', json.dumps(content, indent=1) + '\n')
-  files.write_text(f'{path}.import.txt', report_text(entries, skipped))
+  folder, name = os.path.split(os.path.abspath(path))
+  os.makedirs(folder, exist_ok=True)
+  # One of several builders: what is aside then is of one that was killed.
+  with locks.held(os.path.join(folder, f'.{name}.import.lock')):
+    files.remove_leftovers(folder, f'{name}.import.')
+    files.write_text(
+      f'{path}.import.json', json.dumps(content, indent=1) + '\n'
+    )
+    files.write_text(f'{path}.import.txt', report_text(entries, skipped))
 
 
 _HEADING = (

@@ -21,7 +21,12 @@ from dvhflax import config as config_lib
 from dvhflax import errors, locks
 from dvhflax.cohort import place
 from dvhflax.cohort.store import Cohort
-from dvhflax.cohort.writer import CohortWriter, lock_path, written
+from dvhflax.cohort.writer import (
+  CohortWriter,
+  lock_path,
+  remove_locks,
+  written,
+)
 from dvhflax.io.formats import FORMATS
 from dvhflax.models.pooling import pooling_plan
 from dvhflax.normalisation import Kind, Normalisation, renormalised
@@ -301,11 +306,13 @@ def open_or_build_cohort(config: ml_collections.ConfigDict) -> Cohort:
   """
   config_lib.validate(config)
   path = config.cohort.path
-  if not place.is_url(path) and not os.path.exists(path):
-    with _only_builder(path) as alone:
-      if not os.path.exists(path):
-        assert alone
-        build_cohort(config)
+  if not place.is_url(path):
+    if not os.path.exists(path):
+      with _only_builder(path) as alone:
+        if not os.path.exists(path):
+          assert alone
+          build_cohort(config)
+    remove_locks(path)
   return open_checked(config)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import dvhflax
 from dvhflax import errors
+from dvhflax.sources.engines import STOPPING
 
 _CONNECT_S = 20
 # Doses are equal to the bit only if these are.
@@ -163,7 +164,7 @@ class Dask:
         'Run the same command again to try anew'
       )
     error = future.exception() if future.status == 'error' else None
-    if isinstance(error, errors.ConfigError):
+    if isinstance(error, STOPPING):
       raise error
     if isinstance(error, errors.UserError):
       return error

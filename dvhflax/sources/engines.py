@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from dvhflax import errors
 
+# Not an item's own: no other one would fare better.
+STOPPING = (errors.ConfigError, errors.StorageError)
+
 
 class Engine(Protocol):
   """Maps over items, such as patients."""
@@ -38,7 +41,8 @@ class Engine(Protocol):
       The place of an item among `items`, and its result or UserError.
 
     Raises:
-      ConfigError: as soon as an item gives one: it is not the item's own.
+      ConfigError, StorageError: as soon as an item gives one: it is not the
+        item's own.
       UserError: if the engine can do no more.
     """
 
@@ -82,7 +86,7 @@ def _tried(function: Callable[[Any], Any], value: Any) -> Any:
   """What a function returns, or the UserError that is the value's own."""
   try:
     return function(value)
-  except errors.ConfigError:
+  except STOPPING:
     raise
   except errors.UserError as error:
     return error

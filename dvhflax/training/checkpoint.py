@@ -2,16 +2,20 @@
 
 A checkpoint has four items: `model` (parameters, batch statistics, the DVH's
 mean and spread: all that a prediction needs), `train` (optimiser and
-counters), `config` and `data` (structures, grid, DVH vector) as JSON.
+counters), `config` and `data` (structures, grid, DVH vector) as JSON. A fifth
+one, `sums`, has checksums of the first two, so that a value that the disk has
+changed is an error; older checkpoints lack it.
 """
 
 from collections.abc import Iterator
 import contextlib
 import glob
+import itertools
 import json
 import logging
 import math
 import os
+import pathlib
 import shutil
 import sys
 from typing import Any
@@ -22,17 +26,19 @@ import orbax.checkpoint as ocp
 import orbax.checkpoint.checkpoint_managers as managers
 
 from dvhflax import errors
+from dvhflax.checksum import checksum
 from dvhflax.training import partners
 from dvhflax.training.trees import first_not_finite, named
 
 _FOLDER = 'checkpoints'
 _DISCARDED = '.discarded'
+_SUMS = 'sums'
 # The saved metric that picks the best checkpoint.
 METRIC = 'validation_loss'
 
 
 class Checkpoints:
-  """The checkpoints of one workdir: the latest and the best are kept."""
+  """The checkpoints of one workdir: the latest two and the best are kept."""
 
   def __init__(self, workdir: str, *, create: bool = False):
     """Opens the workdir's checkpoints.
@@ -42,8 +48,8 @@ class Checkpoints:
       create: make the folder; else there must be a checkpoint in it.
 
     Raises:
-      CheckpointError: if there is none and `create` is False, or one whose
-        validation loss is damaged.
+      CheckpointError: if there is none and `create` is False.
+      DamagedCheckpoint: if there is one whose validation loss is damaged.
     """
     self._path = os.path.join(workdir, _FOLDER)
     self._writes = create
@@ -53,7 +59,8 @@ class Checkpoints:
       )
     policy = managers.AnyPreservationPolicy(
       [
-        managers.LatestN(1),
+        # One to go on from if the newest is damaged.
+        managers.LatestN(2),
         managers.BestN(get_metric_fn=_ranked, reverse=True, n=1),
       ]
     )
@@ -69,12 +76,13 @@ class Checkpoints:
         # Renamed first: a run that is killed meanwhile leaves no half of one.
         todelete_subdir=_DISCARDED if create else None,
       ),
-      item_names=('model', 'train', 'config', 'data'),
+      item_names=('model', 'train', 'config', 'data', _SUMS),
       item_handlers={
         'model': ocp.StandardCheckpointHandler(),
         'train': ocp.StandardCheckpointHandler(),
         'config': ocp.JsonCheckpointHandler(),
         'data': ocp.JsonCheckpointHandler(),
+        _SUMS: ocp.JsonCheckpointHandler(),
       },
     )
     if create:
@@ -91,9 +99,12 @@ class Checkpoints:
         with open(path, encoding='utf-8') as file:
           json.load(file)
       except ValueError:
-        raise errors.CheckpointError(
+        step = int(pathlib.Path(path).parents[1].name)
+        raise errors.DamagedCheckpoint(
           f'{path} is damaged: remove it, and name a checkpoint in place of '
-          'the best'
+          'the best',
+          step,
+          max((s for s in _steps(self._path) if s != step), default=None),
         ) from None
 
   @property
@@ -231,6 +242,7 @@ class Checkpoints:
       train=ocp.args.StandardSave(train),
       config=ocp.args.JsonSave(config),
       data=ocp.args.JsonSave(data),
+      sums=ocp.args.JsonSave({'model': _sum(model), 'train': _sum(train)}),
     )
     metrics = {METRIC: float(validation_loss)}
     self.wait()
@@ -245,8 +257,9 @@ class Checkpoints:
     """An item of a step, as numpy arrays in the structure of `target`.
 
     Raises:
-      CheckpointError: if it is missing or damaged, its arrays have other
-        names, shapes or types, or hold a value that is not finite.
+      DamagedCheckpoint: if it is missing or damaged, or holds a value that is
+        not finite.
+      CheckpointError: if its arrays have other names, shapes or types.
     """
     wanted = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
     args = ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted)})
@@ -255,10 +268,13 @@ class Checkpoints:
       with partners.noticed():
         self._check(step, item, wanted)
         restored = self._manager.restore(step, args=args)[item]
-    except errors.UserError:
+    except (errors.UserError, MemoryError):
       raise
     except Exception as error:  # Whatever Orbax makes of damaged files.
       raise self._unusable(step, item, 'damaged', error) from None
+    summed = os.path.isdir(os.path.join(self._path, str(step), _SUMS))
+    if summed and self.json(step, _SUMS).get(item) != _sum(restored):
+      raise self._unusable(step, item, 'damaged', 'of another checksum')
     name = first_not_finite(restored)
     if name is not None:
       raise self._unusable(step, item, f'not finite in {name}')
@@ -280,17 +296,20 @@ class Checkpoints:
       raise self._unusable(step, item, 'missing')
 
   def _unusable(
-    self, step: int, item: str, how: str, error: Exception | None = None
-  ) -> errors.CheckpointError:
+    self, step: int, item: str, how: str, error: Exception | str = ''
+  ) -> errors.DamagedCheckpoint:
     others = [s for s in self._manager.all_steps() if s != step]
-    reason = '' if error is None else f' ({_first_line(error)})'
-    return errors.CheckpointError(
+    reason = _first_line(error) if isinstance(error, Exception) else error
+    reason = f' ({reason})' if reason else ''
+    return errors.DamagedCheckpoint(
       f'{self._path}/{step}: its {item!r} is {how}{reason}: '
       + (
         f'remove that folder to use step {max(others)} in its place'
         if others
         else 'restore that folder, or train in another --workdir'
-      )
+      ),
+      step,
+      max(others, default=None),
     )
 
   @contextlib.contextmanager
@@ -303,7 +322,8 @@ class Checkpoints:
       raise
     except Exception as error:  # TensorStore's are of several kinds.
       raise errors.CheckpointError(
-        f'{self._path}: the checkpoint was not written: {_first_line(error)}'
+        f'{self._path}: the checkpoint was not written: '
+        f'{errors.storage(_first_line(error))}'
       ) from error
 
   def _check(self, step: int, item: str, wanted: Any) -> None:
@@ -324,7 +344,7 @@ class Checkpoints:
     """The `config` or `data` item of a step.
 
     Raises:
-      CheckpointError: if it is missing or damaged.
+      DamagedCheckpoint: if it is missing or damaged.
     """
     self._require(step, item)
     args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
@@ -361,8 +381,16 @@ def quiet() -> None:
   """Keeps Orbax's log from the terminal: for a command, to call once.
 
   It reports every file, and an error with its whole trace, before it
-  raises it.
+  raises it; and of a damaged checkpoint, the arrays that come after its error
+  find nobody to take them, which Python would report each.
   """
+  before = sys.unraisablehook
+
+  def unraisable(found: Any) -> None:
+    if str(found.exc_value) != 'Event loop is closed':
+      before(found)
+
+  sys.unraisablehook = unraisable
   package = os.path.dirname(ocp.__file__)
   logging.getLogger('absl').addFilter(
     lambda record: not record.pathname.startswith(package)
@@ -380,8 +408,51 @@ def _ranked(metrics: Any) -> float:
 
 def has_checkpoint(workdir: str) -> bool:
   """Whether a workdir has a checkpoint, be it damaged."""
+  return bool(_steps(os.path.join(workdir, _FOLDER)))
+
+
+def set_aside(workdir: str, step: int) -> str:
+  """Moves a checkpoint out of the way; returns where it lies now."""
+  folder = os.path.join(workdir, 'damaged')
+  os.makedirs(folder, exist_ok=True)
+  names = (f'{step}' if n == 0 else f'{step}-{n}' for n in itertools.count())
+  aside = next(
+    path
+    for name in names
+    if not os.path.lexists(path := os.path.join(folder, name))
+  )
+  os.rename(os.path.join(workdir, _FOLDER, str(step)), aside)
+  return aside
+
+
+def newest_data(workdir: str) -> dict[str, Any]:
+  """The `data` item of the newest checkpoint that has one to be read.
+
+  Raises:
+    CheckpointError: if there is none.
+  """
   path = os.path.join(workdir, _FOLDER)
-  return os.path.isdir(path) and any(map(str.isdigit, os.listdir(path)))
+  for step in sorted(_steps(path), reverse=True):
+    try:
+      with open(os.path.join(path, str(step), 'data', 'metadata')) as file:
+        values = json.load(file)
+    except (OSError, ValueError):
+      continue
+    if isinstance(values, dict):
+      return values
+  checkpoints = Checkpoints(workdir)
+  return checkpoints.json(checkpoints.find('latest'), 'data')
+
+
+def _steps(path: str) -> list[int]:
+  """Of a folder of checkpoints, be they damaged."""
+  names = os.listdir(path) if os.path.isdir(path) else []
+  return [int(name) for name in names if name.isdigit()]
+
+
+def _sum(tree: Any) -> str:
+  """Of an item's arrays, whatever the containers."""
+  return checksum(dict(named(tree)))
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,9 +13,8 @@ import math
 import os
 import sys
 
-import tensorboardX
-
 from dvhflax import errors, files
+from dvhflax.training.board import Board
 
 COLUMNS = ('epoch', 'step', 'train_loss', 'val_loss', 'learning_rate')
 SPEED_COLUMNS = ('epoch', 'step', 'samples_per_s', 'waiting_share')
@@ -85,6 +84,9 @@ class History:
       step: updates made so far.
       terms: names of the loss's terms.
       write: False for all processes but one.
+
+    Raises:
+      StorageError: if the disk does not take it.
     """
     columns = [f'{of}_{term}' for of in ('train', 'val') for term in terms]
     self._columns: dict[str, Sequence[str]] = {
@@ -107,15 +109,17 @@ class History:
       name: [row for row in rows if row['step'] <= step]
       for name, rows in found.items()
     }
-    self._board = None
+    self._board: Board | None = None
     if not write:
       return
     files.remove_leftovers(workdir)
     if faults:
       _keep_damaged(self._paths['history'], faults)
-    self._board = tensorboardX.SummaryWriter(
-      os.path.join(workdir, 'tensorboard'), purge_step=step + 1
-    )
+    folder = os.path.join(workdir, 'tensorboard')
+    try:
+      self._board = Board(folder, step + 1)
+    except OSError as error:
+      raise _not_written(folder, error) from error
     if len(self._rows['history']) < len(rows) or faults:
       self._write()
 
@@ -123,25 +127,25 @@ class History:
     """Adds a row with all columns of all files.
 
     Raises:
-      UserError: if the disk does not take it.
+      StorageError: if the disk does not take it.
     """
     for name, columns in self._columns.items():
       self._rows[name].append({column: row[column] for column in columns})
     if self._board is None:
       return
-    for name in sorted(row.keys() - set(_WHOLE)):
-      self._board.add_scalar(name, row[name], int(row['step']))
-    self._board.flush()
     self._write()
+    values = {name: row[name] for name in sorted(row.keys() - set(_WHOLE))}
+    try:
+      self._board.add(values, int(row['step']))
+    except OSError as error:
+      raise _not_written(self._board.folder, error) from error
 
   def _write(self) -> None:
     for name, path in self._paths.items():
       try:
         _write(path, self._columns[name], self._rows[name])
       except OSError as error:
-        raise errors.UserError(
-          f'{path} cannot be written: {error.strerror}'
-        ) from error
+        raise _not_written(path, error) from error
 
   def line(self) -> str:
     """The last row, for the terminal."""
@@ -157,6 +161,11 @@ class History:
     """Closes the TensorBoard file."""
     if self._board is not None:
       self._board.close()
+
+
+def _not_written(path: str, error: OSError) -> errors.StorageError:
+  said = errors.storage(error.strerror or str(error))
+  return errors.StorageError(f'{path} cannot be written: {said}')
 
 
 def _write(

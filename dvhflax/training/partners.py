@@ -22,6 +22,8 @@ from typing import Any
 
 import jax
 from jax._src import distributed
+from jax.experimental import multihost_utils
+import numpy as np
 
 from dvhflax import errors
 from dvhflax.training import messages
@@ -120,6 +122,13 @@ def meet() -> None:
       client.wait_at_barrier(f'dvhflax/{next(_MEETINGS)}', _MEETING_S * 1000)
 
 
+def greatest(value: int) -> int:
+  """The greatest of all processes' values; all call it equally often."""
+  if jax.process_count() == 1:
+    return value
+  return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
 @contextlib.contextmanager
 def noticed() -> Iterator[None]:
   """Makes what fails because another process is gone a PartnerError."""
@@ -153,8 +162,9 @@ def parting() -> Iterator[None]:
   except BaseException as error:
     if jax.process_count() == 1:
       raise
-    if isinstance(error, errors.UserError):
-      status, text = 2, f'error: {" ".join(str(error).split())}'
+    stored = errors.of_storage(error) if isinstance(error, OSError) else None
+    if isinstance(error, errors.UserError) or stored:
+      status, text = 2, f'error: {" ".join(str(stored or error).split())}'
     elif isinstance(error, SystemExit) and isinstance(error.code, int):
       status, text = error.code, ''
     elif isinstance(error, KeyboardInterrupt):

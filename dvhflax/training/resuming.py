@@ -12,7 +12,11 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.config import saved as config_saved
 from dvhflax.sources import build
 from dvhflax.training import parallel, partners
-from dvhflax.training.checkpoint import Checkpoints, has_checkpoint
+from dvhflax.training.checkpoint import (
+  Checkpoints,
+  has_checkpoint,
+  newest_data,
+)
 from dvhflax.training.step import TrainState
 
 COHORT_FLAG = '--config.cohort.path'
@@ -104,9 +108,7 @@ def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:
   partners.meet()
   if not has_checkpoint(workdir):
     return build.open_or_build_cohort(config)
-  checkpoints = Checkpoints(workdir)
-  data = checkpoints.json(checkpoints.find('latest'), 'data')
-  checkpoints.close()
+  data = newest_data(workdir)
   path = identity.find(config.cohort.path, data, COHORT_FLAG)
   identity.require(Cohort.open(path), data, workdir, COHORT_FLAG)
   found = config.copy_and_resolve_references()

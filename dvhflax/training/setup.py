@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import sys
 from typing import Any
 
 import jax
@@ -16,8 +18,8 @@ from dvhflax.losses import dose_loss
 from dvhflax.models.build import build_unet, dvh_statistics
 from dvhflax.models.unet import UNet
 from dvhflax.schedules import learning_rate
-from dvhflax.training import first_dose, parallel
-from dvhflax.training.checkpoint import Checkpoints
+from dvhflax.training import first_dose, parallel, partners
+from dvhflax.training.checkpoint import Checkpoints, set_aside
 from dvhflax.training.resuming import (
   COHORT_FLAG,
   check_same_run,
@@ -113,6 +115,18 @@ class Run:
         f'the validation loss is {loss} after step {int(state.step)}'
       )
 
+  def require_folder(self) -> None:
+    """Raises a StorageError if the workdir is gone, as by an unmounted disk.
+
+    Else files would be made where it was, apart from those of before.
+    """
+    if not os.path.isdir(self.checkpoints.path):
+      raise errors.StorageError(
+        f'{self.checkpoints.path} is gone, which this run was saving in: bring '
+        'it back, and run the same command again; it resumes from the last '
+        'checkpoint'
+      )
+
   def not_finite(self, what: str) -> errors.UserError:
     """The error for a training in which a value is not finite."""
     self.checkpoints.wait()
@@ -127,6 +141,55 @@ class Run:
       + ': train with a lower optimizer.learning_rate in another --workdir, or '
       'look at the patients with dvhflax validate'
     )
+
+
+def begin(
+  config: ml_collections.ConfigDict, cohort: Cohort, workdir: str
+) -> tuple[Run, TrainState]:
+  """The run of a workdir, and its state as last saved.
+
+  A damaged checkpoint is set aside, which is said, and the one before it taken:
+  the run ends alike, for each update follows from the configuration alone.
+
+  Args:
+    config: validated.
+    cohort: of the run.
+    workdir: absolute path, which no other run is at work in.
+
+  Raises:
+    CheckpointError: if the workdir holds a run of another configuration, or
+      damaged checkpoints only.
+    CohortError: if it holds one of another cohort.
+  """
+  while True:
+    checkpoints = fault = None
+    try:
+      checkpoints = Checkpoints(workdir, create=True)
+      run = set_up(config, cohort, workdir, checkpoints)
+      state = run.initial_state()
+    except errors.UserError as error:
+      if (
+        not isinstance(error, errors.DamagedCheckpoint) or error.before is None
+      ):
+        if checkpoints is not None:
+          checkpoints.close()
+        raise
+      fault = error
+    # A file may be unreadable on one host alone.
+    step = partners.greatest(-1 if fault is None else fault.step)
+    if step < 0:
+      return run, state
+    if checkpoints is not None:
+      checkpoints.close()
+    if jax.process_index() == 0:
+      aside = set_aside(workdir, step)
+      why = f'step {step} is damaged' if fault is None else f'{fault}'
+      print(
+        f'note: {why.partition(": remove")[0]}: set aside as {aside}; the run '
+        'goes on from the checkpoint before',
+        file=sys.stderr,
+      )
+    partners.meet()
 
 
 def set_up(

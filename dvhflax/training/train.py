@@ -25,10 +25,10 @@ from dvhflax.models.convolution import describe
 from dvhflax.sources import build
 from dvhflax.training import feed, first_dose, parallel, partners
 from dvhflax.training.bundle import is_bundle
-from dvhflax.training.checkpoint import Checkpoints, has_checkpoint
+from dvhflax.training.checkpoint import has_checkpoint
 from dvhflax.training.history import History
 from dvhflax.training.sampler import Sampler
-from dvhflax.training.setup import Run, set_up
+from dvhflax.training.setup import Run, begin
 from dvhflax.training.step import (
   TrainState,
   make_eval_step,
@@ -125,18 +125,18 @@ def train(
     train(first_dose.config_of(config), cohort, anatomy)
   partners.meet()
   with partners.noticed(), _only_one(workdir):
-    checkpoints = Checkpoints(workdir, create=True)
+    run, state = begin(config, cohort, workdir)
     try:
-      state = _train(config, cohort, workdir, checkpoints)
+      state = _train(run, state)
     except (errors.UserError, errors.Interrupted):
-      checkpoints.close()
+      run.checkpoints.close()
       raise
     except BaseException:
       # It would wait for a process that is gone.
       if jax.process_count() == 1:
-        checkpoints.close()
+        run.checkpoints.close()
       raise
-    checkpoints.close()
+    run.checkpoints.close()
   partners.meet()
   return state
 
@@ -157,21 +157,16 @@ def _only_one(workdir: str) -> Iterator[None]:
     yield
 
 
-def _train(
-  config: ml_collections.ConfigDict,
-  cohort: Cohort,
-  workdir: str,
-  checkpoints: Checkpoints,
-) -> TrainState:
-  run = set_up(config, cohort, workdir, checkpoints)
-  state = run.initial_state()
+def _train(run: Run, state: TrainState) -> TrainState:
   first = int(state.step)
   history = History(
-    workdir, first, term_names(run.loss), write=jax.process_index() == 0
+    run.workdir, first, term_names(run.loss), write=jax.process_index() == 0
   )
   with contextlib.closing(history):
     if first >= run.total:
-      print(f'{workdir} is trained already: {first} updates', file=sys.stderr)
+      print(
+        f'{run.workdir} is trained already: {first} updates', file=sys.stderr
+      )
       return state
     return _loop(run, state, history)
 
@@ -331,6 +326,7 @@ def _end_epoch(
   """Checks the state, writes the history's row, and saves when it is time."""
   loss, terms = held_out
   run.check(state, loss)
+  run.require_folder()
   done, sums = int(state.step), state
   seen = (done - 1) % run.steps_per_epoch + 1
   history.add(
@@ -355,6 +351,7 @@ def _save_and_stop(run: Run, state: TrainState, signal: int) -> None:
   """Saves, then raises Interrupted."""
   step = int(state.step)
   run.check(state)
+  run.require_folder()
   run.save(state)
   run.checkpoints.wait()
   raise errors.Interrupted(

@@ -106,12 +106,12 @@ def test_best_is_not_guessed(tmp_path, metrics):
 def test_a_removed_checkpoint_is_never_half_there(tmp_path, monkeypatch):
   """A run that is killed as it removes one leaves it aside."""
   monkeypatch.setattr(checkpoint.shutil, 'rmtree', lambda *_, **__: None)
-  folder = save(tmp_path, {1: 0.5, 2: 0.4})
-  assert sorted(p.name for p in folder.iterdir()) == ['.discarded', '2']
+  folder = save(tmp_path, {1: 0.5, 2: 0.4, 3: 0.3})
+  assert sorted(p.name for p in folder.iterdir()) == ['.discarded', '2', '3']
   monkeypatch.undo()
-  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 2
-  save(tmp_path, {3: 0.3})
-  assert [p.name for p in folder.iterdir()] == ['3']
+  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 3
+  save(tmp_path, {4: 0.2})
+  assert sorted(p.name for p in folder.iterdir()) == ['3', '4']
 
 
 def test_half_of_a_removed_checkpoint_is_passed_over(tmp_path):
@@ -120,7 +120,7 @@ def test_half_of_a_removed_checkpoint_is_passed_over(tmp_path):
   for name in ('metrics', 'model', 'config'):
     shutil.rmtree(folder / '1' / name)
   (folder / '1' / '_CHECKPOINT_METADATA').unlink()
-  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 3
+  assert checkpoint.Checkpoints(str(tmp_path)).find('best') == 2
 
 
 def test_best_of_a_run_that_was_never_validated(tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""Does to the real commands what machines do; see docs/reliability.md."""
