@@ -50,7 +50,7 @@ class Guard:
     if isinstance(path, int):
       return
     path = os.path.realpath(os.fsdecode(path))
-    if path != os.devnull and not path.startswith(self.allowed + os.sep):
+    if path != os.devnull and not f'{path}/'.startswith(f'{self.allowed}/'):
       self.seen.append(f'{event} {path}')
 
 
@@ -67,7 +67,8 @@ def limit_memory(more=MEMORY):
   """Lets the process have so much more address space than it has now."""
   now = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
   limit = now * resource.getpagesize() + more
-  resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+  _, most = resource.getrlimit(resource.RLIMIT_AS)
+  resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
 def peak():

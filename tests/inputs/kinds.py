@@ -1,9 +1,9 @@
 """The kinds of input, each a class of a module of its own."""
 
 import importlib
-from typing import Protocol
 import pathlib
 import random
+from typing import Protocol
 
 # Name -> module, class, and how many of 10,000.
 KINDS = {
@@ -14,6 +14,10 @@ KINDS = {
   'points': ('of_wishes', 'Points', 1500),
   'templates': ('of_wishes', 'Templates', 600),
   'trails': ('of_trails', 'Trails', 900),
+  'stores': ('of_stores', 'Stores', 700),
+  'checkpoints': ('of_networks', 'Checkpoints', 300),
+  'configs': ('of_configs', 'Configs', 900),
+  'ONNX': ('of_networks', 'Onnx', 150),
   'dose files': ('of_trails', 'DoseFiles', 400),
 }
 

@@ -34,7 +34,7 @@ _GEOMETRY = (
 
 
 class Dicom:
-  words = ()
+  words = ('patient anna',)
 
   def make(self, folder: pathlib.Path) -> None:
     structures = {

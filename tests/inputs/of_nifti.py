@@ -34,7 +34,7 @@ _FIELDS = {
 
 
 class Nifti:
-  words = ('labels.json',)
+  words = ('patient in', 'patient masks', 'patient labels')
 
   def make(self, folder: pathlib.Path) -> None:
     axes = [

@@ -105,7 +105,7 @@ class DoseFiles:
     dose_gy = dose_file.read(str(folder / 'dose.npz'), self.masks)
     assert dose_gy.shape == self.masks.shape[:-1]
     assert dose_gy.dtype == np.float32 and np.isfinite(dose_gy).all()
-    assert 0 <= dose_gy.min() <= dose_gy.max() <= 1000
+    assert 0 < dose_gy.max() <= 1000 and dose_gy.min() >= -0.1 * dose_gy.max()
     return dose_gy
 
   def damage(self, folder: pathlib.Path, rng: random.Random) -> str:

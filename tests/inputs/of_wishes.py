@@ -10,7 +10,7 @@ from inputs import damage
 
 _POINTS = (
   'rectum V70 <= 10%', 'rectum V50% <= 30 %', 'PTV D95 >= 95%',
-  'rectum mean <= 30 Gy', 'body max < 85 Gy', 'PTV D2cc <= 84.5 Gy',
+  'rectum mean <= 30 Gy', 'body max < 85 Gy', 'PTV D0.5cc <= 84.5 Gy',
   'rectum V10 <= 1 cc', 'PTV D98 = 76 Gy', 'body mean = 20%',
   'rectum D1cc ≤ 70Gy',
 )  # fmt: skip
@@ -21,8 +21,9 @@ _CELLS = ('nan', 'inf', '-1', '1e308', '1e999', '', 'x', '0', '1.0000001',
 def session():
   """A session with a toy network, and its first dose."""
   from conftest import make_tiny_cohort
-  from dvhflax.cohort.store import Cohort
   import toy_network
+
+  from dvhflax.cohort.store import Cohort
 
   def made(folder):
     return toy_network.toy_session(Cohort.open(folder))
