@@ -48,8 +48,23 @@ class Configs:
       self.name = name
       self.read(folder, random.Random(0))
 
+  def _load(self, path):
+    from dvhflax import errors
+    from dvhflax.cli import program
+
+    try:
+      return self.config_lib.load(path)
+    except errors.UserError:
+      raise
+    except Exception as error:
+      # What a command says of an error in the user's own Python.
+      text = ' '.join(program._config_fault(error, path).split())
+      raise errors.ConfigError(text) from None
+
   def damage(self, folder: pathlib.Path, rng: random.Random) -> str:
     self.name = rng.choice(('saved.json', 'saved.json', 'mine.py'))
+    # Python's own words, on the user's own Python.
+    self.quotes = self.name == 'mine.py'
     path = folder / self.name
     if self.name == 'saved.json':
       values, how = damage.json_of(json.loads(path.read_text()), rng)
@@ -80,7 +95,7 @@ class Configs:
     if self.name == 'saved.json':
       config = saved.read(json.loads((folder / self.name).read_text()))
     else:
-      config = self.config_lib.load(folder / self.name)
+      config = self._load(str(folder / self.name))
     self.config_lib.validate(config)
     self.config_lib.dvh_spec(config)
     self.config_lib.protocol(config)

@@ -84,13 +84,15 @@ def _verdict(reader, folder, rng):
     return 'fault', traceback.format_exc()
   names = {p.name for p in folder.rglob('*')} | {'in', str(folder)}
   for message in messages:
-    fault = _message_fault(message, [*names, *reader.words])
+    fault = _message_fault(
+      message, [*names, *reader.words], getattr(reader, 'quotes', False)
+    )
     if fault:
       return 'fault', f'a message {fault}: {message[:1000]!r}'
   return verdict, ' | '.join(messages)[:1000]
 
 
-def _message_fault(message, names):
+def _message_fault(message, names, quotes):
   """What is wrong with a message, empty if nothing is."""
   if not message.strip():
     return 'is empty'
@@ -98,7 +100,7 @@ def _message_fault(message, names):
     return 'has several lines'
   if len(message) > MOST_CHARACTERS:
     return f'has {len(message)} characters'
-  if _RAW.search(message):
+  if not quotes and _RAW.search(message):
     return 'is of what the library did not expect'
   if not any(name in message for name in names):
     return 'names neither file nor key'
