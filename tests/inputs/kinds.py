@@ -50,7 +50,8 @@ class Kind(Protocol):
 
 
 def kind(name: str) -> Kind:
-  module, cls, _ = KINDS[name]
+  """One of `KINDS`, or `MODULE:CLASS`."""
+  module, cls, *_ = KINDS.get(name) or name.split(':')
   return getattr(importlib.import_module(f'inputs.{module}'), cls)()
 
 

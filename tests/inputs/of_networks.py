@@ -25,6 +25,7 @@ class Checkpoints:
   def make(self, folder: pathlib.Path) -> None:
     from conftest import make_config, make_tiny_cohort
     import jax
+
     from dvhflax.checksum import checksum
     from dvhflax.cohort import identity
     from dvhflax.cohort.store import Cohort
