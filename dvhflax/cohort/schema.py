@@ -152,8 +152,8 @@ class CohortMetadata:
       what = record.fault(len(names), self.max_plans)
       if what:
         raise errors.CohortError(
-          f'{where}: {what} of patient {errors.plain(record.id)} is impossible: '
-          'restore the file, or build the cohort again'
+          f'{where}: {what} of patient {errors.plain(record.id)} is '
+          'impossible: restore the file, or build the cohort again'
         )
 
   def to_json(self) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _check_sum(text: bytes, where: str) -> None:
   content = text[: end.start()] + b'\n}'
   if hashlib.sha256(content).hexdigest().encode() != end[1]:
     raise errors.CohortError(
-      f'{where} is damaged, or was changed by hand (its checksum does not fit): '
+      f'{where} is damaged, or was changed by hand: its checksum does not fit; '
       'restore the file, or build the cohort again'
     )
 

@@ -280,8 +280,8 @@ def _check_place(
   share = 1 - float(((its >= first) & (its <= last)).all(1).mean())
   if share > MOST_TARGET_NOT_IN_BODY:
     raise errors.CohortError(
-      f'patient {case.id}: {share:.0%} of {target} lie outside of the bounds of '
-      f'{body}: are they of the same patient?'
+      f'patient {case.id}: {share:.0%} of {target} lie outside of the bounds '
+      f'of {body}: are they of the same patient?'
     )
 
 

@@ -153,7 +153,7 @@ def text_of(text: str, rng: random.Random) -> str:
     elif kind == 2:
       text = text[:start] + _piece(rng) + text[start + size :]
     elif kind == 3:
-      text = text[:start] + text[start : start + size] * 2 + text[start + size:]  # fmt: skip
+      text = text[: start + size] + text[start:]
     else:
       other = rng.randrange(len(text) + 1)
       text = text[:start] + text[other : other + size] + text[start + size :]
@@ -190,7 +190,8 @@ def json_of(values, rng: random.Random, others=VALUES):
     whole = values
     for key in path[:-1]:
       whole = whole[key]
-    told.append(f'{".".join(map(str, path))}: {_one(whole, path[-1], rng, others)}')  # fmt: skip
+    how = _one(whole, path[-1], rng, others)
+    told.append(f'{".".join(map(str, path))}: {how}')
   return values, told
 
 
@@ -222,7 +223,8 @@ def _one(whole, key, rng, others):
     whole[key] = before * by
     return f'times {by}'
   if kind == 2 and isinstance(before, list):
-    whole[key] = before * rng.choice((2, 100)) if len(before) < 99 else before[1:]  # fmt: skip
+    many = rng.choice((2, 100))
+    whole[key] = before * many if len(before) < 99 else before[1:]
     return 'another length'
   if kind == 2 and isinstance(before, str):
     whole[key] = text_of(before, rng)

@@ -99,9 +99,8 @@ class Dicom:
   def damage(self, folder: pathlib.Path, rng: random.Random) -> str:
     told = []
     for _ in range(rng.choice((1, 1, 1, 1, 2))):
-      name = rng.choice(
-        ('set', 'set', 'set', 'dose0', 'dose0', 'plan', f'ct{rng.randrange(_SLICES)}')
-      )  # fmt: skip
+      scan = f'ct{rng.randrange(_SLICES)}'
+      name = rng.choice(('set', 'set', 'set', 'dose0', 'dose0', 'plan', scan))
       path = folder / name
       how = rng.choice((_bytes, _element, _element, _element, _contours, _file))
       try:

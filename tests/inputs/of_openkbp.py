@@ -62,7 +62,7 @@ class OpenKbp:
     elif kind == 3:
       lines[place] += rng.choice((',', ',1', ' 1', ';', '\t', '"'))
     elif kind == 4:
-      lines = [rng.choice(('', 'a,b,c', ',data', 'x'))] + lines[1:]
+      lines[0] = rng.choice(('', 'a,b,c', ',data', 'x'))
     elif kind == 5:
       by = rng.choice((100, -1, 1e-3, 0))
       lines[1:] = [

@@ -1,5 +1,6 @@
 """Audit trails and predicted doses of a session."""
 
+import contextlib
 import json
 import pathlib
 import random
@@ -64,10 +65,8 @@ class Trails:
       values, how = damage.json_of(values, rng)
     # Else the checksum alone would tell.
     if isinstance(values, dict) and rng.random() < 0.9:
-      try:
+      with contextlib.suppress(TypeError, ValueError):
         values['sha256'] = trail.digest(values)
-      except (TypeError, ValueError):
-        pass
     path.write_bytes(damage.dumped(values, rng))
     return str(how)
 
@@ -147,7 +146,9 @@ class DoseFiles:
       values[name] = value.reshape(-1)[: rng.randrange(4)]
       return 'of another shape'
     if kind == 3:
-      values[name] = value.astype(rng.choice(('U', 'S', 'O', 'c16', 'f8'))) if value.dtype.kind == 'f' else np.array(3)  # fmt: skip
+      kind = rng.choice(('U', 'S', 'O', 'c16', 'f8'))
+      number = value.dtype.kind == 'f'
+      values[name] = value.astype(kind) if number else np.array(3)
       return 'of another type'
     if kind == 4 and name == 'dose':
       values[name] = value.copy()

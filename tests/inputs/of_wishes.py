@@ -64,7 +64,8 @@ class WishFiles:
     from dvhflax.patient import Structure
 
     self.structures = tuple(map(Structure.from_name, ('body', 'rectum', 'PTV')))
-    self.specs = [DVHSpec(kind, 16, 1.3) for kind in ('volume_at_dose', 'dose_at_volume')]  # fmt: skip
+    kinds = ('volume_at_dose', 'dose_at_volume')
+    self.specs = [DVHSpec(kind, 16, 1.3) for kind in kinds]
     self.normalisations = [
       Normalisation('prescription'),
       Normalisation('target_mean', 95.0, {'PTV': (1.0, 0.01)}),
@@ -176,8 +177,9 @@ class Points:
   def read(self, folder: pathlib.Path, rng: random.Random) -> list[str]:
     from dvhflax import errors
 
-    words = (p for p in self.points if isinstance(p, str)) if isinstance(self.points, list) else [self.points]  # fmt: skip
-    self.words = (*Points.words, *(errors.plain(w)[:20] for w in words if isinstance(w, str) and w))  # fmt: skip
+    given = self.points if isinstance(self.points, list) else [self.points]
+    texts = [text for text in given if isinstance(text, str) and text]
+    self.words = (*Points.words, *(errors.plain(t)[:20] for t in texts))
     self._tune(self.points)
     return []
 

@@ -222,8 +222,8 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
   syntax = getattr(meta, 'TransferSyntaxUID', None)
   if syntax is not None and not pydicom.uid.UID(syntax).is_transfer_syntax:
     raise errors.CohortError(
-      f'{where}: TransferSyntaxUID {errors.shown(str(syntax))} is unknown: save '
-      'it with an uncompressed transfer syntax'
+      f'{where}: TransferSyntaxUID {errors.shown(str(syntax))} is unknown: '
+      'save it with an uncompressed transfer syntax'
     )
   if syntax is not None and pydicom.uid.UID(syntax).is_compressed:
     raise errors.CohortError(
