@@ -165,5 +165,7 @@ def test_log_levels_are_left_alone(tmp_path):
 def test_metadata_of_another_type_are_told(tmp_path):
   folder = save(tmp_path, {1: 0.4}) / '1'
   (folder / '_CHECKPOINT_METADATA').write_text('{"init_timestamp_nsecs": [1]}')
-  with pytest.raises(errors.CheckpointError, match=r'cannot be opened.*damaged'):
+  with pytest.raises(
+    errors.CheckpointError, match=r'cannot be opened.*damaged'
+  ):
     checkpoint.Checkpoints(str(tmp_path))
