@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 
 from conftest import COVERED_GY, GRID, STRUCTURES, make_patient
 import nibabel
@@ -309,12 +310,24 @@ def test_a_dose_of_another_patient_is_not_mimicked(tmp_path):
     content = dict(file)
   for change in (
     {'reference_gy': 0.0}, {'reference_gy': [1.0, 2.0]}, {'dose': 'x'},
-    {'dose': content['dose'] * 1e6},
+    {'dose': content['dose'] * 1e6}, {'dose': content['dose'] * 0},
+    {'dose': -content['dose']}, {'dose': content['dose'] * np.nan},
+    {'dose': content['dose'][:2]}, {'dose': content['dose'] * 1j},
+    {'reference_gy': 1e308}, {'patient': 'x' * 10**5},
   ):  # fmt: skip
     np.savez_compressed(path, **{**content, **change})
     with pytest.raises(
       errors.UserError, match=r'is not a dose\.npz|was not written by'
     ):
+      dose_file.read(str(path), one.masks)
+  # A header that claims 3 PiB, and one that is no header.
+  for fault in (b"{'descr': '<f8', 'fortran_order': False, 'shape': (4096,)}",
+                b"{'descr': '<f8', "):  # fmt: skip
+    with zipfile.ZipFile(path, 'w') as file:
+      header = fault.replace(b'4096', b'4' * 14).ljust(118)
+      magic = np.lib.format.magic(1, 0) + b'v\0'
+      file.writestr('reference_gy.npy', magic + header)
+    with pytest.raises(errors.UserError, match=r'is not a dose\.npz'):
       dose_file.read(str(path), one.masks)
   path.write_bytes(whole[: len(whole) // 2])
   with pytest.raises(errors.UserError, match=r'is not a dose\.npz'):

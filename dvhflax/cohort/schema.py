@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 import dataclasses
+import hashlib
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +15,11 @@ from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Structure
 
 SCHEMA_VERSION = 1
+# What `to_text` ends with.
+_SUM = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n}\s*\Z')
+_SUM_BYTES = 100
+# More than any dose, voxel, and dose level of a DVH.
+_MOST_GY, _MOST_MM, _MOST_DOSE = 1000.0, 1000.0, 100.0
 SPLITS = ('train', 'validation', 'test')
 
 Kind = TypeVar('Kind')
@@ -47,6 +54,30 @@ class PatientRecord:
   def has_ct(self) -> bool:
     """Whether the patient's CT is in the store."""
     return 'ct' in self.checksums
+
+  def fault(self, structures: int, max_plans: int) -> str:
+    """The field that no patient has like that, empty if all is well.
+
+    Args:
+      structures: S of the cohort.
+      max_plans: of the cohort.
+    """
+    covered = len(self.coverage_gy)
+    for faulty, what in (
+      (not self.id, 'id'),
+      (not 1 <= self.plans <= max_plans, 'plans'),
+      (len(self.present) != structures, 'present'),
+      (not all(0 < x <= _MOST_MM for x in self.spacing_mm), 'spacing_mm'),
+      (not 0 < self.prescription_gy <= _MOST_GY, 'prescription_gy'),
+      (len(self.reference_gy) != self.plans, 'reference_gy'),
+      (not all(0 < x <= _MOST_GY for x in self.reference_gy), 'reference_gy'),
+      (len(self.plan_weights) != self.plans, 'plan_weights'),
+      (covered not in (0, self.plans), 'coverage_gy'),
+      (not all(0 <= x <= _MOST_GY for x in self.coverage_gy), 'coverage_gy'),
+    ):
+      if faulty:
+        return what
+    return ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +123,39 @@ class CohortMetadata:
   normalisation: dict[str, Any] | None = None
   excerpt: Excerpt | None = None
 
+  def to_text(self) -> str:
+    """The content of the file, its checksum last: against damage."""
+    content = json.dumps(self.to_json(), indent=1)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return f'{content[:-2]},\n "sha256": "{digest}"\n}}'
+
+  def check(self, where: str) -> None:
+    """Raises a CohortError for values that no cohort has.
+
+    Args:
+      where: name of the file, for errors.
+    """
+    names = [structure.name for structure in self.structures]
+    for faulty, what in (
+      (len(set(names)) != len(names) or not names, 'structures'),
+      (min(self.grid) < 1, 'grid'),
+      (not 0 < self.dvh.max_dose < _MOST_DOSE, 'dvh.max_dose'),
+      (self.max_plans < 1, 'max_plans'),
+      (self.dose_dtype not in ('float16', 'float32'), 'dose_dtype'),
+    ):
+      if faulty:
+        raise errors.CohortError(
+          f'{where}: {what} is impossible: restore the file, or build the '
+          'cohort again'
+        )
+    for record in self.patients:
+      what = record.fault(len(names), self.max_plans)
+      if what:
+        raise errors.CohortError(
+          f'{where}: {what} of patient {errors.plain(record.id)} is '
+          'impossible: restore the file, or build the cohort again'
+        )
+
   def to_json(self) -> dict[str, Any]:
     values = {'schema_version': SCHEMA_VERSION, **dataclasses.asdict(self)}
     if not self.ct:
@@ -111,8 +175,10 @@ class CohortMetadata:
       where: its name, for errors.
 
     Raises:
-      CohortError: as `from_json`, or if it is no JSON.
+      CohortError: as `from_json`, or if it is no JSON, or is not as it was
+        written.
     """
+    _check_sum(text, where)
     try:
       parts = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
       if msgspec.json.decode(parts['schema_version']) == SCHEMA_VERSION:
@@ -121,15 +187,19 @@ class CohortMetadata:
         )
         parts['patients'] = msgspec.Raw(b'[]')
         rest = msgspec.json.decode(msgspec.json.encode(parts))
-        return dataclasses.replace(
+        metadata = dataclasses.replace(
           cls.from_json(rest, where), patients=patients
         )
-    except (KeyError, msgspec.DecodeError):
+        metadata.check(where)
+        return metadata
+    except (KeyError, msgspec.DecodeError, RecursionError):
       pass  # What is wrong, if it is more than a NaN, is said below.
     try:
       return cls.from_json(json.loads(text), where)
-    except ValueError as error:
-      raise errors.CohortError(f'{where}: {error}') from None
+    except (ValueError, RecursionError) as error:
+      raise errors.CohortError(
+        f'{where}: {errors.plain(str(error), 200)}'
+      ) from None
 
   @classmethod
   def from_json(cls, values: Any, where: str) -> 'CohortMetadata':
@@ -151,12 +221,30 @@ class CohortMetadata:
         f'reads {SCHEMA_VERSION}: build the cohort again'
       )
     metadata = read(cls, values, where)
+    metadata.check(where)
     if metadata.normalisation is not None:
       try:
         Normalisation.from_json(metadata.normalisation)
       except (KeyError, TypeError, ValueError) as error:
         raise errors.CohortError(f'{where}: normalisation: {error}') from None
     return metadata
+
+
+def _check_sum(text: bytes, where: str) -> None:
+  """Raises a CohortError for a text that is not as it was written.
+
+  Those of older versions, and those that another program wrote, have no sum at
+  their end.
+  """
+  end = _SUM.search(text, max(0, len(text) - _SUM_BYTES))
+  if end is None:
+    return
+  content = text[: end.start()] + b'\n}'
+  if hashlib.sha256(content).hexdigest().encode() != end[1]:
+    raise errors.CohortError(
+      f'{where} is damaged, or was changed by hand: its checksum does not fit; '
+      'restore the file, or build the cohort again'
+    )
 
 
 def _records(texts: Sequence[msgspec.Raw]) -> tuple[PatientRecord, ...]:

@@ -378,7 +378,8 @@ class CohortWriter:
         ) from None
       records.append(read(PatientRecord, values, path))
     metadata = dataclasses.replace(self._metadata, patients=tuple(records))
-    _write_json(os.path.join(self._building, METADATA), metadata.to_json())
+    path = os.path.join(self._building, METADATA)
+    files.write_text(path, metadata.to_text(), durable=True)
     self._remove_leftovers()
     os.rename(self._building, self._path)
 

@@ -163,7 +163,7 @@ RULES: dict[str, Rule] = {
     _Text('a name'), "names of structures, such as ('body', 'rectum', 'PTV')"
   ),
   'cohort.names': _Or(_Text(_PATH.wanted, 0)),
-  'cohort.prescription_gy': _Or(_Real(0, 1000, above=True, unit='in Gy')),
+  'cohort.prescription_gy': _Or(_Real(0.1, 1000, unit='in Gy')),
   'cohort.contour_ends': _OneOf(('rounded', 'half_slice', 'outermost')),
   'cohort.ct': _Switch(),
   'cohort.sum_beams': _Switch(),
@@ -178,8 +178,8 @@ RULES: dict[str, Rule] = {
     _Whole(1, 4096), 'three whole numbers of voxels, such as (64, 64, 32)', 3
   ),
   'cohort.spacing_mm': _Each(
-    _Real(0, 1000, above=True),
-    'three positive numbers of mm, such as (7.5, 5.0, 6.0)',
+    _Real(0.01, 1000),
+    'three numbers of mm from 0.01 to 1000, such as (7.5, 5.0, 6.0)',
     3,
   ),
   'cohort.validation_patients': _Whole(1, 10**6),
@@ -189,7 +189,7 @@ RULES: dict[str, Rule] = {
   'cohort.dvh_kind': _OneOf(('volume_at_dose', 'dose_at_volume')),
   'cohort.dvh_points': _Whole(2, 10**4),
   'cohort.dvh_max_dose': _Real(
-    0, 10, above=True, unit='in fractions of the reference dose'
+    0.01, 10, unit='in fractions of the reference dose'
   ),
   'model.conditioning': _OneOf(WAYS),
   'model.prior': _OneOf(PRIORS),

@@ -30,6 +30,10 @@ LEAST_TARGET_SCANNED = 0.95
 MOST_RATIO, LEAST_RATIO = 100.0, 0.015
 # More than any course; what is in cGy nearly always is.
 MOST_PRESCRIBED_GY = 200.0
+# Less than any treatment; a dose in kGy, or scaled to a maximum of 1 / 10^n.
+LEAST_PRESCRIBED_GY = 0.1
+# With more of the target outside of the body, the two do not belong together.
+MOST_TARGET_NOT_IN_BODY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +149,7 @@ def assemble(
     for channel, structure in enumerate(settings.structures)
     if structure.name in found
   }
-  if not inside[targets[-1]].any():
-    raise errors.CohortError(
-      f'patient {case.id}: {targets[-1]} lies outside of cohort.grid'
-    )
+  _check_place(case, settings, inside, targets[-1])
   doses, plans, remarks = _plans(case, settings, grid, inside, found)
   notes = [*case.notes, *remarks]
   if not doses and not dose_optional:
@@ -156,10 +157,11 @@ def assemble(
   # One prescription per patient: the highest of its plans.
   told = [plan['reference_gy'] for plan in plans]
   prescription_gy = max(told or [_prescription(case, settings)])
-  if not 0 < prescription_gy <= MOST_PRESCRIBED_GY:
+  if not LEAST_PRESCRIBED_GY <= prescription_gy <= MOST_PRESCRIBED_GY:
+    unit = 'cGy' if prescription_gy > MOST_PRESCRIBED_GY else 'Gy'
     raise errors.CohortError(
       f'patient {case.id}: a prescription of {prescription_gy:g} Gy: is it in '
-      'cGy? Give it in Gy by --prescription_gy or cohort.prescription_gy'
+      f'{unit}? Give it in Gy by --prescription_gy or cohort.prescription_gy'
     )
   patient = Patient(
     id=case.id,
@@ -257,6 +259,32 @@ def _require(case: Case, settings: Settings) -> list[str]:
   ]
 
 
+def _check_place(
+  case: Case,
+  settings: Settings,
+  inside: Mapping[str, np.ndarray],
+  target: str,
+) -> None:
+  """Raises a CohortError if the target or the body is not on the grid, or the
+  target lies elsewhere."""
+  (body,) = (s.name for s in settings.structures if s.role == 'body')
+  for name in (target, body):
+    if not inside[name].any():
+      raise errors.CohortError(
+        f'patient {case.id}: {name} lies outside of cohort.grid'
+      )
+  # By its bounds: of a label map, the body is what other structures leave.
+  places = np.argwhere(inside[body])
+  first, last = places.min(0), places.max(0)
+  its = np.argwhere(inside[target])
+  share = 1 - float(((its >= first) & (its <= last)).all(1).mean())
+  if share > MOST_TARGET_NOT_IN_BODY:
+    raise errors.CohortError(
+      f'patient {case.id}: {share:.0%} of {target} lie outside of the bounds '
+      f'of {body}: are they of the same patient?'
+    )
+
+
 def _prescription(case: Case, settings: Settings) -> float:
   """Of a patient without a usable plan."""
   told = [plan.prescription_gy for plan in case.plans if plan.prescription_gy]
@@ -321,27 +349,39 @@ def _plans(
     for s in settings.structures
     if s.role == 'target' and s.name in inside
   ]
-  doses: list[np.ndarray] = []
-  plans: list[dict[str, Any]] = []
+  read: list[tuple[Plan, _Read, float, str]] = []
   remarks: list[str] = []
   for plan in case.plans:
     try:
-      dose_gy, axes, curves, outside, notes = _plan_dose(
-        case, plan, grid, targets
-      )
+      one = _plan_dose(case, plan, grid, targets)
       reference, source = _reference(
-        plan, case, settings, dose_gy, inside[targets[-1]]
+        plan, case, settings, one.dose_gy, inside[targets[-1]]
       )
     except errors.CohortError as error:
       remarks.append(f'plan {plan.label} left out: {error}')
       continue
-    remarks += notes
+    remarks += one.notes
+    read.append((plan, one, reference, source))
+  highest = max((reference for *_, reference, _ in read), default=0.0)
+  doses: list[np.ndarray] = []
+  plans: list[dict[str, Any]] = []
+  for plan, one, reference, source in read:
+    # The mean of its own target goes with any dose.
+    top = float(one.dose_gy.max())
+    if top <= LEAST_RATIO * highest:
+      remarks.append(
+        f'plan {plan.label} left out: its maximum dose of {top:.3g} Gy does '
+        f'not go with another plan of {highest:.4g} Gy: is it in Gy?'
+      )
+      continue
     for name, entry in found.items():
-      entry['outside_dose'] = max(entry['outside_dose'], outside[name])
+      entry['outside_dose'] = max(entry['outside_dose'], one.outside[name])
       if inside[name].any():
-        cost = grid_cost.cost(curves[name], dose_gy[inside[name]], reference)
-        entry['plans'].append(cost)
-    doses.append(dose_gy)
+        inner = one.dose_gy[inside[name]]
+        entry['plans'].append(
+          grid_cost.cost(one.curves[name], inner, reference)
+        )
+    doses.append(one.dose_gy)
     plans.append(
       {
         'label': plan.label,
@@ -349,17 +389,35 @@ def _plans(
         'prescription_from': source,
         'uids': list(plan.uids),
         'rtplans': dict(plan.rtplans),
-        'grid': placement.described(axes),
+        'grid': placement.described(one.axes),
       }
     )
   return doses, plans, remarks
 
 
+@dataclasses.dataclass(frozen=True)
+class _Read:
+  """A plan's dose.
+
+  Attributes:
+    dose_gy: on the grid.
+    axes: of the source grid.
+    curves: DVHs on it.
+    outside: shares of structures outside of it.
+    notes: on the dose.
+  """
+
+  dose_gy: np.ndarray
+  axes: Axes
+  curves: Mapping[str, Curve]
+  outside: Mapping[str, float]
+  notes: Sequence[str]
+
+
 def _plan_dose(
   case: Case, plan: Plan, grid: Grid, targets: Sequence[str]
-) -> tuple[np.ndarray, Axes, dict[str, Curve], dict[str, float], list[str]]:
-  """A plan's dose in Gy on the grid; the source grid; DVHs, and shares outside
-  of the dose, on it; notes on the dose.
+) -> _Read:
+  """A plan's dose, on the grid and on its own.
 
   Parts are added up one by one, so that one is in memory at a time.
   """
@@ -389,7 +447,7 @@ def _plan_dose(
   curves = {
     name: curve(samples[name], volumes[name][inside[name]]) for name in volumes
   }
-  return on_grid, axes, curves, outside, notes
+  return _Read(on_grid, axes, curves, outside, notes)
 
 
 def _reference(

@@ -57,8 +57,10 @@ def read_table(
     raise errors.ConfigError(
       f'cohort.names={path}: {error.strerror}; give a JSON file'
     ) from None
-  except ValueError as error:
-    raise errors.ConfigError(f'cohort.names={path}: {error}') from None
+  except (ValueError, RecursionError) as error:
+    raise errors.ConfigError(
+      f'cohort.names={path}: {errors.plain(str(error), 200)}'
+    ) from None
   if not isinstance(table, dict):
     raise errors.ConfigError(
       f'cohort.names={path} must hold {{"structure": ["pattern", ...], ...}}'
@@ -67,7 +69,8 @@ def read_table(
   for name, patterns in table.items():
     if name not in structures:
       raise errors.ConfigError(
-        f'cohort.names={path}: {name!r} is none of cohort.structures, '
+        f'cohort.names={path}: {errors.shown(name)} is none of '
+        'cohort.structures, '
         f'{", ".join(structures)}'
       )
     if not isinstance(patterns, list):
@@ -77,9 +80,12 @@ def read_table(
     for pattern in patterns:
       try:
         re.compile(pattern)
-      except (re.error, TypeError) as error:
+      except (
+        re.error, TypeError, OverflowError, RecursionError,
+      ) as error:  # fmt: skip
         raise errors.ConfigError(
-          f'cohort.names={path}: {pattern!r} is no regular expression: {error}'
+          f'cohort.names={path}: {errors.shown(pattern)} is no regular '
+          f'expression: {errors.plain(str(error))}'
         ) from None
       rows.append((name, pattern))
   return tuple(rows)

@@ -36,6 +36,8 @@ MOST_VOXELS = 2**26
 _SUFFIX = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 # Off-axis parts of a direction, relative to the voxel size.
 _STRAIGHT = 1e-3
+# Of a voxel from the origin, as in DICOM: no scanner is this large.
+_FARTHEST_MM = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +282,13 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, Axes, float]:
     start + step * np.arange(n)
     for start, step, n in zip(origin, steps, values.shape)
   )
+  if max(np.abs(axis).max() for axis in (right, anterior, superior)) > (
+    _FARTHEST_MM
+  ):
+    raise errors.CohortError(
+      f'{path}: a voxel lies more than {_FARTHEST_MM:.0f} mm from the origin: '
+      'is its affine in mm?'
+    )
   axes = (-right[::-1], -anterior[::-1], superior)
   return values[::-1, ::-1], axes, step
 

@@ -19,6 +19,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
+from dvhflax.io.importing import LEAST_RATIO
 from dvhflax.io.resample import MOST_GY, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 from dvhflax.normalisation import DoseReference
@@ -30,6 +31,8 @@ PRESCRIPTION_GY = 70.0
 # HU of a value 0 in `ct.csv`, and what 12 bits hold.
 CT_OFFSET_HU = -1000
 _MOST_CT = 4095
+# Of a voxel.
+_MOST_MM = 100.0
 
 # The challenge has no body contour: dose is possible within this mask only.
 POSSIBLE_DOSE = Structure('PossibleDose', 'body')
@@ -179,6 +182,11 @@ def _read_dose(path: pathlib.Path) -> tuple[np.ndarray, tuple[str, ...]]:
     raise errors.CohortError(
       f'{path}: the maximum dose is {dose.max():.4g} Gy: is it in cGy?'
     )
+  if dose.max() <= LEAST_RATIO * PRESCRIPTION_GY:
+    raise errors.CohortError(
+      f'{path}: the maximum dose is {dose.max():.3g} Gy, of a prescription of '
+      f'{PRESCRIPTION_GY:g} Gy: is it in Gy?'
+    )
   return dose, notes
 
 
@@ -235,8 +243,11 @@ def _spacing(
     raise _unreadable(path, error) from None
   except ValueError:
     values = []
-  if len(values) != 3 or not all(0 < v < np.inf for v in values):
-    raise errors.CohortError(f'{path} must hold three positive lengths in mm')
+  if len(values) != 3 or not all(0 < v <= _MOST_MM for v in values):
+    raise errors.CohortError(
+      f'{path} must hold three positive lengths in mm, of at most '
+      f'{_MOST_MM:g} mm'
+    )
   y, x, z = values
   return (x * factors[0], y * factors[1], z * factors[2])
 

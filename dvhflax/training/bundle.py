@@ -71,8 +71,10 @@ class Bundle:
         self._json = {item: dict(values[item]) for item in ('config', 'data')}
         self.name, self.run = str(values['name']), dict(values['run'])
         self.step = int(values['step'])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-      self._refuse(f'{_INFO} is faulty ({error!r})')
+    except (
+      OSError, KeyError, TypeError, ValueError, RecursionError, OverflowError,
+    ) as error:  # fmt: skip
+      self._refuse(f'{_INFO} is faulty ({errors.plain(repr(error), 200)})')
     if schema != _SCHEMA:
       raise errors.CheckpointError(
         f'{path} has schema_version {errors.shown(schema)}; this version of '

@@ -65,26 +65,33 @@ class Checkpoints:
       ]
     )
     self._check_losses()
-    self._manager = ocp.CheckpointManager(
-      self._path,
-      options=ocp.CheckpointManagerOptions(
-        create=create,
-        preservation_policy=policy,
-        best_fn=_ranked,
-        best_mode='min',
-        cleanup_tmp_directories=create,
-        # Renamed first: a run that is killed meanwhile leaves no half of one.
-        todelete_subdir=_DISCARDED if create else None,
-      ),
-      item_names=('model', 'train', 'config', 'data', _SUMS),
-      item_handlers={
-        'model': ocp.StandardCheckpointHandler(),
-        'train': ocp.StandardCheckpointHandler(),
-        'config': ocp.JsonCheckpointHandler(),
-        'data': ocp.JsonCheckpointHandler(),
-        _SUMS: ocp.JsonCheckpointHandler(),
-      },
-    )
+    try:
+      self._manager = ocp.CheckpointManager(
+        self._path,
+        options=ocp.CheckpointManagerOptions(
+          create=create,
+          preservation_policy=policy,
+          best_fn=_ranked,
+          best_mode='min',
+          cleanup_tmp_directories=create,
+          # Renamed first: a run that is killed meanwhile leaves no half of one.
+          todelete_subdir=_DISCARDED if create else None,
+        ),
+        item_names=('model', 'train', 'config', 'data', _SUMS),
+        item_handlers={
+          'model': ocp.StandardCheckpointHandler(),
+          'train': ocp.StandardCheckpointHandler(),
+          'config': ocp.JsonCheckpointHandler(),
+          'data': ocp.JsonCheckpointHandler(),
+          _SUMS: ocp.JsonCheckpointHandler(),
+        },
+      )
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+      # What Orbax makes of a damaged `_CHECKPOINT_METADATA`.
+      raise errors.CheckpointError(
+        f'{self._path} cannot be opened, one of its checkpoints is damaged '
+        f'({_first_line(error)}): restore that folder, or remove it'
+      ) from None
     if create:
       self._discard()
     if not create and self.latest is None:
@@ -98,7 +105,7 @@ class Checkpoints:
       try:
         with open(path, encoding='utf-8') as file:
           json.load(file)
-      except ValueError:
+      except (ValueError, RecursionError):
         step = int(pathlib.Path(path).parents[1].name)
         raise errors.DamagedCheckpoint(
           f'{path} is damaged: remove it, and name a checkpoint in place of '

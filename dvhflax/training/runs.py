@@ -25,6 +25,8 @@ from dvhflax.training.checkpoint import Checkpoints
 
 # How another place of a cohort is named.
 _COHORT_FLAG = '--cohort (in Python cohort_path)'
+# Of a voxel; of a DVH, in fractions of the reference.
+_MOST_MM, _MOST_DOSE = 1000.0, 10.0
 
 
 def _none(features: Any) -> None:
@@ -130,12 +132,22 @@ def _check_data(data: Any) -> None:
   try:
     structures = [Structure(s['name'], s['role']) for s in data['structures']]
     spec = DVHSpec(**data['dvh'])
+    normalisation = Normalisation.from_json(
+      data.get('normalisation', {'kind': 'prescription'})
+    )
+    names = {s.name for s in structures}
     faulty = (
       not structures
+      or len(names) != len(structures)
       or any(s.role not in get_args(Role) for s in structures)
       or len(data['spacing_mm']) != 3
-      or not min(data['spacing_mm']) > 0
-      or spec.points < 2
+      or not all(0 < x <= _MOST_MM for x in data['spacing_mm'])
+      or not 0 < spec.max_dose <= _MOST_DOSE
+      # D95% and such of training plans, over the prescription.
+      or not all(
+        1 / _MOST_DOSE < mean < _MOST_DOSE and 0 <= spread < mean
+        for mean, spread in normalisation.coverage.values()
+      )
     )
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     why = 'lacks' if isinstance(error, KeyError) else 'is faulty:'

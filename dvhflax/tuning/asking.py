@@ -33,6 +33,12 @@ def ask(
   Returns:
     What was asked, as the trail has it, and the wish.
   """
+  if not isinstance(points, str | list | tuple) or not all(
+    isinstance(one, str) for one in points
+  ):
+    raise errors.WishError(
+      f'points are a text or a list of texts, not {errors.shown(points)}'
+    )
   texts = points_lib.split(points) if isinstance(points, str) else [*points]
   if curves is None and not texts:
     raise errors.SessionError('give points or curves to tune to')

@@ -1,5 +1,8 @@
 """`dose.npz`: a predicted dose, whose it is, and what 1.0 of it stands for."""
 
+import struct
+import tokenize
+from typing import Any
 import zipfile
 import zlib
 
@@ -12,6 +15,11 @@ from dvhflax.normalisation import DoseReference
 from dvhflax.tuning.session import Session
 from dvhflax.tuning.steps import Step
 from dvhflax.tuning.trail import USE
+
+# Below zero, of the maximum: more is no prediction.
+_MOST_BELOW = 0.1
+# Of the text of an id, or a number.
+_MOST_BYTES = 2**16
 
 
 def write(path: str, session: Session, step: Step) -> None:
@@ -42,16 +50,23 @@ def read(path: str, masks: np.ndarray) -> np.ndarray:
   """
   try:
     with open(path, 'rb') as raw, np.load(raw) as file:
-      reference = DoseReference(
-        float(file['reference_gy']), float(file['prescription_gy'])
+      gy, prescription_gy = (
+        float(_array(file, name, ()))
+        for name in ('reference_gy', 'prescription_gy')
       )
-      owner, of_masks = str(file['patient']), str(file['masks_sha256'])
-      dose_gy = reference.to_gy(file['dose'].astype(np.float32))
-    if not reference.gy > 0 or not dose_gy.max() <= MOST_GY:
+      owner, of_masks = (
+        str(_array(file, name, ())) for name in ('patient', 'masks_sha256')
+      )
+      dose = _array(file, 'dose', masks.shape[:-1]).astype(np.float32)
+    most, least = float(dose.max()), float(dose.min())
+    if not (0 < gy <= MOST_GY and 0 < most * gy <= MOST_GY):
       raise ValueError(
-        f'1.0 stands for {reference.gy:g} Gy, the maximum is '
-        f'{dose_gy.max():.4g} Gy'
+        f'1.0 stands for {gy:g} Gy, the maximum is {most * gy:.4g} Gy'
       )
+    # NaN is no number above it either.
+    if not least >= -_MOST_BELOW * most:
+      raise ValueError(f'its lowest dose is {least * gy:.4g} Gy')
+    dose_gy = DoseReference(gy, prescription_gy).to_gy(dose)
     if of_masks != checksum(masks):
       raise errors.UserError(
         f'{path} was predicted for patient {errors.plain(owner)} with other '
@@ -64,9 +79,34 @@ def read(path: str, masks: np.ndarray) -> np.ndarray:
       'that did not record the reference dose: predict again'
     ) from None
   except (
-    OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
   ) as error:  # fmt: skip
     raise errors.UserError(
       f'{path} is not a dose.npz written by `predict`: '
       f'{errors.plain(str(error), 200)}'
     ) from None
+
+
+def _array(file: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """An array of an open `.npz`, if it has a shape.
+
+  Raises:
+    KeyError: if there is none of that name.
+    ValueError: for another shape, or a type that is neither number nor text;
+      before what a faulty header claims is allocated.
+  """
+  if name not in file.files:
+    raise KeyError(name)
+  with file.zip.open(f'{name}.npy') as part:
+    version = np.lib.format.read_magic(part)
+    if version != (1, 0):
+      raise ValueError(f'{name} is of version {version}')
+    found, _, kind = np.lib.format.read_array_header_1_0(part)
+  if (
+    found != shape
+    or kind.kind not in 'fiuU'
+    or (not shape and kind.itemsize > _MOST_BYTES)
+  ):
+    raise ValueError(f'{name} is {kind} {found}, wanted {shape}')
+  return np.asarray(file[name])

@@ -111,7 +111,7 @@ class History:
     """Takes times and names from the trail that was replayed."""
     self.entries = entries
     times = [
-      entry.get('time', '') for entry in entries if 'dose_sha256' in entry
+      entry.get('time') or '' for entry in entries if 'dose_sha256' in entry
     ]
     for steps in (self.steps, self._undone):
       steps[:] = [

@@ -348,7 +348,10 @@ class Session:
     history, self._history = self._history, History(self._history.who)
     try:
       for number, entry in enumerate(trail.steps):
-        self._repeat(entry)
+        try:
+          self._repeat(entry)
+        except errors.UserError as error:
+          raise errors.SessionError(f'{path}, step {number}: {error}') from None
         step = self.current
         if entry['action'] in trail_lib.DOSES and step:
           trail.require(number, step.dose, step.metrics['achieved'], atol)

@@ -80,8 +80,7 @@ class Templates:
           f'template {name} differs from {other} in capitals only: name it '
           'otherwise'
         )
-    if not isinstance(site, str) or len(site) > 60 or not site.isprintable():
-      raise errors.WishError('the site of a template is a line of text')
+    _check_site(site)
     checked = goals_lib.check(goals)
     if not checked:
       raise errors.WishError(f'template {name} has no goal: give one')
@@ -122,8 +121,9 @@ class Templates:
       if values['schema_version'] != _SCHEMA:
         raise ValueError(f'schema_version {values["schema_version"]!r}')
       goals, site = values['goals'], values.get('site', '')
-      if not isinstance(goals, list) or not isinstance(site, str):
+      if not isinstance(goals, list):
         raise ValueError('its goals are no list')
+      _check_site(site)
       return Template(name, goals_lib.check(goals), site)
     except (
       OSError, ValueError, KeyError, TypeError, RecursionError,
@@ -141,6 +141,11 @@ def _check(name: str) -> None:
       f'{errors.shown(name)} is no name of a template: use letters, digits and '
       'hyphens between them, 60 at most'
     )
+
+
+def _check_site(site: object) -> None:
+  if not isinstance(site, str) or len(site) > 60 or not site.isprintable():
+    raise errors.WishError('the site of a template is a line of text')
 
 
 def _refuse_built_in(name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from typing import Any
 
@@ -23,6 +24,8 @@ USE = 'a prediction for research, not for clinical use'
 # the prescription, whatever doses were fractions of.
 # 3: steps are redone, renamed, balanced, and structures locked.
 _SCHEMA, _READ = 3, (2, 3)
+# Of numbers in a trail, which all are doses, volumes and shares.
+_MOST = 1e30
 # With a dose; without.
 DOSES = ('first_dose', 'tune', 'balanced')
 _OTHERS = ('undo', 'redo', 'rename', 'lock')
@@ -113,7 +116,8 @@ def read(path: str | os.PathLike[str], subject: Mapping[str, Any]) -> Trail:
         f'{path} is of another {key}: {_short(trail[key])}, here {_short(mine)}'
       )
   prescription_gy = trail['patient']['prescription_gy']
-  return Trail(path, trail['jax'], prescription_gy, trail['steps'])
+  jax_version = str(trail.get('jax', 'unknown'))
+  return Trail(path, jax_version, prescription_gy, trail['steps'])
 
 
 def digest(trail: Mapping[str, Any]) -> str:
@@ -136,9 +140,11 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   try:
     with open(path, encoding='utf-8') as file:
       trail = json.load(file)
-  except (OSError, ValueError) as error:
-    reason = error.strerror if isinstance(error, OSError) else error
-    raise errors.SessionError(f'{path} cannot be read: {reason}') from None
+  except (OSError, ValueError, RecursionError) as error:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    raise errors.SessionError(
+      f'{path} cannot be read: {errors.plain(reason or "", 200)}'
+    ) from None
   version = trail.get('schema_version') if isinstance(trail, dict) else None
   if version not in _READ:
     raise errors.SessionError(
@@ -159,18 +165,16 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _is_step(step: Any) -> bool:
   """Whether a step has what is needed to take it again."""
-  if not isinstance(step, dict):
+  if not isinstance(step, dict) or not all(
+    isinstance(step.get(key, ''), str | None) for key in ('time', 'who')
+  ):
     return False
   action, asked = step.get('action'), step.get('asked')
   if action in _OTHERS:
     return _is_other(step)
   if action not in DOSES:
     return False
-  if action == 'tune' and not (
-    isinstance(asked, dict)
-    and isinstance(asked.get('points'), list)
-    and _is_held(step.get('held'))
-  ):
+  if action == 'tune' and not (_is_asked(asked) and _is_held(step.get('held'))):
     return False
   told = isinstance(asked, dict) and asked.get('of') in FIRST_DOSES
   # Not always told of a first dose, see `first_dose_of`.
@@ -193,23 +197,57 @@ def _is_other(step: Mapping[str, Any]) -> bool:
   return True
 
 
+def _is_asked(asked: Any) -> bool:
+  """Whether points, curves and their reference are what `tune` takes."""
+  if not isinstance(asked, dict) or not isinstance(asked.get('points'), list):
+    return False
+  curves, gy = asked.get('curves', []), asked.get('reference_gy')
+  return (
+    all(isinstance(point, str) for point in asked['points'])
+    and (gy is None or (_is_number(gy) and gy > 0))
+    and (curves is None or _is_table(curves))
+  )
+
+
+def _is_table(rows: Any) -> bool:
+  """Whether these are lists of numbers, all of one length."""
+  return isinstance(rows, list) and all(
+    isinstance(row, list)
+    and len(row) == len(rows[0])
+    and all(map(_is_number, row))
+    for row in rows
+  )
+
+
+def _is_number(value: Any) -> bool:
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    return False
+  # A whole number may be too large for a float.
+  return abs(value) < _MOST and math.isfinite(value)
+
+
 def _is_held(held: Any) -> bool:
   return held is None or (
     isinstance(held, dict)
     and set(held) == {'share', 'by', 'why'}
-    and isinstance(held['share'], (int, float))
+    and _is_number(held['share'])
     and 0 <= held['share'] <= 1
+    and isinstance(held['by'], str)
+    and isinstance(held['why'], str)
   )
 
 
 def _doses_apart(one: Table, other: Table) -> float:
   """Largest difference in Gy of doses that move little with rounding."""
   names = ('mean', 'max', 'D98%', 'D95%', 'D2%')
-  return max(
-    abs(row[name] - other[structure][name])
-    for structure, row in one.items()
-    for name in names
-  )
+  apart = [0.0]
+  for structure, row in one.items():
+    recorded: Any = other.get(structure)
+    for name in names:
+      value: Any = recorded.get(name) if isinstance(recorded, dict) else None
+      # What is not told, or no number, may be any.
+      apart.append(abs(row[name] - value) if _is_number(value) else math.inf)
+  return max(apart)
 
 
 def _short(value: Mapping[str, Any]) -> str:

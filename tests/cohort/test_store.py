@@ -153,6 +153,10 @@ def test_faults_of_cts_are_found(scanned):
     Cohort.open(str(path))
 
 
+# A digit, or a letter, for another one.
+DIGITS = bytes.maketrans(b'5738ta', b'6849st')
+
+
 def damage(path, array, patient):
   chunks = sorted(pathlib.Path(path, array, 'c', str(patient)).rglob('*'))
   chunk = next(c for c in chunks if c.is_file())
@@ -215,6 +219,42 @@ def test_a_mistyped_key_is_named(copy):
   values['patients'][3]['plans'] = 'two'
   name.write_text(json.dumps(values))
   with pytest.raises(errors.CohortError, match=r'patients\[3\]\.plans'):
+    Cohort.open(str(copy))
+
+
+@pytest.mark.parametrize('number', [b'78.0', b'85.0', b'3.0', b'"train"'])
+def test_metadata_that_were_damaged_are_refused(copy, number):
+  name = pathlib.Path(copy, 'metadata.json')
+  text = name.read_bytes()
+  assert Cohort.open(str(copy)).patients and number in text
+  name.write_bytes(text.replace(number, number.translate(DIGITS), 1))
+  with pytest.raises(errors.CohortError, match='its checksum does not fit'):
+    Cohort.open(str(copy))
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    ('present', [True]), ('plans', 0), ('plans', 99), ('reference_gy', [85.0]),
+    ('reference_gy', [-1, 1, 1, 1]), ('prescription_gy', 0), ('id', ''),
+    ('prescription_gy', 1e30), ('spacing_mm', [0, 1, 1]),
+    ('spacing_mm', [float('nan'), 1, 1]), ('plan_weights', []),
+    ('coverage_gy', [1.0]),
+  ],
+)  # fmt: skip
+def test_impossible_records_are_named(copy, key, value):
+  name = pathlib.Path(copy, 'metadata.json')
+  values = json.loads(name.read_text())
+  values['patients'][3][key] = value
+  name.write_text(json.dumps(values))
+  with pytest.raises(errors.CohortError, match=rf'{key} of patient \w* ?is'):
+    Cohort.open(str(copy))
+
+
+@pytest.mark.parametrize('text', ['[' * 100_000, '{"patients": ' + '[' * 10**5])
+def test_metadata_that_are_nested_deeply_are_refused(copy, text):
+  pathlib.Path(copy, 'metadata.json').write_text(text)
+  with pytest.raises(errors.CohortError, match=r'metadata\.json: .*recursion'):
     Cohort.open(str(copy))
 
 

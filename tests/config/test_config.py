@@ -110,7 +110,7 @@ def test_whatever_a_key_holds_there_is_no_traceback(data):
     ('cohort.grid', (60, 64, 32), 'grid=.*power of two'),
     ('model.patch', 3, 'does not divide into cells of model.patch=3'),
     ('model.prior', 'first_dose', "'bottleneck' has no matched dose"),
-    ('cohort.spacing_mm', (1, 0, 1), 'cohort.spacing_mm=.*positive numbers of'),
+    ('cohort.spacing_mm', (1, 0, 1), 'cohort.spacing_mm=.*numbers of mm from'),
     ('cohort.prescription_gy', 7800, 'up to 1000, in Gy'),
     ('cohort.dvh_max_dose', 80, 'in fractions of the reference dose'),
     ('optimizer.learning_rate', math.nan, 'learning_rate=nan: use a finite'),

@@ -190,6 +190,14 @@ def test_duplicates_and_degenerate_contours_are_left_out_and_told():
   ]
 
 
+def test_a_contour_traced_twice_is_not_empty():
+  good = synthetic.cylinder(10, 15, 3.0)
+  twice = [np.tile(good[0], (2, 1)), *good[1:]]
+  occupancy, notes = contours.occupancy(twice, 3.0)
+  assert occupancy.volume_cc == pytest.approx(np.pi * 3, rel=1e-3)
+  assert notes == ['1 contours traced several times taken once']
+
+
 @pytest.mark.parametrize(
   'polygons, match',
   [
@@ -197,7 +205,8 @@ def test_duplicates_and_degenerate_contours_are_left_out_and_told():
     ([OUTER * np.nan], 'not finite'),
     ([OUTER[:2]], 'no contour that encloses'),
     ([OUTER], 'one slice only'),
-    ([OUTER * [1e5, 1, 1], lifted(INNER, 3)], 'extends over'),
+    ([OUTER * [100, 1, 1], lifted(INNER, 3)], 'extends over'),
+    ([OUTER, OUTER * [1e300, 1, 1]], 'mm from the origin'),
   ],
 )
 def test_impossible_contours_are_refused(polygons, match):

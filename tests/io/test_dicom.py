@@ -150,6 +150,14 @@ def test_packed_files_are_refused(folder, syntax, match):
   assert re.search(match, reasons(folder))
 
 
+def test_an_unknown_transfer_syntax_is_refused(folder):
+  for path in folder.glob('dose*'):
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = '1.2.3'
+    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=True)
+  assert re.search(r"TransferSyntaxUID '1\.2\.3' is unknown", reasons(folder))
+
+
 def test_a_file_without_a_preamble_is_read(folder):
   path = folder / 'a'
   dataset = pydicom.dcmread(path)

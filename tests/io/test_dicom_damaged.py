@@ -3,12 +3,14 @@
 import contextlib
 import pathlib
 import random
+import resource
 import tempfile
 from unittest import mock
 import warnings
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import guard
 import numpy as np
 import pydicom
 import pytest
@@ -17,6 +19,7 @@ import synthetic_dicom as synthetic
 from dvhflax import errors
 from dvhflax.io import importing
 from dvhflax.io.contours import stack as contours
+from dvhflax.io.dicom import files
 from dvhflax.io.dicom import reader as dicom
 from dvhflax.patient import Structure
 
@@ -89,6 +92,25 @@ def check_mutations(root, seed):
     assert patient.dose.min(initial=0) >= 0 and patient.prescription_gy > 0
     imported.append(one.id)
   assert 'good' in imported
+
+
+def test_a_length_that_is_claimed_is_not_allocated(tmp_path):
+  dataset = synthetic.structure_set({'BODY': synthetic.cylinder(5, 6, 3.0)})
+  dataset.ROIContourSequence = []
+  path = synthetic.save(dataset, tmp_path / 'a')
+  content = path.read_bytes()
+  # A type of image, said to be of 3.9 GiB, in front of all.
+  claim = b'\x08\0\x08\0UN\0\0\xf0\xff\xff\xf0'
+  place = content.index(b'\x08\0\x16\0UI')
+  path.write_bytes(content[:place] + claim + content[place:])
+  limits = resource.getrlimit(resource.RLIMIT_AS)
+  guard.limit_memory(2**30)
+  try:
+    for only in (None, ('ImageType', 'PatientID')):
+      with pytest.raises(errors.CohortError, match='truncated'):
+        files.read(path, only)
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @settings(deadline=None, max_examples=10)

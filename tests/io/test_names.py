@@ -179,6 +179,9 @@ def test_rows_of_the_user_come_first(tmp_path):
     ('{"Heart": ["heart"]}', 'none of cohort.structures'),
     ('[1]', 'must hold'),
     ('{', 'names.json'),
+    ('[' * 100_000, 'names.json: maximum recursion'),
+    ('{"PTV": ["a{99999999999}"]}', 'no regular expression'),
+    (f'{{"PTV": ["{"(" * 9000}"]}}', 'no regular expression'),
     (None, 'No such file'),
   ],
 )

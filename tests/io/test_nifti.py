@@ -136,6 +136,38 @@ def test_several_doses_are_a_pareto_set_and_255_is_a_mask(tmp_path):
   assert entry['plans'][0]['prescription_from'] == 'target mean'
 
 
+def test_a_body_elsewhere_is_refused(tmp_path):
+  write_patient(tmp_path)
+  save(tmp_path / 'Body.nii.gz', MASKS['Rectum'])
+  with pytest.raises(errors.CohortError, match=r'PTV lie outside.*of body'):
+    import_one(tmp_path)
+
+
+@pytest.mark.parametrize('by, kept', [(1e-3, 1), (0.5, 2)])
+def test_a_dose_that_goes_with_no_other_is_left_out(tmp_path, by, kept):
+  # Its reference is the mean in its own target: that goes with any dose.
+  write_patient(tmp_path)
+  save(tmp_path / 'dose_1.nii.gz', by * DOSE)
+  patient, entry = import_one(tmp_path)
+  assert len(patient.dose) == kept
+  left_out = [note for note in entry['notes'] if 'dose_1' in note]
+  assert len(left_out) == 2 - kept
+  assert all('is it in Gy?' in note for note in left_out)
+
+
+def test_a_dose_of_next_to_nothing_is_refused(tmp_path):
+  write_patient(tmp_path)
+  save(tmp_path / 'dose_0.nii.gz', 1e-3 * DOSE)
+  with pytest.raises(errors.CohortError, match=r'prescription of 0\.0\d+ Gy'):
+    import_one(tmp_path)
+
+
+def far_away(path):
+  affine = np.diag([3.0, 3.0, 3.0, 1.0])
+  affine[0, 3] = 2e4
+  nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), 'f'), affine), path)
+
+
 def oblique(path):
   affine = np.eye(4)
   affine[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
@@ -178,6 +210,7 @@ def in_metres(path):
   'name, damage, match',
   [
     ('dose_0', oblique, 'oblique'),
+    ('dose_0', far_away, 'from the origin'),
     ('dose_0', with_nan_affine, 'affine'),
     ('dose_0', in_metres, 'in meter'),
     ('dose_0', unoriented, 'orientation'),

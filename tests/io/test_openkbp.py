@@ -124,9 +124,11 @@ def test_faulty_ct_numbers_are_named(folder, value):
     ('dose', ',data\n5,x\n', 'second column'),
     ('dose', ',data\n5,nan\n', 'not finite'),
     ('dose', ',data\n5,-3\n', 'negative'),
+    ('dose', ',data\n5,0.7\n', '0.7 Gy, of a prescription of 70 Gy'),
     ('dose', f',data\n{VOXELS},3\n', 'outside'),
     ('SpinalCord', ',data\nx,\n', 'first column'),
     ('voxel_dimensions', '3\n0\n2\n', 'three positive'),
+    ('voxel_dimensions', '3\n1e308\n2\n', 'at most 100 mm'),
     ('PTV70', None, 'has none of PTV56'),
   ],
 )

@@ -213,3 +213,10 @@ def test_those_that_come_along_are_whole_and_small():
     assert bundle.Bundle(str(path)).name == name
     size = sum(p.stat().st_size for p in path.rglob('*') if p.is_file())
     assert size < 20e6, name
+
+
+def test_json_that_is_nested_deeply_is_refused(made):
+  pathlib.Path(made, 'bundle.json').write_text('[' * 100_000)
+  sha256sums.write(made)
+  with pytest.raises(errors.CheckpointError, match=r'bundle\.json is faulty'):
+    bundle.Bundle(made)

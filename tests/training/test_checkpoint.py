@@ -160,3 +160,12 @@ def test_log_levels_are_left_alone(tmp_path):
   before = logging.get_verbosity(), std_logging.getLogger().level
   save(tmp_path, {1: 0.5})
   assert (logging.get_verbosity(), std_logging.getLogger().level) == before
+
+
+def test_metadata_of_another_type_are_told(tmp_path):
+  folder = save(tmp_path, {1: 0.4}) / '1'
+  (folder / '_CHECKPOINT_METADATA').write_text('{"init_timestamp_nsecs": [1]}')
+  with pytest.raises(
+    errors.CheckpointError, match=r'cannot be opened.*damaged'
+  ):
+    checkpoint.Checkpoints(str(tmp_path))

@@ -111,6 +111,38 @@ def test_the_encoder_runs_once(trained_run, monkeypatch):
   assert [half._cache_size() for half in made] == [1, 1]
 
 
+def asking(**changed):
+  """A step of a trail."""
+  return {
+    'action': 'tune', 'asked': {'points': [], **changed}, 'dose_sha256': '',
+    'metrics': {'achieved': {}},
+  }  # fmt: skip
+
+
+def test_what_a_trail_does_not_tell_is_another_dose(network, tmp_path):
+  one, path = Session(*network, 'p6'), str(tmp_path / 'trail.json')
+  one.first_dose()
+  one.save(path)
+  with open(path) as file:
+    trail = json.load(file)
+  step = trail['steps'][0]
+  for row in (None, {}, {'mean': 'x'}):
+    achieved = {'achieved': {**step['metrics']['achieved'], 'PTV': row}}
+    changed = {**step, 'metrics': achieved, 'dose_sha256': ''}
+    forged = {**trail, 'steps': [changed]}
+    with open(path, 'w') as file:
+      json.dump({**forged, 'sha256': trail_lib.digest(forged)}, file)
+    with pytest.raises(SessionError, match='step 0 gives another dose'):
+      Session(*network, 'p6').replay(path, atol=1e-3)
+
+
+def test_a_trail_that_is_nested_deeply_is_refused(network, tmp_path):
+  path = tmp_path / 'trail.json'
+  path.write_text('[' * 100_000)
+  with pytest.raises(SessionError, match='cannot be read: maximum recursion'):
+    Session(*network, 'p6').replay(path)
+
+
 def test_another_trail_is_refused(network, tmp_path):
   one = Session(*network, 'p6')
   one.first_dose()
@@ -141,6 +173,12 @@ def test_another_trail_is_refused(network, tmp_path):
     ('steps', 5, 'damaged steps'),
     ('steps', [{**trail['steps'][0], 'action': 'foo'}], 'damaged steps'),
     ('checkpoint', 5, 'does not say whose'),
+    ('steps', [trail['steps'][0], asking(curves=[[1.0], [[]]])], 'damaged'),
+    ('steps', [trail['steps'][0], asking(curves=[[1.0], []])], 'damaged'),
+    ('steps', [trail['steps'][0], asking(reference_gy={})], 'damaged'),
+    ('steps', [trail['steps'][0], asking(points=[5])], 'damaged'),
+    ('steps', [trail['steps'][0], asking(points=['x'])], 'step 1: .x. is not'),
+    ('steps', [{**trail['steps'][0], 'time': {}}], 'damaged steps'),
   ):
     forged = {**trail, key: value}
     write({**forged, 'sha256': trail_lib.digest(forged)})

@@ -30,6 +30,8 @@ _COARSEST = 0.75
 MOST_GAP_MM = 20.0
 # Larger than any patient; bounds the memory that a faulty file can ask for.
 MOST_EXTENT_MM = 2500.0
+# Of a point from the origin; farther than any scanner is large.
+FARTHEST_MM = 1e4
 LEAST_SPACING_MM = 0.1
 
 
@@ -150,12 +152,19 @@ def _usable(
 ) -> tuple[list[np.ndarray], list[str]]:
   """Contours that enclose an area, once each."""
   kept: dict[bytes, np.ndarray] = {}
-  degenerate = duplicates = 0
-  for contour in contours:
-    if not np.isfinite(contour).all():
+  degenerate = duplicates = repeated = 0
+  for points in contours:
+    if not np.isfinite(points).all():
       raise errors.CohortError(
         'has a contour point that is not finite: export the structure again'
       )
+    if np.abs(points).max(initial=0) > FARTHEST_MM:
+      raise errors.CohortError(
+        f'has a contour point more than {FARTHEST_MM:.0f} mm from the origin: '
+        'export the structure again'
+      )
+    contour = _once(points)
+    repeated += len(contour) < len(points)
     if np.ptp(contour[:, 2]) > LEAST_SPACING_MM:
       raise errors.CohortError(
         'has a contour that is not axial: its points differ by '
@@ -180,7 +189,20 @@ def _usable(
     notes.append(f'{degenerate} contours that enclose no area left out')
   if duplicates:
     notes.append(f'{duplicates} repeated contours left out')
+  if repeated:
+    notes.append(f'{repeated} contours traced several times taken once')
   return usable, notes
+
+
+def _once(contour: np.ndarray) -> np.ndarray:
+  """A contour that is traced several times over, taken once.
+
+  By the even-odd rule, twice round encloses nothing.
+  """
+  for turn in np.flatnonzero((contour[1:] == contour[:1]).all(1)) + 1:
+    if len(contour) % turn == 0 and ((contour[turn:] == contour[:-turn]).all()):
+      return contour[:turn]
+  return contour
 
 
 def _encloses(contour: np.ndarray) -> bool:

@@ -64,14 +64,13 @@ def read(path: pathlib.Path, only: Sequence[str] | None = None) -> Any:
       f'{path}: {size / 2**20:.0f} MB is too large for a structure set or dose'
     )
   try:
-    with quiet(), path.open('rb') as file:
+    with quiet(), _Bounded(path, size) as file:
       # Inflated, a small file could fill the memory.
-      if file.read(132)[128:] == b'DICM' and _is_deflated(path):
+      if file.read(132)[128:] == b'DICM' and _is_deflated(file):
         raise errors.CohortError(
           f'{path} is deflated: save it with an uncompressed transfer syntax'
         )
       file.seek(0)
-      # A length that a faulty file claims must not be allocated.
       content = file if only else io.BytesIO(file.read())
       dataset = pydicom.dcmread(
         content,
@@ -221,6 +220,11 @@ def pixels(dataset: Any, where: Any, single: str = '') -> np.ndarray:
     )
   meta = getattr(dataset, 'file_meta', None)
   syntax = getattr(meta, 'TransferSyntaxUID', None)
+  if syntax is not None and not pydicom.uid.UID(syntax).is_transfer_syntax:
+    raise errors.CohortError(
+      f'{where}: TransferSyntaxUID {errors.shown(str(syntax))} is unknown: '
+      'save it with an uncompressed transfer syntax'
+    )
   if syntax is not None and pydicom.uid.UID(syntax).is_compressed:
     raise errors.CohortError(
       f'{where} is compressed: save it with an uncompressed transfer syntax'
@@ -270,8 +274,26 @@ def _check_whole(dataset: Any, path: pathlib.Path) -> None:
       raise errors.CohortError(f'{path} is truncated')
 
 
-def _is_deflated(path: pathlib.Path) -> bool:
-  meta = pydicom.filereader.read_file_meta_info(path)
+class _Bounded(io.BufferedReader):
+  """A file of which no more is asked for than there is.
+
+  A length that a faulty file claims must not be allocated.
+  """
+
+  def __init__(self, path: pathlib.Path, size: int):
+    super().__init__(io.FileIO(path))
+    self._size = size
+
+  def read(self, size: int | None = -1, /) -> bytes:
+    left = max(self._size - self.tell(), 0)
+    return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _is_deflated(file: io.BufferedReader) -> bool:
+  """Whether the meta information, which begins here, says so."""
+  meta = pydicom.filereader.read_dataset(
+    file, False, True, stop_when=lambda tag, *_: tag.group != 2
+  )
   return str(meta.get('TransferSyntaxUID', '')) == _DEFLATED
 
 
