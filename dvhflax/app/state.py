@@ -53,6 +53,7 @@ def _can_have(opened: Opened) -> dict[str, Any]:
   return {
     'kind': front.kind,
     'plans': front.plans,
+    'reference_gy': opened.session.record.prescription_gy,
     'low': front.low,
     'high': front.high,
   }

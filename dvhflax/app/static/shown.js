@@ -81,14 +81,13 @@ export function shownCurves(store) {
     pointsOf(preview.achieved, spec, preview.reference_gy) :
     ofDose(store, idA(store), store.doseA);
   const can = session.can_have;
-  const canGy = can?.reference_gy ?? currentStep(store).reference_gy;
   const before = live && store.chosenB === 'before' ?
     pointsOf(step.achieved, spec, step.reference_gy) :
     idB(store) && ofDose(store, idB(store), store.doseB);
   return {
     desired, achieved, before,
-    low: can ? pointsOf(can.low, spec, canGy) : null,
-    high: can ? pointsOf(can.high, spec, canGy) : null,
+    low: can ? pointsOf(can.low, spec, can.reference_gy) : null,
+    high: can ? pointsOf(can.high, spec, can.reference_gy) : null,
   };
 }
 
