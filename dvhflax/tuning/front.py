@@ -22,6 +22,7 @@ prescription: the band is in fractions of that, of each plan's own patient.
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -66,8 +67,9 @@ class Front:
     owners: `[N]`, places of their patients in the cohort.
     usual: distance that 95% of the plans are from the nearest other one; 0
       where there are no two.
-    low, high: `[S, K]` band of the plans, vectors as `dvh` has them, but in
+    prescribed: `[N, S, K]` of the plans, vectors as `dvh` has them, but in
       fractions of the prescription.
+    low, high: `[S, K]` band of these.
   """
 
   kind: Kind
@@ -75,13 +77,26 @@ class Front:
   dvh: np.ndarray
   owners: np.ndarray
   usual: float
-  low: np.ndarray
-  high: np.ndarray
+  prescribed: np.ndarray
 
   @property
   def plans(self) -> int:
     """How many."""
     return len(self.dvh)
+
+  @functools.cached_property
+  def low(self) -> np.ndarray:
+    """See above; zeros where there is no plan."""
+    return self.prescribed.min(0) if self.plans else self._none
+
+  @functools.cached_property
+  def high(self) -> np.ndarray:
+    """See above."""
+    return self.prescribed.max(0) if self.plans else self._none
+
+  @property
+  def _none(self) -> np.ndarray:
+    return np.zeros(self.prescribed.shape[1:], self.prescribed.dtype)
 
   def compare(self, dvh: np.ndarray) -> Compared:
     """How far `[S, K]` curves are from the front.
@@ -138,12 +153,15 @@ def front_of(
       owners = np.append(owners, np.full(len(own), patient))
       plans = np.append(plans, own)
   curves = cohort.dvh[owners, plans] * present[:, None]
-  low, high = np.zeros_like(first_dvh), np.zeros_like(first_dvh)
-  if len(curves):
-    prescribed = _of_prescription(cohort, curves, owners, plans)
-    low, high = prescribed.min(0), prescribed.max(0)
   names = tuple(s.name for s in cohort.structures)
-  return Front(kind, names, curves, owners, _usual(curves, owners), low, high)
+  return Front(
+    kind,
+    names,
+    curves,
+    owners,
+    _usual(curves, owners),
+    _of_prescription(cohort, curves, owners, plans),
+  )
 
 
 def _similar(

@@ -67,6 +67,10 @@ export async function dose(id, name) {
   };
 }
 
+/** `{achieved, reference_gy, goals}` of a dose. */
+export const measured = (id, name) =>
+  json('GET', `/sessions/${one(id)}/doses/${one(name)}/dvh`);
+
 /** Bits of the structures, `[Z][Y][X]`. */
 export async function masks(id) {
   const answer = await request('GET', `/sessions/${one(id)}/masks`);
