@@ -232,10 +232,10 @@ def test_a_dose_is_made_deliverable(browser, served, tmp_path, monkeypatch):
     expect(running).to_contain_text(re.compile(r'[1-9]\d* s'))
     page.wait_for_function(
       "() => document.querySelector('.running progress').value > 0.1",
-      timeout=300_000,
+      timeout=900_000,
     )
     page.wait_for_selector(
-      '.deliver[data-job=done]', state='attached', timeout=300_000
+      '.deliver[data-job=done]', state='attached', timeout=900_000
     )
     # Beside the prediction, as B: curves, goals, means.
     page.wait_for_selector('#dose[data-b=deliverable-1]')
