@@ -206,7 +206,8 @@ export class Desk {
   choose(choice) {
     const store = this.#store;
     return this.run('reading the dose', async () => {
-      store.set(choice);
+      // Told with the dose and its curves: not one before the other.
+      Object.assign(store, choice);
       await this.#take(store.session);
     });
   }
