@@ -333,7 +333,7 @@ def test_the_ct_of_a_dropped_dicom_folder(browser, server, tmp_path):
         const {width, height} = canvas;
         const grey = (x) => canvas.getContext('2d').getImageData(
           Math.round(x * width), Math.round(0.44 * height), 1, 1).data[0];
-        return [grey(0.46), grey(0.54)];
+        return [grey(0.3), grey(0.7)];
       }""")
 
     # 0 HU and 300 HU: by the window both dark, both white, or between.
