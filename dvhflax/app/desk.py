@@ -291,6 +291,25 @@ class Desk:
     goals = await self.compute.run(opened.session.assess, opened.goals, dose_gy)
     return exports.Asked(opened.session, name, dose_gy, step, opened.ct, goals)
 
+  async def dvh(self, opened: Opened, name: str) -> dict[str, Any]:
+    """DVHs of one of the state's `doses`, and what it has of the goals.
+
+    Raises:
+      NotThere: if there is none such.
+    """
+    step = _step_of(opened, name)
+    if step is not None and name.startswith('step-'):
+      goals, _ = await self.compute.run(opened.judged, step)
+      return {
+        'id': name,
+        'reference_gy': step.reference.gy,
+        'achieved': step.dvh,
+        'goals': goals,
+        'metrics': {'achieved': step.metrics['achieved']},
+      }
+    dose_gy = await self.dose_gy(opened, name)
+    return {'id': name, **await self.compute.run(opened.measured, dose_gy)}
+
   async def dose_gy(self, opened: Opened, name: str) -> np.ndarray:
     """`[X, Y, Z]` Gy of one of the state's `doses`.
 

@@ -109,8 +109,9 @@ def report_of(asked: Asked) -> 'DoseReport':
   record, cohort = session.record, session.cohort
   prescribed = DoseReference.of_prescription(record.prescription_gy)
   desired: dict[str, Curve] = {}
-  if step is not None and step.desired_dvh is not None:
-    for structure, vector in zip(cohort.structures, step.desired_dvh):
+  wished = step.wished_dvh if step is not None else None
+  if step is not None and wished is not None:
+    for structure, vector in zip(cohort.structures, wished):
       if vector.any():
         curve = cohort.dvh_spec.curve(vector)
         dose_gy = step.desired_reference.to_gy(curve.dose)
@@ -146,7 +147,9 @@ def report_of(asked: Asked) -> 'DoseReport':
       cohort.structures,
       prescribed,
     ),
-    wished=step.metrics.get('desired') if step is not None else None,
+    wished=None
+    if step is None or wished is None
+    else step.metrics.get('desired'),
   )
 
 

@@ -103,6 +103,7 @@ class Imports:
         self._cohort,
         prescription_gy=upload.record.prescription_gy,
         names=str(upload.names) if upload.names.exists() else None,
+        ct=True,
       )
     return self._readers[upload.key]
 

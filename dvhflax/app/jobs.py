@@ -23,8 +23,14 @@ Keep = Callable[[np.ndarray], Awaitable[None]]
 
 # At once, and that are remembered when they are done.
 _MOST, _MOST_DONE = 2, 50
-# Of the way, before the first of the gap is known.
-_BEGUN = 0.02
+# What is done, for people, and the share of the way that lies behind it; the
+# rest is told by the gap. Shares are of two busy cores, 128x128x64.
+_STARTING = 'starting the planner', 0.02
+_STAGES = {
+  'beams': ('computing the dose of the beams', 0.15),
+  'fluences': ('finding first fluences', 0.4),
+}
+_CLOSER, _GAP_BEGINS = 'coming closer', 0.6
 
 
 @dataclasses.dataclass
@@ -34,6 +40,7 @@ class Job:
   Attributes:
     key: random, in addresses.
     progress: 0 to 1, as far as it can be told.
+    stage: what is done, for people.
     dose: what it gave, one of the state's `doses`.
     error: why it failed.
   """
@@ -41,24 +48,45 @@ class Job:
   key: str
   state: Literal['running', 'done', 'failed', 'stopped'] = 'running'
   progress: float = 0.0
+  stage: str = ''
   dose: str | None = None
   error: str | None = None
   began: float = dataclasses.field(default_factory=time.monotonic)
+  closer_since: float | None = None
+  widest: float = 0.0
   task: asyncio.Task[None] | None = None
 
   def to_json(self) -> dict[str, Any]:
     """What `GET /api/v1/jobs/J` answers."""
-    left = None
-    if self.state == 'running' and self.progress > _BEGUN:
-      spent = time.monotonic() - self.began
-      left = spent * (1 - self.progress) / self.progress
+    now, left = time.monotonic(), None
+    done = self.progress - _GAP_BEGINS
+    if self.state == 'running' and self.closer_since and done > 0:
+      left = (now - self.closer_since) * (1 - self.progress) / done
     return {
       'state': self.state,
       'progress': round(self.progress, 3),
+      'stage': self.stage,
+      'spent_s': round(now - self.began, 1),
       'remaining_s': left,
       'dose': self.dose,
       'error': self.error,
     }
+
+  def at(self, line: str) -> None:
+    """Takes a line of the process, see `mimic_process`."""
+    if line in _STAGES:
+      self.stage, self.progress = _STAGES[line]
+      return
+    wider = float(line)
+    self.widest = max(self.widest, wider)
+    if self.closer_since is None:
+      self.closer_since = time.monotonic()
+    self.stage = _CLOSER
+    way = 0.0
+    if self.widest > 1:
+      way = 1 - math.log(max(wider, 1)) / math.log(self.widest)
+    share = _GAP_BEGINS + (0.99 - _GAP_BEGINS) * way
+    self.progress = max(self.progress, share)
 
 
 class Jobs:
@@ -138,6 +166,7 @@ class Jobs:
     task = self._folder / f'{job.key}.task.npz'
     result = self._folder / f'{job.key}.result.npz'
     session = opened.session
+    job.stage, job.progress = _STARTING
     try:
       await asyncio.to_thread(
         mimic_process.write_task,
@@ -153,6 +182,7 @@ class Jobs:
       )
       await _process(job, task, result)
       await keep(await asyncio.to_thread(_dose_in, result))
+      job.stage = ''
       job.progress, job.dose = 1.0, f'deliverable-{number}'
       job.state = 'done'
     except asyncio.CancelledError:
@@ -210,13 +240,8 @@ async def _process(job: Job, task: pathlib.Path, result: pathlib.Path) -> None:
   assert process.stdout and process.stderr
   errors_read = asyncio.create_task(process.stderr.read())
   try:
-    widest = 0.0
     async for line in process.stdout:
-      wider = float(line)
-      widest = max(widest, wider)
-      if wider > 0 and widest > 1:
-        way = 1 - math.log(max(wider, 1)) / math.log(widest)
-        job.progress = max(job.progress, _BEGUN, min(way, 0.99))
+      job.at(line.decode().strip())
     status = await process.wait()
   finally:
     if process.returncode is None:

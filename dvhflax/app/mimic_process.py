@@ -2,8 +2,9 @@
 
   python -m dvhflax.app.mimic_process TASK.npz RESULT.npz
 
-Lines on its standard output are how much wider than enough the gap to the
-closest dose still is. The last line of an error is on its standard error.
+Lines on its standard output are the stage that begins, one of `STAGES`, or how
+much wider than enough the gap to the closest dose still is. The last line of an
+error is on its standard error.
 """
 
 import json
@@ -14,6 +15,9 @@ import numpy as np
 
 from dvhflax import errors, files
 from dvhflax.patient import Structure, named_masks
+
+# In their order: the dose of the beams; fluences until a first gap is known.
+STAGES = ('beams', 'fluences')
 
 
 def write_task(
@@ -56,6 +60,7 @@ def run(task: str, result: str) -> None:
   from dvhflax.planning.mimic import mimic
   from dvhflax.sites.protocol import Protocol
 
+  print(STAGES[0], flush=True)
   with np.load(task, allow_pickle=False) as file:
     facts = json.loads(str(file['facts']))
     structures = [Structure(name, role) for name, role in facts['structures']]
@@ -69,6 +74,7 @@ def run(task: str, result: str) -> None:
       density_of(masks['body'], file['ct'] if facts['ct'] else None),
       facts['prescription_gy'],
       progress=lambda wider: print(f'{wider:.6g}', flush=True),
+      prepared=lambda: print(STAGES[1], flush=True),
     )
   with files.replacing(result) as aside:
     np.savez_compressed(aside, dose_gy=found.dose_gy)

@@ -11,7 +11,11 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.app import faults, messages, volumes
 from dvhflax.app.patients import Entry
-from dvhflax.tuning.goals import check
+from dvhflax.dvh import dvh_vectors
+from dvhflax.normalisation import DoseReference
+from dvhflax.patient import Patient
+from dvhflax.tuning import plan_metrics
+from dvhflax.tuning.goals import GoalRange, check, ranges
 from dvhflax.tuning.session import Session
 from dvhflax.tuning.steps import Answer, Step
 
@@ -48,6 +52,7 @@ class Opened:
     self.deleted = False
     self._judged: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
     self._judged_by: list[str] = []
+    self._ranges: dict[str, GoalRange] = {}
     self._listeners: set[Callable[[], None]] = set()
 
   @property
@@ -77,8 +82,8 @@ class Opened:
     if step is None:
       raise faults.Conflict('there is no dose yet to bend the DVH of')
     curves, reference = step.dvh, step.reference
-    if step.desired_dvh is not None and wish.base != 'achieved':
-      curves, reference = step.desired_dvh, step.desired_reference
+    if step.wished_dvh is not None and wish.base != 'achieved':
+      curves, reference = step.wished_dvh, step.desired_reference
     points = [
       f'{one.structure} V{one.dose_gy:.{_DIGITS}f} = '
       f'{one.volume_percent:.{_DIGITS}f}%'
@@ -106,6 +111,76 @@ class Opened:
     """
     self.goals = list(check(goals, self.session.cohort.structures))
 
+  def can_have(self) -> dict[str, Any]:
+    """The band of what can be had, and what plans have of the goals."""
+    session = self.session
+    front, cohort = session.front, session.cohort
+    reference = DoseReference.of_prescription(session.record.prescription_gy)
+    new = [text for text in self.goals if text not in self._ranges]
+    found = ranges(
+      new,
+      front.prescribed,
+      cohort.dvh_spec,
+      reference,
+      cohort.structures,
+      session.volumes_cc,
+    )
+    self._ranges |= {one.text: one for one in found}
+    self._ranges = {text: self._ranges[text] for text in self.goals}
+    return {
+      'kind': front.kind,
+      'plans': front.plans,
+      'usual': front.usual,
+      'reference_gy': reference.gy,
+      'low': front.low,
+      'high': front.high,
+      'goals': list(map(dataclasses.asdict, self._ranges.values())),
+    }
+
+  def measured(self, dose_gy: np.ndarray) -> dict[str, Any]:
+    """DVHs of `[X, Y, Z]` Gy that no step has, and what it has of the goals."""
+    session, cohort = self.session, self.session.cohort
+    reference = DoseReference.of_prescription(session.record.prescription_gy)
+    achieved = dvh_vectors(
+      np.asarray(dose_gy, np.float32) / reference.gy,
+      session.masks,
+      cohort.dvh_spec,
+    )
+    goals = session.assess(self.goals, dose_gy)
+    return {
+      'reference_gy': reference.gy,
+      'achieved': achieved,
+      'goals': list(map(dataclasses.asdict, goals)),
+      'metrics': {
+        'achieved': plan_metrics.achieved(
+          reference.to_fraction(dose_gy),
+          session.masks,
+          cohort.structures,
+          reference,
+        )
+      },
+    }
+
+  def plans(self) -> list[dict[str, Any]]:
+    """DVHs of all plans of the patient, those included that have no dose."""
+    record, cohort = self.session.record, self.session.cohort
+    if isinstance(record, Patient):
+      curves = [
+        dvh_vectors(dose, record.masks, cohort.dvh_spec) for dose in record.dose
+      ]
+    else:
+      index = cohort.index(self.entry.id)
+      curves = list(cohort.dvh[index][cohort.valid[index]])
+    return [
+      {
+        'number': number,
+        'dose': f'plan-{number}' if number < self.entry.plans else None,
+        'reference_gy': float(record.reference_gy[number]),
+        'achieved': achieved,
+      }
+      for number, achieved in enumerate(curves)
+    ]
+
   def judged(self, step: Step) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What a step has of the goals, and how far it is from what can be had."""
     if self._judged_by != self.goals:
@@ -121,8 +196,8 @@ class Opened:
     results = session.assess(self.goals, answer)
     achieved = session.front.compare(answer.dvh)
     wish = None
-    if answer.desired_dvh is not None:
-      wish = session.front.compare(answer.desired_dvh)
+    if answer.wished_dvh is not None:
+      wish = session.front.compare(answer.wished_dvh)
     told = wish or achieved
     distance = {
       'wish': wish.distance if wish else None,

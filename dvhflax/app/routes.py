@@ -96,6 +96,14 @@ def _reading(desk: Desk) -> list[http.Address]:
     body, unit = await desk.files.run(volumes.dose_bytes, dose_gy)
     return http.octets(body, {'X-Gy-Per-Unit': repr(unit)})
 
+  async def dvh(request: Request) -> Response:
+    opened = await desk.opened(request.path_params['session'])
+    return http.answer(await desk.dvh(opened, request.path_params['dose']))
+
+  async def plans(request: Request) -> Response:
+    opened = await desk.opened(request.path_params['session'])
+    return http.answer(await desk.files.run(opened.plans))
+
   async def masks(request: Request) -> Response:
     opened = await desk.opened(request.path_params['session'])
     body, size = await desk.files.run(volumes.mask_bytes, opened.session.masks)
@@ -113,6 +121,8 @@ def _reading(desk: Desk) -> list[http.Address]:
     ('GET', '/api/v1/patients', patients),
     ('GET', '/api/v1/sessions', sessions),
     ('GET', f'{http.SESSION}/doses/{{dose}}', dose),
+    ('GET', f'{http.SESSION}/doses/{{dose}}/dvh', dvh),
+    ('GET', f'{http.SESSION}/plans', plans),
     ('GET', f'{http.SESSION}/masks', masks),
     ('GET', f'{http.SESSION}/ct', ct),
   ]

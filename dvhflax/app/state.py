@@ -41,21 +41,10 @@ def state(opened: Opened) -> dict[str, Any]:
     'goals': opened.goals,
     'revision': opened.revision,
     'locked': session.locked,
-    'can_have': _can_have(opened),
+    'can_have': opened.can_have(),
     'doses': _doses(opened),
   }
   return dict(files.without_nan(found))
-
-
-def _can_have(opened: Opened) -> dict[str, Any]:
-  """The band of what can be had."""
-  front = opened.session.front
-  return {
-    'kind': front.kind,
-    'plans': front.plans,
-    'low': front.low,
-    'high': front.high,
-  }
 
 
 def step_name(step: Step) -> str:
@@ -137,13 +126,15 @@ def _step(opened: Opened, step: Step) -> dict[str, Any]:
     'time': step.time,
     'reference_gy': step.reference.gy,
     'desired_reference_gy': step.desired_reference.gy,
-    'desired': step.desired_dvh,
+    'desired': step.wished_dvh,
     'achieved': step.dvh,
     'points': step.points,
     'goals': goals,
     'metrics': {
       'achieved': step.metrics['achieved'],
-      'desired': step.metrics.get('desired'),
+      'desired': None
+      if step.wished_dvh is None
+      else step.metrics.get('desired'),
     },
     'distance': distance,
     'held': None if held is None else dataclasses.asdict(held),

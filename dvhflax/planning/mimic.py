@@ -51,6 +51,7 @@ def mimic(
   density: np.ndarray | None = None,
   prescription_gy: float | None = None,
   progress: Callable[[float], None] | None = None,
+  prepared: Callable[[], None] | None = None,
 ) -> Mimicked:
   """Finds the fluence whose dose is closest to a given one.
 
@@ -64,6 +65,8 @@ def mimic(
       protocol's highest.
     progress: told again and again how much wider than enough the gap to the
       closest dose still is; see `fluence.solve`.
+    prepared: called once the dose of the beams is known, which is a large part
+      of the time.
 
   Raises:
     PlanningError: a dose of another shape, negative or not finite; a patient
@@ -79,6 +82,8 @@ def mimic(
       'the dose has voxels that are negative or not finite'
     )
   model = Model.of(masks, spacing_mm, protocol, density)
+  if prepared:
+    prepared()
   wanted = protocol.reference.to_fraction(dose_gy[tuple(model.sampled.index.T)])
   old = model.problem.objectives
   # Each structure once: the means of OARs go, overdoses become deviations.

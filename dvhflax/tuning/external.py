@@ -32,6 +32,7 @@ class ExternalPatients:
     *,
     prescription_gy: float | None = None,
     names: str | None = None,
+    ct: bool = False,
   ):
     """Finds the patients.
 
@@ -43,6 +44,7 @@ class ExternalPatients:
         of the training, if all its patients had the same.
       names: JSON file of patterns that come before the training's, see
         `io.names.read_table`.
+      ct: whether to read the CT, onto the cohort's grid, where there is one.
 
     Raises:
       ConfigError: for another source, an impossible prescription or table, or
@@ -85,6 +87,7 @@ class ExternalPatients:
       cohort.grid,
       (x_mm, y_mm, z_mm),
       prescription_gy,
+      ct,
       usual_gy=_common([p.prescription_gy for p in cohort.patients]),
     )
     self._always = cohort.present[cohort.split('train')].all(0)

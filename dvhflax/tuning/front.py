@@ -15,11 +15,14 @@ plans are from each other: than 95% of the plans are from the nearest other one,
 of another patient where the plans are of several. Of curves out of reach, the
 structure in the way is the one without which the distance would fall most.
 
-All curves are vectors in fractions, as networks have them: where 1.0 is each
-plan's own target mean, so are those of a front.
+Curves that are compared are vectors in fractions, as networks have them: where
+1.0 is each plan's own target mean, so are those of a front. Its band is to be
+drawn over curves in Gy, and plans whose 1.0 differ have no common one but the
+prescription: the band is in fractions of that, of each plan's own patient.
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -64,7 +67,9 @@ class Front:
     owners: `[N]`, places of their patients in the cohort.
     usual: distance that 95% of the plans are from the nearest other one; 0
       where there are no two.
-    low, high: `[S, K]` band of the plans.
+    prescribed: `[N, S, K]` of the plans, vectors as `dvh` has them, but in
+      fractions of the prescription.
+    low, high: `[S, K]` band of these.
   """
 
   kind: Kind
@@ -72,13 +77,26 @@ class Front:
   dvh: np.ndarray
   owners: np.ndarray
   usual: float
-  low: np.ndarray
-  high: np.ndarray
+  prescribed: np.ndarray
 
   @property
   def plans(self) -> int:
     """How many."""
     return len(self.dvh)
+
+  @functools.cached_property
+  def low(self) -> np.ndarray:
+    """See above; zeros where there is no plan."""
+    return self.prescribed.min(0) if self.plans else self._none
+
+  @functools.cached_property
+  def high(self) -> np.ndarray:
+    """See above."""
+    return self.prescribed.max(0) if self.plans else self._none
+
+  @property
+  def _none(self) -> np.ndarray:
+    return np.zeros(self.prescribed.shape[1:], self.prescribed.dtype)
 
   def compare(self, dvh: np.ndarray) -> Compared:
     """How far `[S, K]` curves are from the front.
@@ -135,11 +153,15 @@ def front_of(
       owners = np.append(owners, np.full(len(own), patient))
       plans = np.append(plans, own)
   curves = cohort.dvh[owners, plans] * present[:, None]
-  low, high = np.zeros_like(first_dvh), np.zeros_like(first_dvh)
-  if len(curves):
-    low, high = curves.min(0), curves.max(0)
   names = tuple(s.name for s in cohort.structures)
-  return Front(kind, names, curves, owners, _usual(curves, owners), low, high)
+  return Front(
+    kind,
+    names,
+    curves,
+    owners,
+    _usual(curves, owners),
+    _of_prescription(cohort, curves, owners, plans),
+  )
 
 
 def _similar(
@@ -156,6 +178,26 @@ def _similar(
   mean = (cohort.dvh[others] * valid).sum(1) / valid.sum(1)
   apart = np.abs(mean - first_dvh)[:, present].sum((1, 2))
   return others[np.argsort(apart, kind='stable')[:_SIMILAR_PATIENTS]]
+
+
+def _of_prescription(
+  cohort: Cohort, curves: np.ndarray, owners: np.ndarray, plans: np.ndarray
+) -> np.ndarray:
+  """`[N, S, K]` curves of plans in fractions of their prescriptions."""
+  references = [cohort.reference(p, n) for p, n in zip(owners, plans)]
+  by = np.array([one.gy / one.prescription_gy for one in references])
+  if np.all(by == 1):
+    return curves
+  spec = cohort.dvh_spec
+  if spec.kind == 'dose_at_volume':
+    return (curves * by[:, None, None]).astype(curves.dtype)
+  return np.array(
+    [
+      [np.interp(spec.levels, spec.levels * scale, one) for one in plan]
+      for scale, plan in zip(by, curves)
+    ],
+    curves.dtype,
+  )
 
 
 def _usual(curves: np.ndarray, owners: np.ndarray) -> float:

@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 
 from dvhflax import errors
-from dvhflax.dose_volume import Voxels
+from dvhflax.dose_volume import Curve, Voxels
+from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
 from dvhflax.tuning import plan_metrics
@@ -38,6 +39,26 @@ class GoalResult:
   met: bool | None = None
   by: float | None = None
   fault: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class GoalRange:
+  """What plans have of a goal, read off their DVHs.
+
+  Attributes:
+    text: the goal as it was written.
+    low: the least, in `unit`; None where it cannot be told: of a maximum, which
+      a DVH has only to its next level, or of an absent structure.
+    high: the most.
+    unit: Gy, % or cc.
+    kept: how many of the plans keep the goal.
+  """
+
+  text: str
+  low: float | None = None
+  high: float | None = None
+  unit: str = ''
+  kept: int | None = None
 
 
 def check(
@@ -129,3 +150,61 @@ def _assess(
   # What is printed as kept is kept by nothing less than 0.
   room = max(room, 0.0) if met else room
   return GoalResult(text, name, achieved['achieved'], unit, met, room)
+
+
+def ranges(
+  texts: Sequence[str],
+  plans: np.ndarray,
+  spec: DVHSpec,
+  reference: DoseReference,
+  structures: Sequence[Structure],
+  volumes_cc: np.ndarray,
+) -> list[GoalRange]:
+  """What plans have of goals: the least, and the most.
+
+  Args:
+    texts: the goals.
+    plans: `[N, S, K]` DVHs, zeros for an absent structure.
+    spec: how these are read.
+    reference: what 1.0 of them stands for.
+    structures: `[S]`.
+    volumes_cc: `[S]`.
+
+  Raises:
+    WishError: a goal in another notation, or of an unknown structure.
+  """
+  return [
+    _range(text, plans, spec, reference, structures, volumes_cc)
+    for text in texts
+  ]
+
+
+def _range(
+  text: str,
+  plans: np.ndarray,
+  spec: DVHSpec,
+  reference: DoseReference,
+  structures: Sequence[Structure],
+  volumes_cc: np.ndarray,
+) -> GoalRange:
+  index = points_lib.index_of(points_lib.structure_of(text), structures, text)
+  if not plans[:, index].any():
+    return GoalRange(text)
+  try:
+    point = points_lib.parse(text, structures, reference, volumes_cc)
+  except errors.WishError:  # such as 5 cc of an organ of 4
+    return GoalRange(text)
+  if point.kind == 'max':
+    return GoalRange(text)
+  found = [_read(point, spec.curve(vector)) for vector in plans[:, index]]
+  scale, unit = plan_metrics.in_unit(point, reference)
+  kept = sum(map(point.keeps, found))
+  return GoalRange(text, scale * min(found), scale * max(found), unit, kept)
+
+
+def _read(point: points_lib.Point, curve: Curve) -> float:
+  if point.kind == 'V':
+    return curve.volume_percent_at_dose(point.at) / 100
+  if point.kind == 'D':
+    return curve.dose_at_volume_percent(100 * point.at)
+  return curve.mean_dose

@@ -48,6 +48,11 @@ class Answer:
     """`[X, Y, Z]` float32 in Gy."""
     return self.reference.to_gy(self.dose)
 
+  @property
+  def wished_dvh(self) -> np.ndarray | None:
+    """`[S, K]` that a physician wished for, see `Step`."""
+    return self.desired_dvh
+
 
 @dataclasses.dataclass(frozen=True)
 class Preview(Answer):
@@ -93,3 +98,12 @@ class Step(Answer):
     """Each as asked and achieved."""
     points: list[dict[str, Any]] = self.metrics['points']
     return points
+
+  @property
+  def wished_dvh(self) -> np.ndarray | None:
+    """`desired_dvh`, but None of a first dose.
+
+    That one is for the mean DVH of the training plans, which nobody wished for
+    this patient.
+    """
+    return self.desired_dvh if self.action == 'tune' else None

@@ -167,3 +167,19 @@ def dose_of(page, step):
     }""",
     [state(page, 'session'), step],
   )
+
+
+def drop(page, folder):
+  """Drops a folder of this machine onto the page, as a mouse does."""
+  box = page.locator('#drop').bounding_box()
+  session = page.context.new_cdp_session(page)
+  for kind in ('dragEnter', 'dragOver', 'drop'):
+    session.send(
+      'Input.dispatchDragEvent',
+      {
+        'type': kind,
+        'x': box['x'] + 40,
+        'y': box['y'] + 20,
+        'data': {'items': [], 'files': [str(folder)], 'dragOperationsMask': 1},
+      },
+    )

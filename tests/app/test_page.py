@@ -15,6 +15,7 @@ from app.browsing import (
   Server,
   curve,
   dose_of,
+  drop,
   grab,
   need_a_browser,
   open_patient,
@@ -192,22 +193,6 @@ def write_nifti(folder, patient):
   for s, structure in enumerate(STRUCTURES):
     image = nibabel.Nifti1Image(patient.masks[..., s], affine)
     nibabel.save(image, folder / f'{structure.name}.nii.gz')
-
-
-def drop(page, folder):
-  """Drops a folder of this machine onto the page, as a mouse does."""
-  box = page.locator('#drop').bounding_box()
-  session = page.context.new_cdp_session(page)
-  for kind in ('dragEnter', 'dragOver', 'drop'):
-    session.send(
-      'Input.dispatchDragEvent',
-      {
-        'type': kind,
-        'x': box['x'] + 40,
-        'y': box['y'] + 20,
-        'data': {'items': [], 'files': [str(folder)], 'dragOperationsMask': 1},
-      },
-    )
 
 
 def test_a_dropped_folder_and_a_broken_one(browser, server, tmp_path):

@@ -64,6 +64,81 @@ def test_state_of_a_new_session(client, begin, cohort):
   assert state['session'] in [one['session'] for one in listed]
 
 
+def test_dvhs_of_the_doses_and_of_all_plans(client, begin, cohort):
+  state = begin()
+  one = f'/api/v1/sessions/{state["session"]}'
+  goals = ['rectum V40 <= 30%', 'PTV mean <= 85.2 Gy', 'PTV max <= 90 Gy']
+  state = client.put(f'{one}/goals', json=goals).json()
+  index, shape = cohort.index('p6'), state['grid']['shape']
+  bits = volume(client.get(f'{one}/masks'), 'u1', shape)
+  plans = client.get(f'{one}/plans').json()
+  assert [plan['number'] for plan in plans] == [0, 1, 2]
+  found = []
+  for plan in plans:
+    # References are of each plan, and none is the prescription.
+    reference = cohort.reference(index, plan['number'])
+    assert plan['reference_gy'] == pytest.approx(reference.gy)
+    answer = client.get(f'{one}/doses/{plan["dose"]}')
+    unit = float(answer.headers['x-gy-per-unit'])
+    dose_gy = unit * volume(answer, '<u2', shape)
+    levels_gy = np.array(state['dvh']['levels']) * reference.gy
+    for s, vector in enumerate(plan['achieved']):
+      inside = dose_gy[(bits >> s) & 1 > 0]
+      volumes = (inside[:, None] >= levels_gy - 0.01).mean(0)
+      # float16 doses of 0.05 Gy may lie on the other side of a level.
+      assert np.median(np.abs(volumes - vector)) < 1e-6
+    measured = client.get(f'{one}/doses/{plan["dose"]}/dvh').json()
+    rectum = dose_gy[bits & 2 > 0]
+    assert measured['goals'][0]['achieved'] == pytest.approx(
+      100 * (rectum >= 40).mean()
+    )
+    assert measured['reference_gy'] == 78
+    ptv = dose_gy[bits & 4 > 0].mean()
+    for mean in (
+      measured['goals'][1]['achieved'],
+      measured['metrics']['achieved']['PTV']['mean'],
+    ):
+      assert mean == pytest.approx(ptv, abs=0.05)
+    found.append(measured)
+  can_have = state['can_have']
+  assert can_have['reference_gy'] == 78
+  for s, name in enumerate(('body', 'rectum', 'PTV')):
+    curves = np.array([one['achieved'][s] for one in found])
+    for told, exact in (('low', curves.min(0)), ('high', curves.max(0))):
+      # Between levels of 6 Gy a curve is known to be straight alone.
+      apart = np.abs(np.array(can_have[told][s]) - exact).mean()
+      assert apart < 0.07, (name, told)
+  v40, mean, most = can_have['goals']
+  assert v40['text'] == goals[0] and v40['unit'] == '%'
+  assert v40['low'] <= v40['high']
+  means = [one['goals'][1]['achieved'] for one in found]
+  assert mean['low'] == pytest.approx(min(means), abs=0.8)
+  assert mean['kept'] in (1, 2) and mean['high'] - mean['low'] < 1.1
+  assert most['low'] is None and most['kept'] is None
+  step = client.get(f'{one}/doses/step-0/dvh').json()
+  assert step['achieved'] == state['steps'][0]['achieved']
+  assert step['goals'] == state['steps'][0]['goals']
+  assert client.get(f'{one}/doses/plan-9/dvh').status_code == 404
+
+
+def test_nobody_wished_for_a_first_dose(client, begin):
+  """It is for the mean DVH of the training plans: no wish to go on from."""
+  state = begin()
+  one = f'/api/v1/sessions/{state["session"]}'
+  [first] = state['steps']
+  assert first['desired'] is None and first['metrics']['desired'] is None
+  assert first['distance']['wish'] is None and first['distance']['answer'] > 0
+  point = {'points': ['rectum mean <= 10 Gy']}
+  implied = client.post(f'{one}/steps', json=point).json()['steps'][1]
+  client.post(f'{one}/undo')
+  bent = {**point, 'from': 'achieved'}
+  asked = client.post(f'{one}/steps', json=bent).json()['steps'][1]
+  assert implied['desired'] == asked['desired'] is not None
+  # What was not asked for stays what it was.
+  assert asked['desired'][2] == pytest.approx(first['achieved'][2], abs=1e-6)
+  assert implied['distance']['wish'] > 0
+
+
 def test_volumes(client, begin, cohort, served):
   state = begin()
   one = f'/api/v1/sessions/{state["session"]}'

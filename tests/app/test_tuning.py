@@ -37,7 +37,7 @@ def test_a_pull_bends_the_curve_and_changes_the_dose(client, begin):
   assert at == pytest.approx(0.2, abs=1e-3)
   # The other curves stay what they were.
   np.testing.assert_allclose(
-    step['desired'][2], state['steps'][0]['desired'][2], atol=1e-6
+    step['desired'][2], state['steps'][0]['achieved'][2], atol=1e-6
   )
   assert dose_of(client, state['session'], 'step-1') != first
   assert step['points'][0]['unit'] == '%'

@@ -2,10 +2,15 @@
 
 import dataclasses
 
+from conftest import GRID, STRUCTURES, make_patient
 import numpy as np
 import pytest
 from toy_network import exact, outsider, toy_session
 
+from dvhflax.cohort.store import Cohort
+from dvhflax.cohort.writer import CohortWriter
+from dvhflax.dvh import DVHSpec, dvh_vectors
+from dvhflax.normalisation import Normalisation
 from dvhflax.projection import project
 from dvhflax.tuning.front import front_of
 
@@ -17,11 +22,56 @@ def test_own_plans_are_in_their_front(cohort):
   assert front.kind == 'own' and front.plans == 4
   for plan in range(4):
     curves = cohort.dvh[7, plan]
-    assert (front.low <= curves).all() and (curves <= front.high).all()
     found = front.compare(curves)
     assert found.distance == 0 and found.plan == plan
     assert found.in_reach and found.in_the_way is None
     assert found.share == dict.fromkeys(NAMES, 0.0)
+
+
+@pytest.mark.parametrize('kind', ['volume_at_dose', 'dose_at_volume'])
+def test_the_band_has_the_gy_of_plans_with_different_references(tmp_path, kind):
+  """One 1.0 is 70 Gy, the other 90 Gy; 78 Gy are prescribed."""
+  spec = DVHSpec(kind, 400, 1.6)
+  made = [
+    dataclasses.replace(make_patient(n, plans=3), reference_gy=references)
+    for n, references in enumerate(np.array([[70, 80, 90]] * 2, float))
+  ]
+  writer = CohortWriter(
+    str(tmp_path / 'cohort'),
+    structures=STRUCTURES,
+    grid=GRID,
+    dvh=spec,
+    max_plans=3,
+    patient_ids=[patient.id for patient in made],
+    splits=['train', 'test'],
+    provenance={'source': 'test'},
+    normalisation=Normalisation('target_mean'),
+  )
+  for n, patient in enumerate(made):
+    writer.write(n, patient)
+  assert writer.finish()
+  cohort = Cohort.open(tmp_path / 'cohort')
+  for place in (1, None):  # its own plans, and those of a similar patient
+    of = 1 if place else 0
+    front = front_of(cohort, cohort.present[of], cohort.dvh[of, 0], place)
+    assert front.plans == 3
+    curves = np.array(
+      [
+        dvh_vectors(
+          cohort.reference(of, plan).to_gy(cohort.dose(of, plan)) / 78,
+          cohort.masks(of),
+          spec,
+        )
+        for plan in range(3)
+      ]
+    )
+    apart = [
+      np.abs(front.low - curves.min(0)), np.abs(front.high - curves.max(0)),
+    ]  # fmt: skip
+    # Steps between levels alone are drawn otherwise.
+    assert np.mean(apart) < 0.004 and np.median(apart) < 1e-3
+    ptv = [spec.curve(one[2]).mean_dose * 78 for one in (front.low, front.high)]
+    assert ptv == pytest.approx([70, 90], abs=0.5)
 
 
 def test_the_distance_is_that_of_equation_4(cohort):

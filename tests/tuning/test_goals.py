@@ -7,7 +7,7 @@ import pytest
 from toy_network import outsider, toy_session
 
 from dvhflax.dose_volume import Voxels
-from dvhflax.dvh import dvh_vectors
+from dvhflax.dvh import DVHSpec, dvh_vectors
 from dvhflax.errors import SessionError, WishError
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Structure
@@ -55,6 +55,41 @@ def test_known_answers(text, achieved, unit, by):
   assert result.by == pytest.approx(by, abs=1e-4)
   assert result.met == (result.by >= 0) == (by >= 0)
   assert result.fault == '' and result.text == text
+
+
+def test_what_plans_have_of_goals():
+  spec = DVHSpec('dose_at_volume', 101, 1.2)
+  # Of 50 Gy: a rectum of 0 to 40, and to 80 Gy; a PTV of 55, and 60 Gy.
+  plans = np.zeros((2, 3, 101), np.float32)
+  plans[:, 0] = np.linspace(0, 1, 101) * [[0.8], [1.6]]
+  plans[:, 1] = [[1.1], [1.2]]
+
+  def of(text):
+    (found,) = goals.ranges(
+      [text], plans, spec, REFERENCE, STRUCTURES, VOLUMES_CC
+    )
+    assert found.text == text
+    return found
+
+  v20 = of('rectum V20 <= 60%')
+  assert (v20.low, v20.high) == pytest.approx((50, 75), abs=0.5)
+  assert v20.unit == '%' and v20.kept == 1
+  cc = of('rectum V20 <= 4 cc')
+  assert (cc.low, cc.high) == pytest.approx((5, 7.5), abs=0.05)
+  assert cc.unit == 'cc' and cc.kept == 0
+  mean = of('rectum mean <= 40 Gy')
+  assert (mean.low, mean.high) == pytest.approx((20, 40), abs=0.5)
+  d95 = of('PTV D95 >= 95%')  # of 60 Gy
+  assert (d95.low, d95.high) == pytest.approx((55, 60)) and d95.kept == 1
+  # A DVH has the maximum to its next level alone; the bladder is not there.
+  for text in (
+    'PTV max <= 60 Gy',
+    'bladder mean <= 30 Gy',
+    'PTV D20cc <= 1 Gy',
+  ):
+    assert of(text).low is of(text).kept is None
+  with pytest.raises(WishError):
+    of('gut mean <= 1 Gy')
 
 
 def test_what_is_printed_as_kept_is_kept():

@@ -44,7 +44,10 @@ export const about = () => json('GET', '/about');
 export const patients = () => json('GET', '/patients');
 export const sessions = () => json('GET', '/sessions');
 export const openSession = (patient) => json('POST', '/sessions', {patient});
-export const replayTrail = (trail) => json('POST', '/sessions', {trail});
+// As it is in its file: its checksum is of numbers as Python writes them.
+export const replayTrail = async (text) => (await request(
+  'POST', '/sessions', `{"trail":${text}}`,
+  {'Content-Type': 'application/json'})).json();
 export const session = (id) => json('GET', `/sessions/${one(id)}`);
 export const templates = () => json('GET', '/templates');
 export const saveTemplate = (key, template) =>
@@ -66,6 +69,10 @@ export async function dose(id, name) {
     gyPerUnit: Number(answer.headers.get('X-Gy-Per-Unit')),
   };
 }
+
+/** `{achieved, reference_gy, goals}` of a dose. */
+export const measured = (id, name) =>
+  json('GET', `/sessions/${one(id)}/doses/${one(name)}/dvh`);
 
 /** Bits of the structures, `[Z][Y][X]`. */
 export async function masks(id) {

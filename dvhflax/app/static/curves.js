@@ -113,31 +113,3 @@ function asDVH(curve, volumes) {
   }
   return Array.from(curve);
 }
-
-/** Vectors `[S][K]` of doses given as counts, for doses without DVHs. */
-export function vectorsOf(dose, masks, count, spec, referenceGy) {
-  const inside = Array.from({length: count}, () => []);
-  const perUnit = dose.gyPerUnit / referenceGy;
-  for (let at = 0; at < masks.length; at++) {
-    for (let bits = masks[at], s = 0; bits; bits >>>= 1, s++) {
-      if (bits & 1) inside[s].push(dose.units[at]);
-    }
-  }
-  return inside.map((units) => {
-    if (!units.length) return spec.levels.map(() => 0);
-    const sorted = Uint16Array.from(units).sort();
-    if (spec.kind === 'dose_at_volume') {
-      return spec.levels.map((volume) => perUnit * sorted[
-        Math.min(Math.floor((1 - volume) * sorted.length), sorted.length - 1)]);
-    }
-    return spec.levels.map((level) => {
-      let low = 0, high = sorted.length;
-      while (low < high) {
-        const middle = (low + high) >> 1;
-        if (sorted[middle] * perUnit >= level) high = middle;
-        else low = middle + 1;
-      }
-      return 1 - low / sorted.length;
-    });
-  });
-}

@@ -7,7 +7,10 @@ import {alongVector, asWish, handlesFor} from './handles.js';
 import {bentGuess, curvePoints} from './curves.js';
 import {withinGrid} from './geometry.js';
 import {Live} from './live.js';
-import {baseVectors, currentStep, doseKey, idA, idB} from './shown.js';
+import {
+  baseVectors, currentStep, doseKey, idA, idB, ofPlans, rangeOfGoal,
+  structureOfGoal,
+} from './shown.js';
 import {Doses, differenceRange} from './volumes.js';
 
 const RETRY_MS = 1000;
@@ -157,10 +160,13 @@ export class Desk {
       if (gone) next[key] = key === 'chosenA' ? null : 'before';
     }
     const [a, b] = [idA(next), idB(next)];
-    let doseA, doseB;
+    let doseA, doseB, measuredA, measuredB;
     try {
-      [doseA, doseB] = await Promise.all([a, b].map((id) =>
-        (id ? this.#doses.get(doseKey(next, id)) : null)));
+      [doseA, doseB, measuredA, measuredB] = await Promise.all([
+        ...[a, b].map((id) =>
+          (id ? this.#doses.get(doseKey(next, id)) : null)),
+        ...[a, b].map((id) => this.#measured(state, id)),
+      ]);
     } catch (error) {
       // A later state may have taken the dose away.
       if (turn === this.#turn) throw error;
@@ -168,10 +174,17 @@ export class Desk {
     if (turn !== this.#turn) return;
     store.set({
       session: state, chosenA: next.chosenA, chosenB: next.chosenB,
-      doseA, doseB, preview: null, guess: null, shownId: a,
+      doseA, doseB, measuredA, measuredB, preview: null, guess: null,
+      shownId: a,
       differenceGy: doseB ? differenceRange(doseA, doseB) : 1,
       handles: this.#handles(state, store.handles),
     });
+  }
+
+  /** Curves and goals of a dose that is no step: a plan, a deliverable one. */
+  #measured(state, id) {
+    if (!id || state.steps.some((step) => step.id === id)) return null;
+    return api.measured(state.session, id);
   }
 
   #handles(state, before) {
@@ -193,7 +206,8 @@ export class Desk {
   choose(choice) {
     const store = this.#store;
     return this.run('reading the dose', async () => {
-      store.set(choice);
+      // Told with the dose and its curves: not one before the other.
+      Object.assign(store, choice);
       await this.#take(store.session);
     });
   }
@@ -284,7 +298,7 @@ export class Desk {
   /** Sets the goals, and bends the curves to a new one that is missed. */
   async goals(texts, pulled = null) {
     const store = this.#store;
-    return this.#work('reading the goals', async (change) => {
+    const went = await this.#work('reading the goals', async (change) => {
       let state = await change('goals', texts, 'PUT');
       const goal = currentStep({session: state}).goals?.find(
         ({text}) => text === pulled);
@@ -296,6 +310,28 @@ export class Desk {
       }
       return state;
     });
+    if (went && pulled) this.#about(pulled);
+    return went;
+  }
+
+  /** Bends the curves to a goal. */
+  async pullTo(goal) {
+    await this.tune({handles: [], points: [goal]});
+    this.#about(goal);
+  }
+
+  /** Shows a goal's curve, and says where no plan keeps the goal. */
+  #about(text) {
+    const store = this.#store;
+    const structure = structureOfGoal(store, text);
+    if (structure >= 0) store.set({selected: structure});
+    const range = rangeOfGoal(store, text);
+    const goal = currentStep(store).goals.find((one) => one.text === text);
+    if (store.message || !range || range.kept || goal?.met !== false) return;
+    const [low, high] = [range.low, range.high].map((v) => v.toFixed(1));
+    store.set({message: {kind: 'refused', text:
+      `${text}: none of ${ofPlans(store)} keeps that. They have ${low} to ` +
+      `${high} ${range.unit}; the dose went as far as it would.`}});
   }
 
   describe(number, change) {

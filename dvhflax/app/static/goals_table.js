@@ -3,15 +3,29 @@
 import * as api from './api.js';
 import {byId, html, setAttribute, setText} from './dom.js';
 import {signed} from './format.js';
-import {goalsBefore, shownGoals} from './shown.js';
+import {
+  goalsBefore, ofPlans, rangeOfGoal, shownGoals, structureOfGoal,
+} from './shown.js';
 import {beforeNextFrame} from './store.js';
+
+// What may be typed.
+export const NOTATION = 'V70: volume at 70 Gy or more (V90%: of the prescription)' +
+  '; D95: dose of 95 %; mean; max. In Gy, %, cc.';
+// Title and explanation of each column.
+const COLUMNS = [
+  ['', ''], ['goal', NOTATION], ['is', 'of dose A'],
+  ['room', 'by how much it is kept; negative where it is missed'],
+  ['Δ to B', 'against dose B'], ['best', ''], ['', ''],
+];
 
 export function showGoals(store, desk) {
   const body = html('tbody', {});
   const sum = html('span', {class: 'goal-sum', role: 'status'});
   const added = html('input', {
     type: 'text', placeholder: 'add: rectum V70 <= 10%', 'aria-label': 'Add a goal',
-    spellcheck: false, id: 'goal-added'});
+    spellcheck: false, id: 'goal-added', title: NOTATION,
+    onfocus: () => store.set({writing: true}),
+    onblur: () => store.set({writing: false})});
   const form = html('form', {
     class: 'add-goal',
     onsubmit: async (event) => {
@@ -20,6 +34,7 @@ export function showGoals(store, desk) {
       if (!text || store.busy) return;
       if (await desk.goals([...store.session.goals, text], text)) {
         added.value = '';
+        rows.at(-1)?.element.scrollIntoView({block: 'nearest'});
       }
     }}, added, html('button', {type: 'submit', class: 'quiet',
     'aria-label': 'Add the goal'}, '+'));
@@ -49,8 +64,15 @@ export function showGoals(store, desk) {
       const was = before.get(row.text);
       setText(row.was, told && isTold(was) ?
         signed(goal.achieved - was.achieved) : '');
+      const range = rangeOfGoal(store, row.text);
+      const best = range && bestOf(row.text, range);
+      setText(row.best, typeof best === 'number' ? best.toFixed(1) : '');
+      setAttribute(row.best, 'data-kept', range?.kept ?? '');
+      row.best.title = range ? `${ofPlans(store)} have ${
+        range.low.toFixed(1)} to ${range.high.toFixed(1)} ${range.unit}; ${
+        range.kept} keep this goal` : '';
     });
-    setText(sum, goals.length ? `${kept} of ${rows.length} kept` : '');
+    setText(sum, rows.length && goals.length ? `${kept} of ${rows.length} kept` : '');
     byId('goals').dataset.achieved = goals.map((g) =>
       (isTold(g) ? g.achieved.toFixed(3) : '')).join();
   });
@@ -66,9 +88,11 @@ export function showGoals(store, desk) {
       return;
     }
     body.replaceChildren(
-      html('tr', {class: 'column-heads'},
-        ...['', '', 'is', 'room', 'Δ', ''].map((text) =>
-          html('th', {scope: 'col', class: 'number'}, text))),
+      html('tr', {class: 'column-heads'}, ...COLUMNS.map(([text, title]) =>
+        html('th', {
+          scope: 'col', class: text === 'goal' ? '' : 'number',
+          title: text === 'best' ?
+            `the best that one of ${ofPlans(store)} has` : title}, text))),
       ...rows.map((row) => row.element));
   });
   store.on(['session', 'doseA', 'doseB', 'preview'], numbers);
@@ -77,10 +101,19 @@ export function showGoals(store, desk) {
 /** Whether a goal can be told of a dose: its structure may be absent. */
 const isTold = (goal) => typeof goal?.achieved === 'number';
 
+/** Of the values of plans that which is best by a goal; null of `=`. */
+const bestOf = (text, {low, high}) =>
+  (/[>≥]/.test(text) ? high : /[<≤]/.test(text) ? low : null);
+
 function makeRow(store, desk, text, n) {
   const input = html('input', {
     type: 'text', value: text, class: 'goal-text', spellcheck: false,
     'aria-label': `Goal ${n + 1}`,
+    onfocus: () => {
+      const selected = structureOfGoal(store, text);
+      store.set({writing: true, ...(selected < 0 ? {} : {selected})});
+    },
+    onblur: () => store.set({writing: false}),
     onkeydown: (event) => {
       if (event.key === 'Escape') {
         input.value = text;
@@ -99,15 +132,16 @@ function makeRow(store, desk, text, n) {
   const cell = (kind) => html('td', {class: `number ${kind}`});
   const row = {
     text, sign: html('span', {class: 'sign', role: 'img'}),
-    achieved: cell('achieved'), by: cell('by'), was: cell('was')};
+    achieved: cell('achieved'), by: cell('by'), was: cell('was'),
+    best: cell('best')};
   row.element = html('tr', {'data-goal': text},
     html('td', {}, row.sign), html('td', {class: 'wide'}, input),
-    row.achieved, row.by, row.was,
+    row.achieved, row.by, row.was, row.best,
     html('td', {class: 'buttons'},
       html('button', {
         type: 'button', class: 'quiet', title: 'Bend the curve to this goal',
         'aria-label': `Bend the curve to ${text}`,
-        onclick: () => desk.tune({handles: [], points: [text]})}, 'pull'),
+        onclick: () => desk.pullTo(text)}, 'pull'),
       html('button', {
         type: 'button', class: 'quiet icon', 'aria-label': `Remove ${text}`,
         title: 'Remove', onclick: () => desk.goals(

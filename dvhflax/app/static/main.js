@@ -19,9 +19,9 @@ const store = new Store({
   about: null, patients: [], sessions: [], connection: 'live', busy: null,
   message: null, lastSession: null,
   session: null, masks: null, ct: null, colours: [], visible: [], selected: 0,
-  doseA: null, doseB: null, differenceGy: 1, chosenA: null, chosenB: 'before',
+  doseA: null, doseB: null, measuredA: null, measuredB: null, differenceGy: 1, chosenA: null, chosenB: 'before',
   shownId: null, preview: null, guess: null, handles: [], from: 'desired',
-  dragging: false, cross: [0, 0, 0], pointer: null, large: 'axial', zoom: 1,
+  dragging: false, writing: false, cross: [0, 0, 0], pointer: null, large: 'axial', zoom: 1,
   view: 'dose',
   curves: {desired: true, achieved: true, before: true, band: 'selected'},
   display: {

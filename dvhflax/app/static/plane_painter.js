@@ -49,7 +49,7 @@ export class PlanePainter {
    * @param scene {name, place, shape, index: slice, cross: voxel, masks, ct,
    *   window: {centre, width}, structures: [{shown, body, colours}], dose,
    *   against: dose to subtract or null, rangeGy, wash: opacity, isodoses:
-   *   [{gy, colour}], contours: bool, unit: device pixels a CSS pixel,
+   *   [{gy, colour}], contours: bool, unit: device pixels of a thin line,
    *   version}
    */
   paint(canvas, scene) {

@@ -10,6 +10,8 @@ import {PlanePainter} from './plane_painter.js';
 import {beforeNextFrame} from './store.js';
 import {doseAt, offset} from './volumes.js';
 
+// Of the page at 1280x720, in CSS pixels.
+const USUAL_REM = 13;
 const KEYS = {
   ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0],
   ArrowUp: [0, -1, 0], ArrowDown: [0, 1, 0],
@@ -140,6 +142,8 @@ function makePane(store, name, isBeside = false) {
     const {session, display, cross} = store;
     const plane = PLANES[pane.name];
     const unit = devicePixelRatio;
+    // Lines are as thick as letters are large: at 4K more than a pixel.
+    const thick = unit * rem() / USUAL_REM;
     const width = Math.round(canvas.clientWidth * unit);
     const height = Math.round(canvas.clientHeight * unit);
     if (!width || !height) return;
@@ -157,7 +161,8 @@ function makePane(store, name, isBeside = false) {
     const difference = store.view === 'difference' && store.doseB;
     pane.painter.paint(canvas, {
       name: pane.name, place: pane.place, shape, index: cross[plane.through],
-      cross, masks: store.masks, ct: store.ct, window: display.window, unit,
+      cross, masks: store.masks, ct: store.ct, window: display.window,
+      unit: thick,
       structures: session.structures.map((s, n) => ({
         shown: store.visible[n], selected: n === store.selected,
         body: s.role === 'body', colours: store.colours[n],
@@ -188,6 +193,9 @@ function makePane(store, name, isBeside = false) {
   };
   return pane;
 }
+
+const rem = () =>
+  parseFloat(getComputedStyle(document.documentElement).fontSize);
 
 function zoomBy(store, factor) {
   store.set({zoom: Math.min(Math.max(store.zoom * factor, 1), 8)});

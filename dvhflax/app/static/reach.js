@@ -2,8 +2,9 @@
 
 import {byId, html, setText} from './dom.js';
 import {readable} from './format.js';
+import {NOTATION} from './goals_table.js';
 import {
-  currentStep, onCurrent, shownDistance, shownLocks,
+  currentStep, ofPlans, onCurrent, shownDistance, shownLocks,
 } from './shown.js';
 import {beforeNextFrame} from './store.js';
 
@@ -17,26 +18,28 @@ export function showReach(store) {
     const {session} = store;
     if (!session) return;
     const distance = shownDistance(store);
-    const can = session.can_have;
     bar.hidden = !distance?.share;
     if (!distance) {
-      setText(sentence, can ? `Band: ${ofPlans(can)}.` : '');
+      setText(sentence, `Band: ${ofPlans(store)}.`);
       return;
     }
-    const off = (value) => (typeof value === 'number' ? value.toFixed(2) : '–');
-    const blocking = !distance.in_reach && distance.stands_in_the_way;
     const {worse, held} = shownLocks(store);
     const locks = worse.length ?
-      ` Worse than its lock: ${worse.map(readable).join(', ')}.` : held && held.share < 1 ?
-        ` ${readable(held.by || 'a lock')} held: the wish was taken ${
-          (100 * held.share).toFixed(0)} % of the way.` : '';
+      `Worse than its lock: ${worse.map(readable).join(', ')}. ` :
+      held && held.share < 1 ? `${readable(held.by || 'a lock')} held: the ` +
+        `wish was taken ${(100 * held.share).toFixed(0)} % of the way. ` : '';
     line.dataset.worse = Boolean(worse.length);
-    setText(sentence,
-      `From ${ofPlans(can)}: wish ${off(distance.wish)}, answer ${
-        off(distance.answer)}.` + (blocking ?
-        ` In the way: ${readable(blocking)}.` :
-        distance.in_reach ? ' Within reach.' : '') + locks);
-    sentence.title = held?.why || 'L1 distance of the curves to the nearest of these plans';
+    const off = ['wish', 'answer'].filter(
+      (kind) => typeof distance[kind] === 'number').map(
+      (kind) => `${kind} ${distance[kind].toFixed(2)}`).join(', ');
+    const blocking = !distance.in_reach && distance.stands_in_the_way;
+    const verdict = blocking ? `In the way: ${readable(blocking)}. ` :
+      distance.in_reach ? 'Within reach. ' : '';
+    setText(sentence, `${locks}${verdict}${off || '–'} off ${
+      ofPlans(store)} (usual ≤ ${session.can_have.usual.toFixed(2)}).`);
+    sentence.title = `${sentence.textContent}\n${held?.why ? `${held.why}\n` : ''}` +
+      'L1 distance of all curves to the nearest of these plans. Usual: 95 % ' +
+      'of the plans are as near to another one.';
     line.dataset.wish = distance.wish;
     if (!distance.share) return;
     const parts = session.structures.map((s, n) =>
@@ -53,19 +56,13 @@ export function showReach(store) {
   store.on(['session', 'preview', 'doseA'], paint);
 
   const hint = byId('pull-hint');
-  store.on(['session', 'chosenA', 'from', 'message'], () => {
+  store.on(['session', 'chosenA', 'from', 'writing'], () => {
     if (!store.session) return;
-    setText(hint, !onCurrent(store) ?
+    setText(hint, store.writing ? NOTATION : !onCurrent(store) ?
       'An earlier dose is looked at: handles are on the current step.' :
       !currentStep(store).desired && store.from === 'desired' ?
-        'No wish yet: pull a handle of an achieved curve.' :
+        'No wish yet: pull a handle of an achieved curve, or type a goal.' :
         'Pull a handle; double click adds one, Delete lets it go, ' +
         'arrows move it (Shift: more), Escape takes it back.');
   });
-}
-
-function ofPlans(can) {
-  if (!can) return 'the nearest plan';
-  return can.kind === 'own' ? `this patient’s ${can.plans} plans` :
-    `${can.plans} plans of similar patients`;
 }

@@ -1,7 +1,7 @@
 // What of a session is shown: A, which is looked at, and B, which A is
 // compared with; their curves, goals and distances.
 
-import {curvePoints, vectorsOf} from './curves.js';
+import {curvePoints, meanDose} from './curves.js';
 
 /** The step that is worked on. */
 export const currentStep = ({session}) => session.steps[session.current];
@@ -47,17 +47,13 @@ export function stepLabel(step) {
 const pointsOf = (vectors, spec, referenceGy) => vectors?.map((vector) =>
   (vector.some((v) => v > 0) ? curvePoints(vector, spec, referenceGy) : null));
 
-function ofDose(store, id, dose) {
-  const {session} = store;
-  const step = id && stepOf(store, id);
-  if (step) return pointsOf(step.achieved, session.dvh, step.reference_gy);
-  if (!dose || !store.masks) return null;
-  dose.points ??= pointsOf(
-    vectorsOf(dose, store.masks, session.structures.length, session.dvh,
-      session.patient.prescription_gy),
-    session.dvh, session.patient.prescription_gy);
-  return dose.points;
-}
+/** What is known of A and B beside their doses: steps, or for another dose
+ * what the server measured of it. Both have curves and goals. */
+const knownA = (store) => stepOf(store, idA(store)) ?? store.measuredA;
+const knownB = (store) => stepOf(store, idB(store)) ?? store.measuredB;
+
+const achievedOf = ({session}, known) =>
+  pointsOf(known?.achieved, session.dvh, known?.reference_gy) ?? null;
 
 /**
  * Points (Gy, %) of all curves, each `[S]` or null:
@@ -79,16 +75,15 @@ export function shownCurves(store) {
   }
   const achieved = live ?
     pointsOf(preview.achieved, spec, preview.reference_gy) :
-    ofDose(store, idA(store), store.doseA);
+    achievedOf(store, knownA(store));
   const can = session.can_have;
-  const canGy = can?.reference_gy ?? currentStep(store).reference_gy;
   const before = live && store.chosenB === 'before' ?
     pointsOf(step.achieved, spec, step.reference_gy) :
-    idB(store) && ofDose(store, idB(store), store.doseB);
+    idB(store) && achievedOf(store, knownB(store));
   return {
     desired, achieved, before,
-    low: can ? pointsOf(can.low, spec, canGy) : null,
-    high: can ? pointsOf(can.high, spec, canGy) : null,
+    low: can ? pointsOf(can.low, spec, can.reference_gy) : null,
+    high: can ? pointsOf(can.high, spec, can.reference_gy) : null,
   };
 }
 
@@ -104,18 +99,51 @@ export function baseVectors(store) {
   return {vectors: step.achieved, referenceGy: step.reference_gy};
 }
 
+/** Mean doses in Gy of A and B, each `[S]` or null: those of the voxels, or of
+ * the curves while a handle moves. */
+export function shownMeans(store) {
+  const {structures} = store.session;
+  const exact = (known) => known && structures.map(
+    ({name}) => known.metrics.achieved[name]?.mean ?? null);
+  if (!(store.preview && onCurrent(store))) {
+    return [exact(knownA(store)), idB(store) && exact(knownB(store))];
+  }
+  const {achieved, before} = shownCurves(store);
+  return [achieved, before].map((curves) => curves && curves.map(
+    (points) => (points ? meanDose(points) : null)));
+}
+
 /** Goals of A, or of the preview: `[Goal]`. */
 export function shownGoals(store) {
   if (store.preview && onCurrent(store)) return store.preview.goals;
-  return stepOf(store, idA(store))?.goals ?? [];
+  return knownA(store)?.goals ?? [];
+}
+
+/** Index of a goal's structure, or -1. */
+export function structureOfGoal(store, text) {
+  const name = currentStep(store).goals.find(
+    (goal) => goal.text === text)?.structure;
+  return store.session.structures.findIndex((s) => s.name === name);
+}
+
+/** What plans have of a goal: `{low, high, unit, kept}`, or null. */
+export function rangeOfGoal({session}, text) {
+  const range = session.can_have.goals.find((one) => one.text === text);
+  return typeof range?.low === 'number' ? range : null;
+}
+
+/** Whose plans tell what can be had. */
+export function ofPlans({session}) {
+  const {kind, plans} = session.can_have;
+  return kind === 'own' ? `this patient’s ${plans} plans` :
+    `${plans} plans of similar patients`;
 }
 
 /** Goals of B by their text. */
 export function goalsBefore(store) {
-  const id = store.preview && onCurrent(store) && store.chosenB === 'before' ?
-    currentStep(store).id : idB(store);
-  const goals = (id && stepOf(store, id)?.goals) ?? [];
-  return new Map(goals.map((goal) => [goal.text, goal]));
+  const known = store.preview && onCurrent(store) &&
+    store.chosenB === 'before' ? currentStep(store) : knownB(store);
+  return new Map((known?.goals ?? []).map((goal) => [goal.text, goal]));
 }
 
 /** Locked structures that a preview makes worse, and how far a step's wish was

@@ -34,9 +34,9 @@ export function showStart(store, desk) {
     const [file] = event.target.files;
     event.target.value = '';
     if (!file) return;
-    let trail;
+    const trail = await file.text();
     try {
-      trail = JSON.parse(await file.text());
+      JSON.parse(trail);
     } catch {
       store.set({message: {kind: 'error',
         text: `${file.name} is not an audit trail: it is not JSON`}});

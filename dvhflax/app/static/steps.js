@@ -106,7 +106,8 @@ function deliverable(store, desk) {
         state = {state: 'stopped'};
       }
       progress.value = state.progress ?? 0;
-      setText(left, remaining(state.remaining_s));
+      setText(left, remaining(state.remaining_s) ||
+        `${state.stage ?? ''} · ${Math.round(state.spent_s ?? 0)} s`);
     }
     begin.hidden = false;
     running.hidden = true;

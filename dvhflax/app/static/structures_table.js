@@ -4,7 +4,7 @@ import {meanDose} from './curves.js';
 import {byId, html, setAttribute, setText, svg} from './dom.js';
 import {cc, readable, signed} from './format.js';
 import {markPath} from './marks.js';
-import {shownCurves} from './shown.js';
+import {shownCurves, shownMeans} from './shown.js';
 import {beforeNextFrame} from './store.js';
 
 export function showStructures(store, desk) {
@@ -14,21 +14,22 @@ export function showStructures(store, desk) {
       html('th', {scope: 'col'}, html('span', {class: 'unseen'}, 'shown')),
       html('th', {scope: 'col'}, 'Structure'),
       html('th', {scope: 'col', class: 'number'}, 'mean Gy'),
-      html('th', {scope: 'col', class: 'number', title: 'against B'}, 'Δ'),
-      html('th', {scope: 'col'}, html('span', {class: 'unseen'}, 'locked')))),
+      html('th', {scope: 'col', class: 'number', title: 'against dose B'}, 'Δ to B'),
+      html('th', {scope: 'col', title: 'Lock: not worse than now'}, 'lock'))),
     body));
   let rows = [];
 
   const numbers = beforeNextFrame(() => {
     if (!store.session || !store.doseA || !rows.length) return;
-    const {achieved, desired, before} = shownCurves(store);
+    const {desired} = shownCurves(store);
+    const [means, before] = shownMeans(store);
     rows.forEach((row, s) => {
-      const mean = achieved?.[s] ? meanDose(achieved[s]) : null;
+      const mean = means?.[s] ?? null;
       setText(row.mean, mean === null ? '–' : mean.toFixed(1));
       row.mean.title = desired?.[s] ?
         `desired ${meanDose(desired[s]).toFixed(1)} Gy` : '';
-      const change = mean !== null && before?.[s] ?
-        mean - meanDose(before[s]) : null;
+      const was = before?.[s] ?? null;
+      const change = mean !== null && was !== null ? mean - was : null;
       setText(row.change, change === null ? '' : signed(change));
       const {role} = store.session.structures[s];
       const better = role === 'target' ? 0 : -Math.sign(Math.round(change * 10));
