@@ -156,7 +156,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
   [
     ('structures', ('body', 'bladder'), 'needs one body and a target'),
     ('structures', ('body', 'PTV', 'PTV'), 'names one twice'),
-    ('prescription_gy', -1.0, 'a finite number above 0'),
+    ('prescription_gy', -1.0, 'a finite number from 0.1 up to'),
     ('source', 'dicomrt', 'simulated, openkbp, dicom, nifti'),
   ],
 )
