@@ -46,9 +46,6 @@ def get_config(variant: str = ''):
     config.cohort.validation_patients = 4
     config.cohort.test_patients = 8
     config.data.validation_wishes = 5
-    # `full` is as the network that comes along was trained, before there was
-    # smoothing.
-    config.model.smoothing = True
     config.evaluation.wishes = 20
   if variant == 'small_faithful':
     _faithful(config)
