@@ -104,6 +104,8 @@ def test_ctrl_c_is_a_status_and_no_traceback():
   result = run(
     '-c',
     'import os, signal, time; from dvhflax.cli import program\n'
+    # A job in the background of a script inherits that it is ignored.
+    'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
     'def main():\n'
     '  os.kill(os.getpid(), signal.SIGINT)\n'
     '  time.sleep(60)\n'
