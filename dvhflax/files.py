@@ -16,7 +16,10 @@ _ASIDE = re.compile(r'\..+\.[0-9a-f]{32}\.part(\.[^.]*)?')
 
 @contextlib.contextmanager
 def replacing(
-  path: str | os.PathLike[str], *, durable: bool = False
+  path: str | os.PathLike[str],
+  *,
+  durable: bool = False,
+  make_folder: bool = True,
 ) -> Iterator[pathlib.Path]:
   """Yields a path to write aside; renames it to `path` on success.
 
@@ -25,15 +28,17 @@ def replacing(
   this host or on another of the same file system.
 
   Args:
-    path: the file to make or replace; its directory is made if missing.
+    path: the file to make or replace.
     durable: the content reaches the disk before the name does, so that a
       machine that fails leaves no empty file.
+    make_folder: whether its folder is made if it is missing.
 
   Raises:
     OSError: if the disk does not take it; it names a file.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  if make_folder:
+    path.parent.mkdir(parents=True, exist_ok=True)
   # The suffix stays last: matplotlib takes the format from it.
   aside = path.with_name(f'.{path.stem}.{uuid.uuid4().hex}.part{path.suffix}')
   try:
@@ -70,10 +75,14 @@ def without_nan(values: Any) -> Any:
 
 
 def write_text(
-  path: str | os.PathLike[str], text: str, *, durable: bool = False
+  path: str | os.PathLike[str],
+  text: str,
+  *,
+  durable: bool = False,
+  make_folder: bool = True,
 ) -> None:
   """Writes UTF-8 text, whole or not at all; see `replacing`."""
-  with replacing(path, durable=durable) as aside:
+  with replacing(path, durable=durable, make_folder=make_folder) as aside:
     aside.write_text(text, encoding='utf-8')
 
 

@@ -53,6 +53,7 @@ def open_array(
   spec = {
     'driver': 'zarr3',
     'kvstore': {'driver': 'file', 'path': os.path.join(path, name)},
+    'store_data_equal_to_fill_value': True,
     'metadata': {
       'shape': list(shape),
       'data_type': dtype,
@@ -71,6 +72,9 @@ def read_array(path: str, name: str) -> ts.TensorStore:
   spec = {
     'driver': 'zarr3',
     'kvstore': place.kvstore(path, name),
+    # A chunk that is gone is an error, and not a dose of 0. Only a CT may be
+    # all water, which writers before this left out.
+    'fill_missing_data_reads': name == 'ct',
   }
   return ts.open(spec, read=True, context=place.context()).result()
 

@@ -338,8 +338,13 @@ class Cohort:
         text = f'{self.path}/{name}{describe(key)}'
         if place.is_url(self.path):
           text = place.not_read(text, error)
+        elif not os.path.exists(os.path.join(self.path, METADATA)):
+          text = f'{self.path} is gone, which was read from: bring it back'
         else:
-          text += f' is damaged; dvhflax validate {self.path} lists all faults'
+          text += (
+            f' is damaged or missing; dvhflax validate {self.path} lists all '
+            'faults'
+          )
         raise errors.CohortError(text) from None
     return read
 

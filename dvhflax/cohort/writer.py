@@ -144,6 +144,7 @@ class CohortWriter:
     try:
       return write(*arguments)
     except place.UNREAD as error:
+      self._require_folder()
       text = errors.storage(errors.plain(str(error), 300))
       raise errors.StorageError(
         f'{self._building} is not written to: {text}'
@@ -219,6 +220,7 @@ class CohortWriter:
     except FileNotFoundError:
       if self.complete:
         return None
+      self._require_folder()
       raise
     if lock is not None and not self.lacks(index):
       lock.release()
@@ -288,13 +290,18 @@ class CohortWriter:
     )
     # A record says that all that was written of the cohort is there.
     self._require_folder()
-    _write_json(self._record_path(index), dataclasses.asdict(record))
+    try:
+      _write_json(self._record_path(index), dataclasses.asdict(record))
+    except FileNotFoundError:
+      self._require_folder()
+      raise
 
   def _require_folder(self) -> None:
     if not os.path.exists(os.path.join(self._building, PLAN)):
       raise errors.StorageError(
         f'{self._building} is gone, which this build was writing to: bring it '
-        'back to keep what is built, and run the same command again'
+        'back to keep what is built (what may lie there now was begun after '
+        'that; remove it), and run the same command again'
       )
 
   def _check(self, index: int, patient: Patient) -> None:
@@ -403,4 +410,5 @@ def _described(normalisation: Normalisation) -> dict[str, Any]:
 
 
 def _write_json(path: str, values: dict[str, Any]) -> None:
-  files.write_text(path, json.dumps(values, indent=1), durable=True)
+  text = json.dumps(values, indent=1)
+  files.write_text(path, text, durable=True, make_folder=False)

@@ -92,6 +92,7 @@ class Checkpoints:
         f'{self._path} cannot be opened, one of its checkpoints is damaged '
         f'({_first_line(error)}): restore that folder, or remove it'
       ) from None
+    self._folder = _identity(self._path)
     if create:
       self._discard()
     if not create and self.latest is None:
@@ -319,15 +320,29 @@ class Checkpoints:
       max(others, default=None),
     )
 
+  def require_folder(self) -> None:
+    """Raises a StorageError if the workdir is gone, as by an unmounted disk.
+
+    Else files would be made where it was, apart from those of before.
+    """
+    # Orbax may have made another one as it saved.
+    if self._folder is None or _identity(self._path) != self._folder:
+      raise errors.StorageError(
+        f'{self._path} is gone, which this run was saving in: bring it back '
+        '(what may lie there now was begun after that; remove it), and run the '
+        'same command again; it resumes from the last checkpoint'
+      )
+
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
-    """Raises a CheckpointError for what the disk does not take."""
+    """Raises an error of what the disk does not take."""
     try:
       with partners.noticed():
         yield
     except errors.UserError:
       raise
     except Exception as error:  # TensorStore's are of several kinds.
+      self.require_folder()
       raise errors.CheckpointError(
         f'{self._path}: the checkpoint was not written: '
         f'{errors.storage(_first_line(error))}'
@@ -449,6 +464,15 @@ def newest_data(workdir: str) -> dict[str, Any]:
       return values
   checkpoints = Checkpoints(workdir)
   return checkpoints.json(checkpoints.find('latest'), 'data')
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+  """Which folder it is; None if there is none."""
+  try:
+    found = os.stat(path)
+  except OSError:
+    return None
+  return found.st_dev, found.st_ino
 
 
 def _steps(path: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import sys
 from typing import Any
 
@@ -113,18 +112,6 @@ class Run:
     if loss is not None and not np.isfinite(loss):
       raise self.not_finite(
         f'the validation loss is {loss} after step {int(state.step)}'
-      )
-
-  def require_folder(self) -> None:
-    """Raises a StorageError if the workdir is gone, as by an unmounted disk.
-
-    Else files would be made where it was, apart from those of before.
-    """
-    if not os.path.isdir(self.checkpoints.path):
-      raise errors.StorageError(
-        f'{self.checkpoints.path} is gone, which this run was saving in: bring '
-        'it back, and run the same command again; it resumes from the last '
-        'checkpoint'
       )
 
   def not_finite(self, what: str) -> errors.UserError:

@@ -326,7 +326,7 @@ def _end_epoch(
   """Checks the state, writes the history's row, and saves when it is time."""
   loss, terms = held_out
   run.check(state, loss)
-  run.require_folder()
+  run.checkpoints.require_folder()
   done, sums = int(state.step), state
   seen = (done - 1) % run.steps_per_epoch + 1
   history.add(
@@ -351,7 +351,7 @@ def _save_and_stop(run: Run, state: TrainState, signal: int) -> None:
   """Saves, then raises Interrupted."""
   step = int(state.step)
   run.check(state)
-  run.require_folder()
+  run.checkpoints.require_folder()
   run.save(state)
   run.checkpoints.wait()
   raise errors.Interrupted(

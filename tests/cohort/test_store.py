@@ -7,7 +7,14 @@ import pathlib
 import shutil
 import time
 
-from conftest import GRID, SPLITS, make_patient, make_writer, write_cohort
+from conftest import (
+  GRID,
+  SPLITS,
+  make_patient,
+  make_tiny_cohort,
+  make_writer,
+  write_cohort,
+)
 import numpy as np
 import pytest
 
@@ -30,6 +37,18 @@ def test_round_trip(cohort):
   masks, dose = cohort.read([3, 0, 3], [2, 0, 1])
   np.testing.assert_array_equal(masks[0], cohort.masks(3))
   np.testing.assert_array_equal(dose[2], cohort.dose(3, 1))
+
+
+def test_a_dose_that_is_gone_is_no_dose_of_0(tmp_path):
+  path = pathlib.Path(make_tiny_cohort(tmp_path / 'c'))
+  opened = Cohort.open(path)
+  shutil.rmtree(path / 'dose/c/1')
+  with pytest.raises(errors.CohortError, match='p1, plan 0 is damaged or miss'):
+    opened.dose(1, 0)
+  assert opened.dose(0, 0).any()
+  path.rename(tmp_path / 'away')
+  with pytest.raises(errors.CohortError, match=r'is gone.*bring it back'):
+    opened.masks(1)
 
 
 def test_index_out_of_range_fails_at_once(cohort):
