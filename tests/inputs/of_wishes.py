@@ -158,7 +158,7 @@ class Points:
 
   def damage(self, folder: pathlib.Path, rng: random.Random) -> str:
     points = rng.sample(_POINTS, rng.randint(1, 3))
-    kind = rng.randrange(6)
+    kind = rng.randrange(9)
     if kind == 0:
       self.points = rng.choice(damage.VALUES)
     elif kind == 1:
@@ -170,6 +170,8 @@ class Points:
       words = ' '.join(points).split()
       rng.shuffle(words)
       self.points = [' '.join(words[:6])]
+    elif kind > 5:
+      self.points = [_mixed(rng) for _ in points]
     else:
       self.points = [damage.text_of(text, rng) for text in points]
     return repr(self.points)[:150]
@@ -182,6 +184,12 @@ class Points:
     self.words = (*Points.words, *(errors.plain(t)[:20] for t in texts))
     self._tune(self.points)
     return []
+
+
+def _mixed(rng: random.Random) -> str:
+  """Words of several points, each at its place: it often makes sense."""
+  drawn = (rng.choice(_POINTS).split(maxsplit=3) for _ in range(4))
+  return ' '.join(rng.choice(column) for column in zip(*drawn, strict=True))
 
 
 class Templates:
