@@ -115,7 +115,7 @@ def restore(
   data = checkpoints.json(step, 'data')
   try:
     config = config_saved.read(checkpoints.json(step, 'config'))
-    _check_data(data)
+    _check_data(data, config.cohort.dvh_points)
     model = build_unet(config, data)
   except errors.ConfigError as error:
     raise errors.CheckpointError(
@@ -127,11 +127,14 @@ def restore(
   return model, jax.tree.map(jnp.asarray, variables), config, data, step
 
 
-def _check_data(data: Any) -> None:
+def _check_data(data: Any, points: int) -> None:
   """Raises a ConfigError unless it is a `data_item`, perhaps an older one."""
   try:
     structures = [Structure(s['name'], s['role']) for s in data['structures']]
     spec = DVHSpec(**data['dvh'])
+    # A default in the place of what is lost would be another curve.
+    for field in dataclasses.fields(spec):
+      _ = data['dvh'][field.name]
     normalisation = Normalisation.from_json(
       data.get('normalisation', {'kind': 'prescription'})
     )
@@ -142,6 +145,7 @@ def _check_data(data: Any) -> None:
       or any(s.role not in get_args(Role) for s in structures)
       or len(data['spacing_mm']) != 3
       or not all(0 < x <= _MOST_MM for x in data['spacing_mm'])
+      or spec.points != points
       or not 0 < spec.max_dose <= _MOST_DOSE
       # D95% and such of training plans, over the prescription.
       or not all(

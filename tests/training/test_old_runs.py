@@ -202,6 +202,8 @@ def test_a_lost_key_is_named(key, saved):
     (CONFIG, lambda c: c.update(planning=3), 'planning=3'),
     (DATA, lambda d: d.pop('structures'), "lacks 'structures'"),
     (DATA, lambda d: d['dvh'].pop('kind') and d.pop('dvh'), "lacks 'dvh'"),
+    (DATA, lambda d: d['dvh'].pop('max_dose'), "lacks 'max_dose'"),
+    (DATA, lambda d: d['dvh'].update(points=9), 'impossible values'),
     (DATA, lambda d: d.update(spacing_mm=[1, 2, 'x']), 'is faulty'),
   ],
 )
