@@ -11,8 +11,8 @@ import importlib
 from typing import Any
 
 from dvhflax import errors
+from dvhflax.io.case import Case
 from dvhflax.io.import_report import Skipped
-from dvhflax.io.importing import Case
 
 
 @dataclasses.dataclass(frozen=True)

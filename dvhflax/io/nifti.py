@@ -25,9 +25,9 @@ from dvhflax import errors
 from dvhflax.grid import Axes
 from dvhflax.io import mask_values
 from dvhflax.io import names as names_lib
+from dvhflax.io.case import Case, Plan, numbered
 from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
-from dvhflax.io.importing import Case, Plan, numbered
 from dvhflax.io.resample import MOST_GY, Dose, Occupancy, Scan, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 

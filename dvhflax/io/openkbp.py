@@ -19,7 +19,7 @@ import numpy as np
 from dvhflax import errors
 from dvhflax.io.clutter import is_clutter
 from dvhflax.io.import_report import Skipped
-from dvhflax.io.importing import LEAST_RATIO
+from dvhflax.io.plan_doses import LEAST_RATIO
 from dvhflax.io.resample import MOST_GY, clip_hu
 from dvhflax.io.undershoot import without_undershoot
 from dvhflax.normalisation import DoseReference

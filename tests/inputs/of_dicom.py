@@ -234,8 +234,8 @@ def _one(whole, element, rng):
       values = numbers.tolist()
       whole[tag].value = values if len(values) > 1 else values[0]
       return f'{place} times {by}'
-    except Exception:
-      pass
+    except (ValueError, TypeError, OverflowError):
+      pass  # Not of numbers, or not to be one of this kind.
   if kind == 5 and element.VR == 'SQ' and element.value:
     items = list(element.value)
     many = rng.choice((0, 2, 50))

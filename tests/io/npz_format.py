@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from dvhflax.io import names
-from dvhflax.io.importing import Case, Plan
+from dvhflax.io.case import Case, Plan
 from dvhflax.io.resample import Dose, Occupancy
 
 

@@ -19,7 +19,8 @@ from test_nifti import (
 )
 
 from dvhflax import errors
-from dvhflax.io import importing, mask_values, nifti
+from dvhflax.io import mask_values, nifti
+from dvhflax.io.case import numbered
 
 VOXEL_CC = np.prod(SPACING) / 1000
 
@@ -206,7 +207,7 @@ def test_ids_that_collide_within_an_import(tmp_path):
 
 def test_who_has_a_number_in_his_id_keeps_it():
   found = [nifti.Found(i, (), (), None) for i in ('X', 'X', 'X-2', 'X')]
-  ids = [one.id for one in importing.numbered(found)]
+  ids = [one.id for one in numbered(found)]
   assert ids == ['X', 'X-3', 'X-2', 'X-4']
 
 

@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.io.case import numbered
 from dvhflax.io.dicom.headers import (
   CT,
   RTDOSE,
@@ -23,7 +24,6 @@ from dvhflax.io.dicom.headers import (
 from dvhflax.io.dicom.plans import Sums, by_plan
 from dvhflax.io.dicom.stacking import stacked
 from dvhflax.io.import_report import Skipped
-from dvhflax.io.importing import numbered
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 
 from dvhflax import errors
 from dvhflax.io import names as names_lib
+from dvhflax.io.case import Case, Plan
 from dvhflax.io.contours import stack as contours_lib
 from dvhflax.io.dicom import ct as dicom_ct
 from dvhflax.io.dicom import files, rtdose, rtplan, rtstruct
 from dvhflax.io.dicom.headers import SHARED, Instance
 from dvhflax.io.dicom.matching import Found, find_patients
-from dvhflax.io.importing import Case, Plan
 from dvhflax.io.resample import MOST_GY, Dose, Occupancy
 
 # The interface that `io/formats.py` expects of a format.
