@@ -74,6 +74,24 @@ def test_exports(client, begin, tmp_path):
   assert 'plan' in pydicom.dcmread(io.BytesIO(plan.content)).SeriesDescription
 
 
+def test_the_deliverable_dose_of_an_undone_step_is_no_plan(
+  client, begin, served
+):
+  state = begin()
+  key, one = state['session'], f'/api/v1/sessions/{state["session"]}'
+  client.post(f'{one}/steps', json={'points': ['rectum mean <= 20 Gy']})
+  opened = served.desk._open[key]
+  served.desk.kept.keep_made(key, 1, np.ones(GRID, np.float32))
+  opened.made.append(1)
+  client.post(f'{one}/undo')
+  answer = client.get(f'{one}/export?what=rtdose&dose=deliverable-1')
+  rtdose = pydicom.dcmread(io.BytesIO(answer.content))
+  assert 'deliverable dose' in rtdose.SeriesDescription
+  assert 'plan' not in rtdose.SeriesDescription
+  answer = client.get(f'{one}/export?what=html&dose=deliverable-1')
+  assert '<h1>Step 1, deliverable</h1>' in answer.text
+
+
 @pytest.mark.parametrize(
   ('query', 'status'),
   [
