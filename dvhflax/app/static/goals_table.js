@@ -106,6 +106,7 @@ const bestOf = (text, {low, high}) =>
   (/[>≥]/.test(text) ? high : /[<≤]/.test(text) ? low : null);
 
 function makeRow(store, desk, text, n) {
+  let asking = false;
   const input = html('input', {
     type: 'text', value: text, class: 'goal-text', spellcheck: false,
     'aria-label': `Goal ${n + 1}`,
@@ -113,7 +114,11 @@ function makeRow(store, desk, text, n) {
       const selected = structureOfGoal(store, text);
       store.set({writing: true, ...(selected < 0 ? {} : {selected})});
     },
-    onblur: () => store.set({writing: false}),
+    onblur: () => {
+      store.set({writing: false});
+      // What was refused is no goal: it does not stay beside the numbers.
+      if (!asking) input.value = text;
+    },
     onkeydown: (event) => {
       if (event.key === 'Escape') {
         input.value = text;
@@ -127,7 +132,9 @@ function makeRow(store, desk, text, n) {
       const goals = [...store.session.goals];
       if (value) goals[n] = value;
       else goals.splice(n, 1);
+      asking = true;
       if (!await desk.goals(goals, value)) input.focus();
+      asking = false;
     }});
   const cell = (kind) => html('td', {class: `number ${kind}`});
   const row = {
