@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish_file
 
 PULL = {'structure': 'rectum', 'dose_gy': 40.0, 'volume_percent': 20.0}
 
@@ -64,7 +64,7 @@ def test_exports(client, begin, tmp_path):
   assert '&lt;b&gt;&amp;' in page and '<b>&' not in page
   assert 'src="http' not in page
   (tmp_path / 'dvh.csv').write_bytes(found['csv'])
-  curves = wish.read_curves(str(tmp_path / 'dvh.csv'), 78.0)
+  curves = wish_file.read_curves(str(tmp_path / 'dvh.csv'), 78.0)
   assert set(curves) == {'body', 'rectum', 'PTV'}
   rectum = shown[np.frombuffer(client.get(f'{one}/masks').content, 'u1')
                  .reshape(GRID[::-1]) & 2 > 0]  # fmt: skip
