@@ -141,6 +141,24 @@ def test_the_patient_that_was_chosen_last_is_shown(page):
   assert state(page, 'session') == session
 
 
+def test_names_of_templates(page):
+  page.click('#goals .menu summary')
+  name = page.locator('[aria-label="Name of the template"]')
+  save = page.locator('#goals .menu form button')
+  name.fill('前立腺')
+  name.press('Enter')
+  expect(page.locator('.message.error')).to_contain_text('a to z')
+  name.fill('Größe Ä')
+  name.press('Enter')
+  mine = page.locator('.templates button', has_text='gro-e-a')
+  expect(mine).to_have_count(1)
+  # It is said before another one is written over.
+  name.fill('GRÖ-E  a')
+  expect(save).to_have_text('replace')
+  name.fill('gro')
+  expect(save).to_have_text('save')
+
+
 def test_goals_that_cannot_be_pulled_to_and_edits_that_are_none(
   browser, server
 ):

@@ -156,30 +156,46 @@ function makeRow(store, desk, text, n) {
   return row;
 }
 
+/** What a template of this name is kept under: `my-goals` of `My goals!`. */
+const keyOfName = (name) => name.normalize('NFKD').replace(/\p{M}/gu, '')
+  .toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
+
 function templatesMenu(store, desk) {
   const list = html('ul', {class: 'templates'});
+  // Keys of the user's own, as they were read.
+  const mine = new Set();
   const name = html('input', {
     type: 'text', placeholder: 'name', 'aria-label': 'Name of the template',
-    maxlength: 40});
+    maxlength: 40, oninput: () => setText(
+      save, mine.has(keyOfName(name.value)) ? 'replace' : 'save')});
+  const save = html('button', {type: 'submit', class: 'quiet'}, 'save');
   const menu = html('details', {class: 'menu'},
     html('summary', {}, 'Templates'),
     html('div', {class: 'menu-body'}, list, html('form', {
       class: 'add-goal',
       onsubmit: (event) => {
         event.preventDefault();
-        const key = name.value.trim().toLowerCase()
-          .replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
-        if (!key) return;
+        const key = keyOfName(name.value);
+        if (!key) {
+          store.set({message: {kind: 'error', text:
+            'a template needs a name with letters from a to z, or digits'}});
+          return;
+        }
         desk.run('saving the template', async () => {
           await api.saveTemplate(
             key, {name: name.value.trim(), goals: store.session.goals});
           name.value = '';
+          setText(save, 'save');
           await read();
         });
-      }}, name, html('button', {type: 'submit', class: 'quiet'}, 'save'))));
+      }}, name, save)));
   const keyOf = (template) => template.key ?? template.name;
   const read = async () => {
     const templates = await api.templates();
+    mine.clear();
+    for (const template of templates) {
+      if (!template.built_in) mine.add(keyOf(template));
+    }
     list.replaceChildren(...templates.map((template) => html('li', {},
       html('button', {
         type: 'button', onclick: () => {
