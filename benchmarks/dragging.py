@@ -1,12 +1,15 @@
 """How fast doses follow a handle that is dragged, the browser included.
 
 python benchmarks/dragging.py --workdir=RUN [--patient=KEY] [--seconds=15]
+  [--patients=20]
 
 Starts `dvhflax app` and headless Chromium (Debian's, with Playwright), opens a
 patient, drags a handle of its rectum back and forth at 60 movements a second,
 and rests from time to time. Prints how many doses were shown a second while it
 moved, how long after its last movement before a rest the dose for it was shown,
-and the memory of the server at the beginning and at the end.
+and the memory of the server at the beginning and at the end. Then opens so many
+patients one after another, in turn where there are fewer, moves a handle in
+each, and prints the memory of the server after each.
 """
 
 import argparse
@@ -77,11 +80,34 @@ def drag(page, x, y, seconds):
   return rates, waits
 
 
+def visit(page, process, patients):
+  """MB of the server after each of so many patients, a step taken in each."""
+  found = []
+  for n in range(patients):
+    page.click('#to-start')
+    choices = page.locator('#patient-list button:enabled')
+    choices.first.wait_for()
+    choices.nth(n % choices.count()).click()
+    page.wait_for_selector(READY, timeout=120_000)
+    page.wait_for_selector('.handle[data-structure=rectum]')
+    page.wait_for_function("document.body.dataset.step === '0'")
+    box = page.locator('.handle[data-structure=rectum]').first.bounding_box()
+    x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 20, y + 15, steps=10)
+    page.mouse.up()
+    page.wait_for_selector(f'{READY}[data-step="1"]', timeout=120_000)
+    found.append(psutil.Process(process.pid).memory_info().rss / 1e6)
+  return found
+
+
 def main():
   parser = argparse.ArgumentParser()
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
   parser.add_argument('--patient', help='key; by default the first')
   parser.add_argument('--seconds', type=float, default=15)
+  parser.add_argument('--patients', type=int, default=20)
   given = parser.parse_args()
   chosen = (
     f'[data-patient={given.patient}]' if given.patient else '[data-patient]'
@@ -111,6 +137,8 @@ def main():
       rates, waits = drag(page, x, y, given.seconds)
       grown = psutil.Process(process.pid).memory_info().rss - memory
       page.mouse.up()
+      page.wait_for_selector(f'{READY}[data-step="1"]', timeout=120_000)
+      visited = visit(page, process, given.patients)
       browser.close()
   finally:
     process.terminate()
@@ -126,6 +154,10 @@ def main():
     f'95% within {np.quantile(waits, 0.95):.3f} s'
   )
   print(f'memory of the server: {memory / 1e6:.0f} MB, {grown / 1e6:+.0f} MB')
+  print(
+    f'after each of {given.patients} patients, MB: '
+    f'{" ".join(f"{mb:.0f}" for mb in visited)}'
+  )
 
 
 if __name__ == '__main__':

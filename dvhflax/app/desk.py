@@ -13,7 +13,6 @@ import numpy as np
 import dvhflax
 from dvhflax import errors
 from dvhflax.app import (
-  exports,
   faults,
   imports,
   jobs,
@@ -22,6 +21,7 @@ from dvhflax.app import (
 )
 from dvhflax.app import session_files as session_files_lib
 from dvhflax.app.compute import Compute
+from dvhflax.app.doses import Doses, step_of
 from dvhflax.app.keeping import Folder
 from dvhflax.app.opened import Opened
 from dvhflax.app.state import dvh_of
@@ -32,7 +32,6 @@ from dvhflax.sites import SITES
 from dvhflax.training.runs import Network
 from dvhflax.tuning.goals import known
 from dvhflax.tuning.session import Session
-from dvhflax.tuning.steps import Step
 from dvhflax.tuning.templates import Templates, built_in
 from dvhflax.tuning.trail import USE
 
@@ -49,6 +48,7 @@ class Desk:
     compute: the thread of the network.
     files: the thread that reads and writes files of patients.
     kept: the sessions on disk.
+    doses: of sessions, by their names.
     uploads: what pages sent.
   """
 
@@ -63,6 +63,7 @@ class Desk:
     self.compute, self.files = Compute('compute'), Compute('files')
     self.kept = session_files_lib.SessionFiles(folder.folder('sessions'))
     self.uploads = Uploads(folder.folder('uploads'))
+    self.doses = Doses(self.compute, self.files, self.kept)
     self.jobs = jobs.Jobs(folder.folder('jobs'))
     self.templates = Templates(folder.path / 'templates')
     self._loaded: Loaded | None = None
@@ -264,7 +265,7 @@ class Desk:
       NotThere: if there is no such step.
       UserError: if there are no beams to deliver it by.
     """
-    step = _step_of(opened, name)
+    step = step_of(opened, name)
     if step is None or not name.startswith('step-'):
       raise faults.NotThere(f'there is no step {errors.shown(name)}')
     number = step.number
@@ -279,64 +280,6 @@ class Desk:
         await self.save(opened)
 
     return self.jobs.begin(opened, number, step.dose_gy, keep)
-
-  async def asked_export(self, opened: Opened, name: str) -> exports.Asked:
-    """One of the state's `doses`, with what an export has to know.
-
-    Raises:
-      NotThere: if there is none such.
-    """
-    dose_gy = await self.dose_gy(opened, name)
-    step = _step_of(opened, name)
-    goals = await self.compute.run(opened.session.assess, opened.goals, dose_gy)
-    return exports.Asked(opened.session, name, dose_gy, step, opened.ct, goals)
-
-  async def dvh(self, opened: Opened, name: str) -> dict[str, Any]:
-    """DVHs of one of the state's `doses`, and what it has of the goals.
-
-    Raises:
-      NotThere: if there is none such.
-    """
-    step = _step_of(opened, name)
-    if step is not None and name.startswith('step-'):
-      goals, _ = await self.compute.run(opened.judged, step)
-      return {
-        'id': name,
-        'reference_gy': step.reference.gy,
-        'achieved': step.dvh,
-        'goals': goals,
-        'metrics': {'achieved': step.metrics['achieved']},
-      }
-    dose_gy = await self.dose_gy(opened, name)
-    return {'id': name, **await self.compute.run(opened.measured, dose_gy)}
-
-  async def dose_gy(self, opened: Opened, name: str) -> np.ndarray:
-    """`[X, Y, Z]` Gy of one of the state's `doses`.
-
-    Raises:
-      NotThere: if there is none such.
-    """
-    _, cohort, _ = await self.loaded()
-    kind, _, number = name.rpartition('-')
-    digits = number.isascii() and number.isdecimal() and len(number) < 10
-    at = int(number) if digits else -1
-    step = _step_of(opened, name)
-    if kind == 'step' and step is not None:
-      return step.dose_gy
-    if kind == 'plan' and 0 <= at < opened.entry.plans:
-      if isinstance(opened.session.record, Patient):
-        record = opened.session.record
-        return np.asarray(record.dose[at] * record.reference_gy[at])
-      index = cohort.index(opened.entry.id)
-      dose = await self.files.run(cohort.dose, index, at)
-      return cohort.reference(index, at).to_gy(dose)
-    if kind == 'deliverable' and at in opened.made:
-      made = await self.files.run(self.kept.made, opened.key, at)
-      if made is not None:
-        return made
-    raise faults.NotThere(
-      f"there is no dose {errors.shown(name)}: see the state's `doses`"
-    )
 
   def _usual_goals(self) -> list[str]:
     """Those of the site's first template, as far as there are structures."""
@@ -386,15 +329,6 @@ class Desk:
         return
       if not one.in_use and one is not opened:
         del self._open[key]
-
-
-def _step_of(opened: Opened, name: str) -> Step | None:
-  """The step that a dose is of, or is the deliverable one of."""
-  kind, _, number = name.rpartition('-')
-  if kind not in ('step', 'deliverable'):
-    return None
-  steps = opened.session.steps
-  return next((s for s in steps if str(s.number) == number), None)
 
 
 def site_of(cohort: Cohort) -> str | None:

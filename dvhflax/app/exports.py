@@ -45,7 +45,8 @@ class Asked:
     session: of it.
     name: one of the state's `doses`.
     dose_gy: `[X, Y, Z]`.
-    step: that it is of, or that the deliverable dose is for; None for a plan.
+    step: that it is of, or that the deliverable dose is for; None for a plan,
+      and for a step that was undone.
     ct: `[X, Y, Z]` HU, None without one.
     goals: what it has of them.
   """
@@ -58,18 +59,22 @@ class Asked:
   goals: Sequence[GoalResult]
 
   @property
-  def predicted(self) -> bool:
-    """Whether the network predicted it."""
-    return self.name.startswith('step-')
+  def kind(self) -> str:
+    """`step`, which the network predicted, `deliverable` or `plan`."""
+    return self.name.rpartition('-')[0]
+
+  @property
+  def number(self) -> int:
+    """Of the step or the plan."""
+    return int(self.name.rpartition('-')[2])
 
   @property
   def title(self) -> str:
     """For people."""
-    kind, _, number = self.name.rpartition('-')
-    if self.step is None:
-      return f'{kind.capitalize()} {number}'
-    name = step_name(self.step)
-    return name if self.predicted else f'{name}, deliverable'
+    if self.kind == 'plan':
+      return f'Plan {self.number}'
+    name = step_name(self.step) if self.step else f'Step {self.number}'
+    return name if self.kind == 'step' else f'{name}, deliverable'
 
 
 def content(what: What, asked: Asked) -> bytes:
@@ -120,7 +125,7 @@ def report_of(asked: Asked) -> 'DoseReport':
   source = {
     'plan': 'A plan of the patient',
     'deliverable': 'The deliverable dose that is nearest to a predicted one',
-  }.get(asked.name.rpartition('-')[0], 'A predicted dose')
+  }.get(asked.kind, 'A predicted dose')
   facts = [
     f'{source}. Network {network["workdir"]}, step {network["step"]}, weights '
     f'{network["weights_sha256"][:16]}'
@@ -163,8 +168,8 @@ def _placed(asked: Asked) -> Dose:
 def _write_rtdose(path: pathlib.Path, asked: Asked) -> None:
   from dvhflax.report import prediction
 
-  number = int(asked.name.rpartition('-')[2])
-  if asked.step is not None and asked.predicted:
+  if asked.kind == 'step':
+    assert asked.step is not None
     prediction.write_rtdose(
       str(path), asked.session, asked.step, _placed(asked), 32
     )
@@ -174,6 +179,6 @@ def _write_rtdose(path: pathlib.Path, asked: Asked) -> None:
     asked.session,
     asked.dose_gy,
     _placed(asked),
-    'deliverable dose' if asked.step is not None else 'dose of a plan',
-    None if asked.step is not None else number,
+    'dose of a plan' if asked.kind == 'plan' else 'deliverable dose',
+    asked.number if asked.kind == 'plan' else None,
   )

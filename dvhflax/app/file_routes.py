@@ -49,7 +49,7 @@ class _Files:
     kind = next((kind for kind in exports.KINDS if kind == what), None)
     if kind is None:
       raise errors.UserError(f'what: one of {", ".join(exports.KINDS)}')
-    asked = await self._desk.asked_export(opened, dose)
+    asked = await self._desk.doses.asked(opened, dose)
     content = await self._desk.files.run(exports.content, kind, asked)
     ending, media = exports.KINDS[kind]
     return _attachment(content, media, f'dvhflax-{dose}{ending}')

@@ -136,9 +136,11 @@ class Jobs:
       del self._jobs[key]
     job = Job(secrets.token_hex(8))
     self._jobs[job.key] = job
+    opened.jobs.append(job.key)
     job.task = asyncio.create_task(
       self._run(job, opened, number, dose_gy, protocol, keep)
     )
+    job.task.add_done_callback(lambda _: opened.jobs.remove(job.key))
     return job
 
   async def stop(self, key: str) -> Job:

@@ -36,6 +36,7 @@ class Opened:
     goals: texts.
     revision: counts the changes.
     made: numbers of the steps whose deliverable dose is kept.
+    jobs: keys of the jobs that run for it.
     changing: held while a step is taken.
     deleted: whether it is on disk no more, and is not to be again.
   """
@@ -48,6 +49,7 @@ class Opened:
     self.goals: list[str] = []
     self.revision = 0
     self.made: list[int] = []
+    self.jobs: list[str] = []
     self.changing = asyncio.Lock()
     self.deleted = False
     self._judged: dict[int, tuple[list[dict[str, Any]], dict[str, Any]]] = {}
@@ -57,8 +59,8 @@ class Opened:
 
   @property
   def in_use(self) -> bool:
-    """Whether a page follows it, or a step is taken."""
-    return bool(self._listeners) or self.changing.locked()
+    """Whether a page or a job follows it, or a step is taken."""
+    return bool(self._listeners or self.jobs) or self.changing.locked()
 
   def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
     """Calls a function after every change, until what is returned is called."""

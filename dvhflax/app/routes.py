@@ -92,13 +92,15 @@ def _reading(desk: Desk) -> list[http.Address]:
 
   async def dose(request: Request) -> Response:
     opened = await desk.opened(request.path_params['session'])
-    dose_gy = await desk.dose_gy(opened, request.path_params['dose'])
+    dose_gy = await desk.doses.gy(opened, request.path_params['dose'])
     body, unit = await desk.files.run(volumes.dose_bytes, dose_gy)
     return http.octets(body, {'X-Gy-Per-Unit': repr(unit)})
 
   async def dvh(request: Request) -> Response:
     opened = await desk.opened(request.path_params['session'])
-    return http.answer(await desk.dvh(opened, request.path_params['dose']))
+    return http.answer(
+      await desk.doses.dvh(opened, request.path_params['dose'])
+    )
 
   async def plans(request: Request) -> Response:
     opened = await desk.opened(request.path_params['session'])

@@ -43,6 +43,7 @@ def state(opened: Opened) -> dict[str, Any]:
     'locked': session.locked,
     'can_have': opened.can_have(),
     'doses': _doses(opened),
+    'jobs': opened.jobs,
   }
   return dict(files.without_nan(found))
 

@@ -10,7 +10,7 @@ from dvhflax.report import prediction
 from dvhflax.report.folder_names import folder_name
 from dvhflax.training.bundle import is_bundle
 from dvhflax.training.runs import load_networks
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish, wish_file
 from dvhflax.tuning.external import ExternalPatients
 from dvhflax.tuning.session import Session
 from dvhflax.tuning.steps import Step
@@ -153,5 +153,5 @@ def predict(session: Session, wished: str | None, points: str | None) -> Step:
       session.record.prescription_gy,
     )
     return session.tune(points or (), curves=curves, reference_gy=reference.gy)
-  given = wish.read_curves(wished, session.record.prescription_gy)
+  given = wish_file.read_curves(wished, session.record.prescription_gy)
   return session.tune(points or (), curves=given)

@@ -198,7 +198,7 @@ def _range(
     return GoalRange(text)
   found = [_read(point, spec.curve(vector)) for vector in plans[:, index]]
   scale, unit = plan_metrics.in_unit(point, reference)
-  kept = sum(map(point.keeps, found))
+  kept = sum(plan_metrics.is_met(point, one, reference) for one in found)
   return GoalRange(text, scale * min(found), scale * max(found), unit, kept)
 
 

@@ -26,9 +26,9 @@ _ORGAN_LEVELS = (30, 50, 70, 90)
 _COVERAGE = 95
 # Volumes in % that doses are read at.
 _DOSES_AT = (98, 95, 2)
-# Half of the last digit that a point is printed to: 0.05% of the prescription
-# or of the volume.
-_PRINTED = 0.0005
+# Half of the last digit that a point is printed to, in % of the prescription or
+# of the volume.
+_PRINTED = 0.05
 # Training plans that the distribution of distances is taken over.
 _MOST_PLANS = 1000
 
@@ -125,8 +125,22 @@ def point_achieved(
     'asked': point.text,
     'achieved': scale * value,
     'unit': unit,
-    'met': bool(point.keeps(value, _PRINTED)),
+    'met': is_met(point, value, reference),
   }
+
+
+def is_met(point: Point, value: float, reference: DoseReference) -> bool:
+  """Whether a value is what was asked, to the digit that it is printed to.
+
+  Args:
+    point: what was asked.
+    value: volume in [0, 1], or dose in fractions of the reference.
+    reference: of the point and the value.
+  """
+  tolerance = _PRINTED / 100
+  if point.kind != 'V':
+    tolerance = reference.percent_to_fraction(_PRINTED)
+  return bool(point.keeps(value, tolerance))
 
 
 def in_unit(point: Point, reference: DoseReference) -> tuple[float, str]:

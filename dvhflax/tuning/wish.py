@@ -1,17 +1,12 @@
-"""A desired DVH from curves in a file, or from another plan.
+"""A desired DVH from curves, such as those of a file, or from another plan.
 
-A file of curves is CSV with the columns `structure,dose,volume`, a row a point
-of a curve, or JSON: a list of `{"structure": ..., "dose": [...],
-"volume": [...]}`. Doses are in fractions of what 1.0 of the cohort stands for,
-see `normalisation` (in Gy, if the column or key is `dose_gy`; in % of the
-prescription, if it is `dose_percent`), volumes in fractions of the structure
-(in %, if it is `volume_percent`). A curve begins at a volume of 1 and goes on
-to 0 or to the last dose level.
+Doses of curves are in fractions of what 1.0 of the cohort stands for, see
+`normalisation`, or in Gy, volumes in fractions of the structure. A curve begins
+at a volume of 1 and goes on to 0 or to the last dose level. `wish_file` reads
+files of them.
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
-from typing import Any, Literal
 
 import numpy as np
 
@@ -21,95 +16,13 @@ from dvhflax.dose_volume import Curve
 from dvhflax.dvh import DVHSpec
 from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
-from dvhflax.tuning import wish_file
 from dvhflax.wishes.points import MOST_DOSE
 
-Unit = Literal['fraction', 'gy']
-
 # A rounding of the last digit of what another program wrote is no rise.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 # Half of at least one target gets this much of the prescription in any wish;
 # less is a dose in another unit.
 _LEAST_TARGET_DOSE = 0.3
-
-
-@dataclasses.dataclass(frozen=True)
-class WishedCurve(Curve):
-  """A curve of a wish: `volume` in fractions, `dose` in `unit`.
-
-  Attributes:
-    unit: `fraction`, of what 1.0 of the cohort stands for, or `gy`.
-  """
-
-  unit: Unit = 'fraction'
-
-
-def read_curves(path: str, prescription_gy: float) -> dict[str, WishedCurve]:
-  """Curves by structure, of a `.csv` or `.json` file.
-
-  Args:
-    path: of the file, see above.
-    prescription_gy: of the patient, which doses in % are of.
-
-  Raises:
-    WishError: a file that `wish_file.read` does not read, a curve that is no
-      DVH, doses or volumes that can only be of another unit.
-  """
-  curves: dict[str, WishedCurve] = {}
-  for entry in wish_file.read(path):
-    name, curve = _curve(entry, errors.plain(path, 200), prescription_gy)
-    if name in curves:
-      raise errors.WishError(
-        f'{errors.plain(path, 200)} has two curves of {errors.plain(name)}'
-      )
-    curves[name] = curve
-  return curves
-
-
-def _curve(
-  entry: dict[str, Any], path: str, prescription_gy: float
-) -> tuple[str, WishedCurve]:
-  name = entry['structure']
-  dose_key, volume_key = (
-    next(key for key in keys if key in entry)
-    for keys in (wish_file.DOSES, wish_file.VOLUMES)
-  )
-  prescribed = DoseReference.of_prescription(prescription_gy)
-  unit: Unit = 'fraction' if dose_key == 'dose' else 'gy'
-  dose = entry[dose_key]
-  if dose_key == 'dose_percent':
-    dose = prescribed.to_gy(prescribed.percent_to_fraction(dose))
-  most = MOST_DOSE if unit == 'fraction' else prescribed.to_gy(MOST_DOSE)
-  volume = entry[volume_key] / (100 if volume_key == 'volume_percent' else 1)
-  where = f'{path}: {errors.plain(name)}'
-  if dose.max(initial=0) > most:
-    raise errors.WishError(
-      f'{where} has a {_unit_fault(entry, dose_key, wish_file.DOSES)}'
-    )
-  if volume_key == 'volume' and volume.max(initial=0) > 1 + _ROUNDING:
-    raise errors.WishError(
-      f'{where} leaves [0, 1]: it has a '
-      f'{_unit_fault(entry, volume_key, wish_file.VOLUMES)}'
-    )
-  order = np.argsort(dose, kind='stable')
-  curve = WishedCurve(dose[order], volume[order], unit=unit)
-  fault = fault_of(curve, most)
-  if fault:
-    raise errors.WishError(f'{path}: the curve of {errors.plain(name)} {fault}')
-  return name, curve
-
-
-def _unit_fault(
-  entry: dict[str, Any], key: str, columns: Mapping[str, str]
-) -> str:
-  """Of a largest value that is too large for its unit."""
-  others = ' or '.join(
-    f'{name!r} ({unit})' for name, unit in columns.items() if name != key
-  )
-  return (
-    f'{key.partition("_")[0]} of {entry[key].max():g} under {key!r}, which is '
-    f'in {columns[key]}: is it of another unit? Then name it {others}'
-  )
 
 
 def fault_of(curve: Curve, most: float = MOST_DOSE) -> str:
@@ -126,18 +39,18 @@ def fault_of(curve: Curve, most: float = MOST_DOSE) -> str:
     return f'has a dose of {dose[0]:g}, below 0'
   if dose[-1] > most:
     return f'has a dose of {dose[-1]:g}: no plan has more than {most:g}'
-  outside = (volume < -_ROUNDING) | (volume > 1 + _ROUNDING)
+  outside = (volume < -ROUNDING) | (volume > 1 + ROUNDING)
   if outside.any():
     i = int(outside.argmax())
     return f'leaves [0, 1]: volume {volume[i]:g} at dose {dose[i]:.4g}'
-  rises = np.diff(volume) > _ROUNDING
+  rises = np.diff(volume) > ROUNDING
   if rises.any():
     i = int(rises.argmax())
     return (
       f'rises from volume {volume[i]:g} to {volume[i + 1]:g} at dose '
       f'{dose[i + 1]:.4g}'
     )
-  if volume[0] < 1 - _ROUNDING:
+  if volume[0] < 1 - ROUNDING:
     return f'begins at volume {volume[0]:g}: begin it at 1, as V(0) is'
   return ''
 
@@ -250,9 +163,9 @@ def _check_targets(
 
 def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
   dose, volume = curve.dose, np.clip(curve.volume, 0, 1)
-  ends = volume[-1] <= _ROUNDING
+  ends = volume[-1] <= ROUNDING
   if spec.kind == 'volume_at_dose':
-    if not ends and dose[-1] < spec.max_dose - _ROUNDING:
+    if not ends and dose[-1] < spec.max_dose - ROUNDING:
       raise errors.WishError(
         f'the curve of {name} ends with {100 * volume[-1]:.3g}% of the volume '
         f'at {100 * dose[-1]:.4g}% of the reference dose: carry it on to 0'
@@ -272,7 +185,7 @@ def _vector(name: str, curve: Curve, spec: DVHSpec) -> np.ndarray:
     )
   # A volume is kept up to the last dose that has it; 0, from the first on.
   last = np.append(np.diff(volume) < 0, False)
-  last[np.flatnonzero(volume <= _ROUNDING)[0]] = True
+  last[np.flatnonzero(volume <= ROUNDING)[0]] = True
   at, of = volume[last][::-1], dose[last][::-1]
   vector = np.interp(spec.levels, at, of)
   return np.maximum.accumulate(vector).astype(np.float32)

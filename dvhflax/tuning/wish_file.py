@@ -13,16 +13,21 @@ of the doses and one of the volumes:
 
 from collections.abc import Mapping
 import csv
+import dataclasses
 import io
 import json
 import math
 import os
 import stat
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from dvhflax import errors
+from dvhflax.dose_volume import Curve
+from dvhflax.normalisation import DoseReference
+from dvhflax.tuning import wish
+from dvhflax.wishes.points import MOST_DOSE
 
 DOSES = {
   'dose': 'fractions of what 1.0 of the cohort stands for',
@@ -35,6 +40,86 @@ VOLUMES = {
 }
 # Of a file of curves; far more than a hundred curves in steps of 0.01 Gy.
 _MOST_BYTES = 20 * 2**20
+
+Unit = Literal['fraction', 'gy']
+
+
+@dataclasses.dataclass(frozen=True)
+class WishedCurve(Curve):
+  """A curve of a wish: `volume` in fractions, `dose` in `unit`.
+
+  Attributes:
+    unit: `fraction`, of what 1.0 of the cohort stands for, or `gy`.
+  """
+
+  unit: Unit = 'fraction'
+
+
+def read_curves(path: str, prescription_gy: float) -> dict[str, WishedCurve]:
+  """Curves by structure, of a `.csv` or `.json` file.
+
+  Args:
+    path: of the file, see above.
+    prescription_gy: of the patient, which doses in % are of.
+
+  Raises:
+    WishError: a file that `read` does not read, a curve that is no DVH, doses
+      or volumes that can only be of another unit.
+  """
+  curves: dict[str, WishedCurve] = {}
+  for entry in read(path):
+    name, curve = _curve(entry, errors.plain(path, 200), prescription_gy)
+    if name in curves:
+      raise errors.WishError(
+        f'{errors.plain(path, 200)} has two curves of {errors.plain(name)}'
+      )
+    curves[name] = curve
+  return curves
+
+
+def _curve(
+  entry: dict[str, Any], path: str, prescription_gy: float
+) -> tuple[str, WishedCurve]:
+  name = entry['structure']
+  dose_key, volume_key = (
+    next(key for key in keys if key in entry) for keys in (DOSES, VOLUMES)
+  )
+  prescribed = DoseReference.of_prescription(prescription_gy)
+  unit: Unit = 'fraction' if dose_key == 'dose' else 'gy'
+  dose = entry[dose_key]
+  if dose_key == 'dose_percent':
+    dose = prescribed.to_gy(prescribed.percent_to_fraction(dose))
+  most = MOST_DOSE if unit == 'fraction' else prescribed.to_gy(MOST_DOSE)
+  volume = entry[volume_key] / (100 if volume_key == 'volume_percent' else 1)
+  where = f'{path}: {errors.plain(name)}'
+  if dose.max(initial=0) > most:
+    raise errors.WishError(
+      f'{where} has a {_unit_fault(entry, dose_key, DOSES)}'
+    )
+  if volume_key == 'volume' and volume.max(initial=0) > 1 + wish.ROUNDING:
+    raise errors.WishError(
+      f'{where} leaves [0, 1]: it has a '
+      f'{_unit_fault(entry, volume_key, VOLUMES)}'
+    )
+  order = np.argsort(dose, kind='stable')
+  curve = WishedCurve(dose[order], volume[order], unit=unit)
+  fault = wish.fault_of(curve, most)
+  if fault:
+    raise errors.WishError(f'{path}: the curve of {errors.plain(name)} {fault}')
+  return name, curve
+
+
+def _unit_fault(
+  entry: dict[str, Any], key: str, columns: Mapping[str, str]
+) -> str:
+  """Of a largest value that is too large for its unit."""
+  others = ' or '.join(
+    f'{name!r} ({unit})' for name, unit in columns.items() if name != key
+  )
+  return (
+    f'{key.partition("_")[0]} of {entry[key].max():g} under {key!r}, which is '
+    f'in {columns[key]}: is it of another unit? Then name it {others}'
+  )
 
 
 def read(path: str) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def watched(browser, refusals=False, **options):
   context.on('request', asked)
   yield context
   context.close()
-  assert not complaints and not elsewhere
+  assert not complaints and not elsewhere, (complaints, elsewhere)
 
 
 def open_patient(page, server, patient='p6'):

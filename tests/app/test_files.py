@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish_file
 
 PULL = {'structure': 'rectum', 'dose_gy': 40.0, 'volume_percent': 20.0}
 
@@ -64,7 +64,7 @@ def test_exports(client, begin, tmp_path):
   assert '&lt;b&gt;&amp;' in page and '<b>&' not in page
   assert 'src="http' not in page
   (tmp_path / 'dvh.csv').write_bytes(found['csv'])
-  curves = wish.read_curves(str(tmp_path / 'dvh.csv'), 78.0)
+  curves = wish_file.read_curves(str(tmp_path / 'dvh.csv'), 78.0)
   assert set(curves) == {'body', 'rectum', 'PTV'}
   rectum = shown[np.frombuffer(client.get(f'{one}/masks').content, 'u1')
                  .reshape(GRID[::-1]) & 2 > 0]  # fmt: skip
@@ -72,6 +72,24 @@ def test_exports(client, begin, tmp_path):
   assert v40 == pytest.approx(100 * (rectum >= 40).mean(), abs=2)
   plan = client.get(f'{one}/export?what=rtdose&dose=plan-0')
   assert 'plan' in pydicom.dcmread(io.BytesIO(plan.content)).SeriesDescription
+
+
+def test_the_deliverable_dose_of_an_undone_step_is_no_plan(
+  client, begin, served
+):
+  state = begin()
+  key, one = state['session'], f'/api/v1/sessions/{state["session"]}'
+  client.post(f'{one}/steps', json={'points': ['rectum mean <= 20 Gy']})
+  opened = served.desk._open[key]
+  served.desk.kept.keep_made(key, 1, np.ones(GRID, np.float32))
+  opened.made.append(1)
+  client.post(f'{one}/undo')
+  answer = client.get(f'{one}/export?what=rtdose&dose=deliverable-1')
+  rtdose = pydicom.dcmread(io.BytesIO(answer.content))
+  assert 'deliverable dose' in rtdose.SeriesDescription
+  assert 'plan' not in rtdose.SeriesDescription
+  answer = client.get(f'{one}/export?what=html&dose=deliverable-1')
+  assert '<h1>Step 1, deliverable</h1>' in answer.text
 
 
 @pytest.mark.parametrize(

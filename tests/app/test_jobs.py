@@ -1,10 +1,13 @@
 """Deliverable doses in the background."""
 
+import asyncio
+
+from conftest import GRID
 import numpy as np
 import pytest
 
 from app.serving import wait_for
-from dvhflax.app import jobs
+from dvhflax.app import desk, jobs
 from dvhflax.sites import PROSTATE
 
 
@@ -56,6 +59,39 @@ def test_a_job_is_stopped(client, one, served, protocol):
   assert not list((served.folder.path / 'jobs').iterdir())
   state = client.get(one).json()
   assert 'deliverable-0' not in [dose['id'] for dose in state['doses']]
+
+
+def test_what_is_done_while_a_job_runs_is_not_lost(
+  client, begin, served, monkeypatch, tmp_path
+):
+  """It holds its session, however many others are opened meanwhile."""
+  go_on = tmp_path / 'go on'
+
+  async def process(_, task, result):
+    while not go_on.exists():
+      await asyncio.sleep(0.02)
+    np.savez(result, dose_gy=np.ones(GRID, np.float32))
+
+  monkeypatch.setattr(jobs, 'protocol_of', lambda _: {})
+  monkeypatch.setattr(jobs.mimic_process, 'write_task', lambda *_: None)
+  monkeypatch.setattr(jobs, '_process', process)
+  monkeypatch.setattr(desk, '_MOST_OPEN', 1)
+  key = begin()['session']
+  one = f'/api/v1/sessions/{key}'
+  job = client.post(f'{one}/deliverable', json={'dose': 'step-0'}).json()['job']
+  begin()
+  state = client.get(one).json()
+  assert state['jobs'] == [job]
+  client.post(f'{one}/steps', json={'points': ['rectum mean <= 20 Gy']})
+  go_on.touch()
+  wait_for(lambda: job_of(client, job)['state'] != 'running')
+  assert job_of(client, job)['state'] == 'done'
+  assert client.get(one).json()['jobs'] == []
+  begin()  # it is in memory no more
+  assert key not in served.desk._open
+  state = client.get(one).json()
+  assert [step['number'] for step in state['steps']] == [0, 1]
+  assert 'deliverable-0' in [dose['id'] for dose in state['doses']]
 
 
 def test_jobs_that_cannot_be(client, one):

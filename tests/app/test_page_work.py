@@ -22,7 +22,7 @@ from app.browsing import (
 )
 from dvhflax.app import jobs
 from dvhflax.sites import PROSTATE
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish_file
 
 need_a_browser()
 from playwright.sync_api import expect  # noqa: E402
@@ -195,7 +195,7 @@ def test_exports_have_what_the_screen_shows(page, tmp_path):
     found = re.search(rf'{name} mean ([\d.]+) ([\d.]+)', text)
     assert float(found[2]) == pytest.approx(mean, abs=0.06)
 
-  curves = wish.read_curves(str(export(page, 'csv', tmp_path)), 78.0)
+  curves = wish_file.read_curves(str(export(page, 'csv', tmp_path)), 78.0)
   for name, mean in means.items():
     # A row each 0.25 Gy.
     assert curves[name].mean_dose == pytest.approx(mean, abs=0.3)

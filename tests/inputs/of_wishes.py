@@ -76,9 +76,9 @@ class WishFiles:
           self._read(path, spec, normalisation)
 
   def _read(self, path, spec, normalisation):
-    from dvhflax.tuning import wish
+    from dvhflax.tuning import wish, wish_file
 
-    curves = wish.read_curves(str(path), 78.0)
+    curves = wish_file.read_curves(str(path), 78.0)
     fractions, reference = wish.in_fractions(
       curves, self.structures, normalisation, 78.0
     )

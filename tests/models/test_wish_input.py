@@ -14,7 +14,7 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.errors import WishError
 from dvhflax.normalisation import DoseReference, Normalisation
 from dvhflax.patient import Structure
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish, wish_file
 from dvhflax.wishes import bending, points
 
 REFERENCE = DoseReference.of_prescription(78.0)
@@ -44,7 +44,7 @@ def tune(text):
 
 def read(path, prescription_gy=78.0):
   curves, _ = wish.in_fractions(
-    wish.read_curves(str(path), prescription_gy),
+    wish_file.read_curves(str(path), prescription_gy),
     STRUCTURES,
     Normalisation('prescription'),
     prescription_gy,

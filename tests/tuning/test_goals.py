@@ -57,6 +57,28 @@ def test_known_answers(text, achieved, unit, by):
   assert result.fault == '' and result.text == text
 
 
+@pytest.mark.parametrize('gy', [1.0, 50.0, 66.0])
+@pytest.mark.parametrize(
+  'text, met',
+  [
+    ('rectum mean <= 49.48 Gy', True),  # has 49.50; 0.03 Gy are not printed
+    ('rectum mean <= 49.46 Gy', False),
+    ('rectum D50 <= 49.48 Gy', True),
+    ('PTV D95 >= 60.02 Gy', True),
+    ('PTV D95 >= 60.04 Gy', False),
+    ('PTV max = 100%', True),
+  ],
+)
+def test_a_dose_is_judged_alike_whatever_it_is_a_fraction_of(gy, text, met):
+  """A step's is of its reference, an export's or a plan's is in Gy."""
+  reference = DoseReference(gy, 60.0)
+  doses = [Voxels(inside.dose * 50 / gy) for inside in (RECTUM, PTV)]
+  (result,) = goals.assess(
+    [text], [*doses, None], reference, STRUCTURES, VOLUMES_CC
+  )
+  assert result.met is met and (result.by >= 0) is met
+
+
 def test_what_plans_have_of_goals():
   spec = DVHSpec('dose_at_volume', 101, 1.2)
   # Of 50 Gy: a rectum of 0 to 40, and to 80 Gy; a PTV of 55, and 60 Gy.

@@ -9,7 +9,7 @@ from dvhflax.dvh import DVHSpec
 from dvhflax.errors import CohortError, WishError
 from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Structure
-from dvhflax.tuning import wish
+from dvhflax.tuning import wish, wish_file
 
 STRUCTURES = (Structure('rectum', 'oar'), Structure('PTV', 'target'))
 PRESENT = np.array([True, True])
@@ -18,7 +18,7 @@ SPEC = DVHSpec(points=13)
 
 def curves_of(path, prescription_gy, kind='prescription'):
   return wish.in_fractions(
-    wish.read_curves(str(path), prescription_gy),
+    wish_file.read_curves(str(path), prescription_gy),
     STRUCTURES,
     Normalisation(kind),
     prescription_gy,
@@ -36,7 +36,7 @@ def test_curves_in_gy_are_counted_in_the_mean_of_their_target(tmp_path):
   np.testing.assert_allclose(curves['rectum'].dose, [0, 80 / 84])
   with pytest.raises(WishError, match='one of a target'):
     wish.in_fractions(
-      {'rectum': wish.read_curves(str(path), 78.0)['rectum']},
+      {'rectum': wish_file.read_curves(str(path), 78.0)['rectum']},
       STRUCTURES,
       Normalisation('target_mean'),
       78.0,
@@ -92,7 +92,7 @@ def test_what_is_no_wish_is_refused(rows, reason, tmp_path):
   path = tmp_path / 'wish.csv'
   path.write_text(f'structure,dose,volume\n{rows}\n')
   with pytest.raises(WishError, match=reason):
-    curves = wish.read_curves(str(path), 78.0)
+    curves = wish_file.read_curves(str(path), 78.0)
     wish.from_curves(curves, STRUCTURES, PRESENT, SPEC)
 
 

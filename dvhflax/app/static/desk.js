@@ -20,6 +20,7 @@ export class Desk {
   #live = null;
   #doses = null;
   #turn = 0;
+  #opening = 0;
   #running = 0;
   #waiting = false;
   #revision = 0;
@@ -70,20 +71,20 @@ export class Desk {
 
   open(patient) {
     return this.run('computing the first dose', async () => {
-      await this.#begin(await api.openSession(patient));
+      await this.#begin(api.openSession(patient));
     });
   }
 
   replay(trail) {
     return this.run('replaying the trail', async () => {
-      await this.#begin(await api.replayTrail(trail));
+      await this.#begin(api.replayTrail(trail));
     });
   }
 
   resume(id) {
     return this.run('opening the session', async () => {
       try {
-        await this.#begin(await api.session(id));
+        await this.#begin(api.session(id));
       } catch (error) {
         if (error.status === 404) {
           this.leave();
@@ -98,6 +99,7 @@ export class Desk {
   leave() {
     this.#live?.close();
     this.#live = null;
+    this.#opening++;
     this.#turn++;
     history.replaceState(null, '', location.pathname);
     this.#store.set({
@@ -106,12 +108,17 @@ export class Desk {
     });
   }
 
-  async #begin(state) {
+  /** Shows the session that is answered, unless another one is wanted since. */
+  async #begin(answer) {
     const store = this.#store;
+    const opening = ++this.#opening;
+    const state = await answer;
     const id = state.session;
     const [masks, ct] = await Promise.all(
       [api.masks(id), state.has_ct ? api.ct(id) : null]);
+    if (opening !== this.#opening) return;
     this.#live?.close();
+    this.#live = null;
     this.#doses = new Doses((key) => api.dose(id, key.split(' ')[0]));
     history.replaceState(null, '', `#s=${encodeURIComponent(id)}`);
     this.#revision = 0;
@@ -130,6 +137,7 @@ export class Desk {
       }),
     });
     await this.#take(state);
+    if (opening !== this.#opening) return;
     this.#live = new Live(id, {
       opened: () => store.set({connection: 'live'}),
       lost: () => this.#lost(),
@@ -148,9 +156,11 @@ export class Desk {
     });
   }
 
-  /** Shows a state, once its doses are there, so that nothing flickers. */
+  /** Shows a state, once its doses are there, so that nothing flickers. That
+   * of a session which was left meanwhile is not shown. */
   async #take(state) {
     const store = this.#store;
+    if (!state || state.session !== store.session?.session) return;
     const turn = ++this.#turn;
     const next = {...store, session: state};
     const ids = new Set(state.doses.map((d) => d.id));
@@ -206,6 +216,7 @@ export class Desk {
   choose(choice) {
     const store = this.#store;
     return this.run('reading the dose', async () => {
+      if (!store.session) return;
       // Told with the dose and its curves: not one before the other.
       Object.assign(store, choice);
       await this.#take(store.session);
@@ -233,13 +244,13 @@ export class Desk {
         session.dvh),
     }});
     this.#live?.move({
-      from, handles: asWish(handles, session.structures), points: []});
+      from, handles: asWish(handles, session), points: []});
   }
 
   /** Makes a step of the pull. */
   async letGo() {
     const {handles, session} = this.#store;
-    await this.tune({handles: asWish(handles, session.structures), points: []});
+    await this.tune({handles: asWish(handles, session), points: []});
   }
 
   /** Takes the pull back. */
@@ -270,10 +281,11 @@ export class Desk {
   /** Shows the state that `work` gives, which changes the session. */
   async #work(text, work) {
     const store = this.#store;
+    const {session} = store.session;
     const made = await this.run(text, async () => {
       store.chosenA = null;
       await this.#take(await work((what, value, method) => api.change(
-        store.session.session, what, value, method)));
+        session, what, value, method)));
     });
     await this.catchUp();
     return made;
@@ -295,11 +307,16 @@ export class Desk {
     return this.#change('locking', 'locked', names, 'PUT');
   }
 
-  /** Sets the goals, and bends the curves to a new one that is missed. */
+  /** Sets the goals, and bends the curves to a new one that is missed. Returns
+   * whether they were set: a curve may not be bent to all of them. */
   async goals(texts, pulled = null) {
     const store = this.#store;
+    // As the server writes it.
+    pulled &&= pulled.trim().replace(/\s+/g, ' ');
+    let set = false;
     const went = await this.#work('reading the goals', async (change) => {
       let state = await change('goals', texts, 'PUT');
+      set = true;
       const goal = currentStep({session: state}).goals?.find(
         ({text}) => text === pulled);
       if (pulled && !goal?.met) {
@@ -311,7 +328,7 @@ export class Desk {
       return state;
     });
     if (went && pulled) this.#about(pulled);
-    return went;
+    return set;
   }
 
   /** Bends the curves to a goal. */
@@ -323,6 +340,7 @@ export class Desk {
   /** Shows a goal's curve, and says where no plan keeps the goal. */
   #about(text) {
     const store = this.#store;
+    if (!store.session) return;
     const structure = structureOfGoal(store, text);
     if (structure >= 0) store.set({selected: structure});
     const range = rangeOfGoal(store, text);
@@ -340,8 +358,9 @@ export class Desk {
 
   /** The state once more, after a job or another tab's step. */
   reload() {
+    const {session} = this.#store.session;
     return this.run('reading the session', async () => {
-      await this.#take(await api.session(this.#store.session.session));
+      await this.#take(await api.session(session));
     });
   }
 

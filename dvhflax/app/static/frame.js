@@ -56,7 +56,7 @@ export function showFrame(store, desk) {
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Escape') closeMenus(null);
     const typing = event.target.closest?.('input, select, textarea');
-    if (!store.session || typing || store.busy) return;
+    if (!store.session || typing || store.busy || store.dragging) return;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z') {
       event.preventDefault();
       if (event.shiftKey) { if (store.session.can_redo) desk.redo(); }

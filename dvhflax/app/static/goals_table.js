@@ -106,6 +106,7 @@ const bestOf = (text, {low, high}) =>
   (/[>≥]/.test(text) ? high : /[<≤]/.test(text) ? low : null);
 
 function makeRow(store, desk, text, n) {
+  let asking = false;
   const input = html('input', {
     type: 'text', value: text, class: 'goal-text', spellcheck: false,
     'aria-label': `Goal ${n + 1}`,
@@ -113,7 +114,11 @@ function makeRow(store, desk, text, n) {
       const selected = structureOfGoal(store, text);
       store.set({writing: true, ...(selected < 0 ? {} : {selected})});
     },
-    onblur: () => store.set({writing: false}),
+    onblur: () => {
+      store.set({writing: false});
+      // What was refused is no goal: it does not stay beside the numbers.
+      if (!asking) input.value = text;
+    },
     onkeydown: (event) => {
       if (event.key === 'Escape') {
         input.value = text;
@@ -127,7 +132,9 @@ function makeRow(store, desk, text, n) {
       const goals = [...store.session.goals];
       if (value) goals[n] = value;
       else goals.splice(n, 1);
+      asking = true;
       if (!await desk.goals(goals, value)) input.focus();
+      asking = false;
     }});
   const cell = (kind) => html('td', {class: `number ${kind}`});
   const row = {
@@ -149,30 +156,46 @@ function makeRow(store, desk, text, n) {
   return row;
 }
 
+/** What a template of this name is kept under: `my-goals` of `My goals!`. */
+const keyOfName = (name) => name.normalize('NFKD').replace(/\p{M}/gu, '')
+  .toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
+
 function templatesMenu(store, desk) {
   const list = html('ul', {class: 'templates'});
+  // Keys of the user's own, as they were read.
+  const mine = new Set();
   const name = html('input', {
     type: 'text', placeholder: 'name', 'aria-label': 'Name of the template',
-    maxlength: 40});
+    maxlength: 40, oninput: () => setText(
+      save, mine.has(keyOfName(name.value)) ? 'replace' : 'save')});
+  const save = html('button', {type: 'submit', class: 'quiet'}, 'save');
   const menu = html('details', {class: 'menu'},
     html('summary', {}, 'Templates'),
     html('div', {class: 'menu-body'}, list, html('form', {
       class: 'add-goal',
       onsubmit: (event) => {
         event.preventDefault();
-        const key = name.value.trim().toLowerCase()
-          .replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
-        if (!key) return;
+        const key = keyOfName(name.value);
+        if (!key) {
+          store.set({message: {kind: 'error', text:
+            'a template needs a name with letters from a to z, or digits'}});
+          return;
+        }
         desk.run('saving the template', async () => {
           await api.saveTemplate(
             key, {name: name.value.trim(), goals: store.session.goals});
           name.value = '';
+          setText(save, 'save');
           await read();
         });
-      }}, name, html('button', {type: 'submit', class: 'quiet'}, 'save'))));
+      }}, name, save)));
   const keyOf = (template) => template.key ?? template.name;
   const read = async () => {
     const templates = await api.templates();
+    mine.clear();
+    for (const template of templates) {
+      if (!template.built_in) mine.add(keyOf(template));
+    }
     list.replaceChildren(...templates.map((template) => html('li', {},
       html('button', {
         type: 'button', onclick: () => {

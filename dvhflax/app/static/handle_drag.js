@@ -5,7 +5,7 @@ import {setAttribute, svg} from './dom.js';
 import {gy, percent, readable} from './format.js';
 import {handlesFor, kept, newHandle} from './handles.js';
 import {markPath} from './marks.js';
-import {currentStep, onCurrent, shownCurves} from './shown.js';
+import {baseVectors, onCurrent, shownCurves} from './shown.js';
 
 const ARROWS = {
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
@@ -29,12 +29,13 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     const handle = find(key);
     if (!handle || isLocked(handle.structure) || store.busy) return;
     const spec = store.session.dvh;
+    const {referenceGy} = baseVectors(store);
     const mostGy = spec.kind === 'volume_at_dose' ? Math.min(
-      frame.mostGy, spec.max_dose * referenceGy(store)) : frame.mostGy;
+      frame.mostGy, spec.max_dose * referenceGy) : frame.mostGy;
     // Between 0 Gy, which all of a volume gets, and the first level a curve
     // is straight: not every volume can be had there.
     const leastGy = spec.kind === 'volume_at_dose' ?
-      spec.levels[1] * referenceGy(store) : 0;
+      spec.levels[1] * referenceGy : 0;
     const next = kept({...handle, gy: Math.max(dose, leastGy),
       percent: volume, pinned: true}, store.handles, mostGy);
     desk.pull(store.handles.map((h) => (h.key === key ? next : h)),
@@ -56,16 +57,20 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     if (has && keep) await desk.letGo();
     else if (has) await desk.cancel(before);
     else await desk.catchUp();
-    if (has) elements.get(key)?.focus({preventScroll: true});
+    // Not away from where the user has gone since.
+    if (has && document.activeElement === document.body) {
+      elements.get(key)?.focus({preventScroll: true});
+    }
   }
 
   function onPointerDown(event) {
     const key = event.currentTarget.dataset.key;
     if (event.button !== 0 || store.busy) return;
     event.preventDefault();
+    // Whoever pulled another one by keys has let go of it now.
     event.currentTarget.focus({preventScroll: true});
+    if (store.busy || isLocked(find(key).structure)) return;
     begin(key);
-    if (isLocked(find(key).structure)) return;
     const box = picture.getBoundingClientRect();
     const [x, y] = toPixel(find(key).gy, find(key).percent);
     pull.grip = [event.clientX - box.left - x, event.clientY - box.top - y];
@@ -94,6 +99,8 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     else if (event.key === 'Enter') end(true);
     else if (event.key === 'Delete' || event.key === 'Backspace') remove(key);
     else if (ARROWS[event.key]) {
+      event.preventDefault();
+      if (pull?.grip || store.busy || isLocked(handle.structure)) return;
       begin(key);
       const times = event.shiftKey ? LARGER : 1;
       const [right, up] = ARROWS[event.key];
@@ -154,6 +161,9 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
           store.set({selected: handle.structure});
         }
       },
+      onblur: () => {
+        if (pull?.key === key && !pull.grip) end(true);
+      },
     }, svg('circle', {class: 'grip'}), svg('path', {class: 'shape'}));
     elements.set(key, element);
     layers.handles.append(element);
@@ -201,9 +211,4 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
       elements.delete(key);
     }
   };
-}
-
-function referenceGy(store) {
-  const step = currentStep(store);
-  return step.desired_reference_gy ?? step.reference_gy;
 }

@@ -63,12 +63,13 @@ export function kept(handle, handles, mostGy) {
     percent: Math.min(Math.max(handle.percent, low), Math.max(low, high))};
 }
 
-/** Pinned handles as the server reads them. */
-export function asWish(handles, structures) {
+/** Pinned handles as the server reads them, but not those of locked
+ * structures, whose curves stay as they are. */
+export function asWish(handles, {structures, locked}) {
   return handles.filter((h) => h.pinned).map((h) => ({
     structure: structures[h.structure].name,
     dose_gy: h.gy, volume_percent: h.percent,
-  }));
+  })).filter(({structure}) => !locked.includes(structure));
 }
 
 /** One structure's pinned handles as `curves.bentGuess` wants them. */

@@ -77,41 +77,53 @@ function deliverable(store, desk) {
     type: 'button', id: 'deliverable',
     title: 'The planner’s plan that is nearest to dose A',
     onclick: () => desk.run('asking the planner', async () => {
+      const {session} = store.session;
       const {job} = await api.change(
-        store.session.session, 'deliverable', {dose: idA(store)});
-      watch(job, store.session.session);
+        session, 'deliverable', {dose: idA(store)});
+      watch(job, session);
     })}, 'Make deliverable');
   const progress = html('progress', {max: 1, value: 0,
     'aria-label': 'Planning'});
   const left = html('span', {class: 'faint'});
-  const stop = html('button', {type: 'button', class: 'quiet'}, 'stop');
+  const stop = html('button', {
+    type: 'button', class: 'quiet', onclick: () => desk.run('stopping', () =>
+      api.stopJob(jobs.get(store.session.session).key))}, 'stop');
   const running = html('div', {class: 'running', hidden: true},
     progress, left, stop);
   const group = html('div', {class: 'group deliver', data: {job: ''}}, begin,
     running);
 
-  async function watch(job, session) {
-    begin.hidden = true;
-    running.hidden = false;
-    setAttribute(group, 'data-job', 'running');
-    stop.onclick = () => desk.run('stopping', () => api.stopJob(job));
+  // What is known of the job of each session, which goes on when it is left.
+  const jobs = new Map();
+
+  function paint() {
+    const job = jobs.get(store.session?.session);
+    const runs = job?.state === 'running';
+    begin.hidden = runs;
+    running.hidden = !runs;
+    setAttribute(group, 'data-job', job?.state ?? '');
+    if (!runs) return;
+    progress.value = job.progress ?? 0;
+    setText(left, remaining(job.remaining_s) ||
+      `${job.stage ?? ''} · ${Math.round(job.spent_s ?? 0)} s`);
+  }
+
+  async function watch(key, session) {
+    if (jobs.get(session)?.key === key) return;
     let state = {state: 'running'};
-    while (state.state === 'running') {
+    for (;;) {
+      jobs.set(session, {...state, key});
+      paint();
+      if (state.state !== 'running') break;
       await new Promise((done) => setTimeout(done, POLL_MS));
+      if (jobs.get(session).key !== key) return;
       try {
-        state = await api.job(job);
+        state = await api.job(key);
       } catch (error) {
         // Jobs do not outlive their server.
-        if (error instanceof api.Unreachable) continue;
-        state = {state: 'stopped'};
+        if (!(error instanceof api.Unreachable)) state = {state: 'stopped'};
       }
-      progress.value = state.progress ?? 0;
-      setText(left, remaining(state.remaining_s) ||
-        `${state.stage ?? ''} · ${Math.round(state.spent_s ?? 0)} s`);
     }
-    begin.hidden = false;
-    running.hidden = true;
-    setAttribute(group, 'data-job', state.state);
     if (store.session?.session !== session) return;
     if (state.state === 'failed') {
       store.set({message: {kind: 'error', text: state.error ??
@@ -124,5 +136,10 @@ function deliverable(store, desk) {
         'choose it as A.'}});
     }
   }
+  store.on(['session'], () => {
+    const {session} = store;
+    if (session?.jobs.length) watch(session.jobs.at(-1), session.session);
+    paint();
+  });
   return group;
 }
