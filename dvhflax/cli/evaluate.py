@@ -8,15 +8,13 @@ example:
   dvhflax evaluate --workdir=runs/small --anatomy_workdir=runs/anatomy
 """
 
-import os
-
 from absl import flags
 
 from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run.')
+  flags.DEFINE_string('workdir', None, 'A training run, or its URL.')
   flags.DEFINE_string(
     'anatomy_workdir', None, 'An anatomy-only run, for a baseline.'
   )
@@ -50,16 +48,12 @@ def main() -> None:
   from dvhflax.evaluation.evaluate import evaluate
 
   text = evaluate(
-    os.path.abspath(values.workdir),
-    anatomy_workdir=_absolute(values.anatomy_workdir),
+    values.workdir,
+    anatomy_workdir=values.anatomy_workdir,
     cohort_path=values.cohort,
     which=values.checkpoint,
-    output=_absolute(values.output),
+    output=values.output,
     split=values.split,
     mimicked=values.mimicked,
   )
   print(text)
-
-
-def _absolute(path: str | None) -> str | None:
-  return None if path is None else os.path.abspath(path)

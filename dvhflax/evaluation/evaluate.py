@@ -41,7 +41,7 @@ from dvhflax.report.sample_errors import (
   SampleErrors,
   write_samples_csv,
 )
-from dvhflax.training import history
+from dvhflax.training import history, remote
 from dvhflax.training import runs as networks
 from dvhflax.training.bundle import is_bundle
 from dvhflax.training.sampler import Sampler, Samples
@@ -65,13 +65,13 @@ def evaluate(
   """Evaluates a run on its test patients; writes tables, figures, samples.
 
   Args:
-    workdir: path of a training run.
+    workdir: path or URL of a training run.
     anatomy_workdir: of an anatomy-only run on the same cohort, a baseline;
       None takes the one within a network with `model.prior='first_dose'`.
     cohort_path: cohort store, if it moved since.
     which: `best`, `latest` or a saved step.
-    output: folder to write to; None is `workdir/evaluation`, and for
-      validation patients `workdir/evaluation_validation`.
+    output: folder to write to, or its URL; None is `workdir/evaluation`, and
+      for validation patients `workdir/evaluation_validation`.
     split: `test` or `validation` patients; None: the run's `evaluation.split`.
     mimicked: predictions to compare with the closest deliverable dose; None:
       the run's `evaluation.mimicked`.
@@ -86,12 +86,13 @@ def evaluate(
     ConfigError: for a `split` or `mimicked` that cannot be.
     UserError: if there is something to mimic, and no protocol to do it with.
   """
-  workdir = os.path.abspath(workdir)
+  workdir = remote.absolute(workdir)
   if is_bundle(workdir):
     raise errors.CheckpointError(
       f'{workdir} is a bundle, without test plans to compare with: its card.md '
       'has the evaluation of the run that it was made of'
     )
+  remote.require_writable(os.fspath(output or workdir), '--output')
   model, variables, config, cohort, step = networks.load_model(
     workdir, which, cohort_path
   )
@@ -156,25 +157,25 @@ def evaluate(
       f'{scores.dvh:.2f} Gy\n'
     )
   folder = 'evaluation' if split == 'test' else f'evaluation_{split}'
-  output = os.path.abspath(output or os.path.join(workdir, folder))
-  os.makedirs(output, exist_ok=True)
+  output = remote.absolute(output or os.path.join(workdir, folder))
   names = [s.name for s in cohort.structures]
-  _write(output, workdir, cohort, samples, results, shown[NETWORK], names)
-  files.write_text(os.path.join(output, 'table1.txt'), text)
-  files.write_text(os.path.join(output, 'table1.md'), tables.markdown)
-  if options.obedience_wishes:
-    in_table = {k: v['structures'] for k, v in numbers['table1'].items()}
-    numbers['obedience'], heading, obeyed = write_obedience.write(
-      output,
-      network,
-      cohort,
-      sampler.patients,
-      options,
-      plans,
-      write_obedience.of_table(in_table[NETWORK], in_table.get(SHUFFLED)),
-    )
-    text = f'{heading}\n\n{text}\n{obeyed}'
-  files.write_json(os.path.join(output, 'summary.json'), numbers)
+  with remote.written(output) as folder:
+    _write(folder, workdir, cohort, samples, results, shown[NETWORK], names)
+    files.write_text(os.path.join(folder, 'table1.txt'), text)
+    files.write_text(os.path.join(folder, 'table1.md'), tables.markdown)
+    if options.obedience_wishes:
+      in_table = {k: v['structures'] for k, v in numbers['table1'].items()}
+      numbers['obedience'], heading, obeyed = write_obedience.write(
+        folder,
+        network,
+        cohort,
+        sampler.patients,
+        options,
+        plans,
+        write_obedience.of_table(in_table[NETWORK], in_table.get(SHUFFLED)),
+      )
+      text = f'{heading}\n\n{text}\n{obeyed}'
+    files.write_json(os.path.join(folder, 'summary.json'), numbers)
   return text + f'\nwritten to {output}\n'
 
 
