@@ -57,9 +57,9 @@ def absolute(workdir: str | os.PathLike[str]) -> str:
   return os.path.abspath(workdir)
 
 
-def require_folder(path: str | None, flag: str) -> None:
+def require_folder(path: str | os.PathLike[str] | None, flag: str) -> None:
   """Raises a ConfigError for a URL where only a folder is written to."""
-  if path and place.is_url(path):
+  if path and place.is_url(os.fspath(path)):
     raise errors.ConfigError(
       f'{flag}={path} is a URL: name a folder, and copy it afterwards'
     )
@@ -142,7 +142,7 @@ def written(path: str) -> Iterator[str]:
   files = UrlFiles(path)
   with _scratch(path) as folder:
     yield folder
-    files.send(_files_of(folder), folder)
+    files.patient().send(_files_of(folder), folder)
 
 
 def read_text(folder: str, name: str) -> str:

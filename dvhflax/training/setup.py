@@ -177,8 +177,6 @@ def begin(
     # A file may be unreadable on one host alone.
     step = partners.greatest(-1 if fault is None else fault.step)
     if step < 0:
-      if there.send is not None:
-        there.send()
       return dataclasses.replace(run, send=there.send), state
     if checkpoints is not None:
       checkpoints.close()

@@ -131,6 +131,8 @@ def train(
   ):
     run, state = begin(config, cohort, there.path, there)
     try:
+      if there.send is not None:
+        there.send()
       state = _train(run, state, there)
     except (errors.UserError, errors.Interrupted):
       run.checkpoints.close()

@@ -16,8 +16,7 @@ from dvhflax.training import checkpoint_files
 INDEX = 'files.txt'
 # Files under way at once.
 _AT_ONCE = 16
-# Of what is sent: it would be lost, so that a server is waited for longer than
-# where it is only read.
+# These take a minute and a half.
 _SENDING_RETRIES = 8
 _STEP = re.compile(rf'((?:.*/)?{checkpoint_files.FOLDER}/\d+)/.+')
 
@@ -35,19 +34,24 @@ class UrlFiles:
     url: of the folder.
   """
 
-  def __init__(self, url: str):
+  def __init__(self, url: str, retries: int | None = None):
     """Nothing is asked for yet.
+
+    Args:
+      url: of the folder.
+      retries: see `place.context`.
 
     Raises:
       CheckpointError: for a URL that TensorStore does not know.
     """
     self.url = url.rstrip('/')
-    self._store = self._opened(place.context())
-
-  def _opened(self, context: ts.Context) -> Any:
-    return self._result(
-      ts.KvStore.open(place.at_url(self.url), context=context)
+    self._store: Any = self._result(
+      ts.KvStore.open(place.at_url(self.url), context=place.context(retries))
     )
+
+  def patient(self) -> 'UrlFiles':
+    """The same, for what would be lost if a server is away for a minute."""
+    return UrlFiles(self.url, _SENDING_RETRIES)
 
   @property
   def _lists(self) -> bool:
@@ -126,8 +130,8 @@ class UrlFiles:
     """
     for some in _batches(names):
       values = {name: pathlib.Path(folder, name).read_bytes() for name in some}
-      with self._writing() as store:
-        futures = [store.write(name, value) for name, value in values.items()]
+      with self._writing():
+        futures = [self._store.write(*item) for item in values.items()]
         for future in futures:
           future.result()
 
@@ -137,8 +141,8 @@ class UrlFiles:
     Raises:
       StorageError: if the server does not take it.
     """
-    with self._writing() as store:
-      store.write(name, text.encode()).result()
+    with self._writing():
+      self._store.write(name, text.encode()).result()
 
   def remove(self, step: str) -> None:
     """Removes a checkpoint, or what there is of one.
@@ -149,10 +153,11 @@ class UrlFiles:
     Raises:
       StorageError: if the server does not do it.
     """
-    with self._writing() as store:
-      store.write(marker(step), None).result()
-      # '0' is what comes after '/'.
-      store.delete_range(ts.KvStore.KeyRange(f'{step}/', f'{step}0')).result()
+    # '0' is what comes after '/'.
+    all_of_it = ts.KvStore.KeyRange(f'{step}/', f'{step}0')
+    with self._writing():
+      self._store.write(marker(step), None).result()
+      self._store.delete_range(all_of_it).result()
 
   def _result(self, future: Any) -> Any:
     try:
@@ -161,10 +166,9 @@ class UrlFiles:
       raise errors.CheckpointError(place.not_read(self.url, error)) from None
 
   @contextlib.contextmanager
-  def _writing(self) -> Iterator[Any]:
-    store = self._opened(place.context(_SENDING_RETRIES))
+  def _writing(self) -> Iterator[None]:
     try:
-      yield store
+      yield
     except place.UNREAD as error:
       raise errors.StorageError(
         f'{self.url} is not written: {place.said(error)}; then run the same '

@@ -31,6 +31,7 @@ class Sender:
       folder: of this machine; no other process writes to it.
     """
     self._files, self._folder = files, folder
+    self._sending = files.patient()
     self._sent: _Stamps = {}
     self._steps: set[str] = set()
     self._me = f'{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}'
@@ -60,29 +61,30 @@ class Sender:
     now = self._stamps()
     new = [name for name, stamp in now.items() if self._sent.get(name) != stamp]
     markers = [n for n in new if n.endswith(f'/{checkpoint_files.MARKER}')]
-    self._files.send(set(new) - set(markers), self._folder)
+    self._sending.send(set(new) - set(markers), self._folder)
     self._require_mine()
-    self._files.send(markers, self._folder)
+    self._sending.send(markers, self._folder)
     gone = self._steps - _steps(now)
     for step in sorted(gone):
-      self._files.remove(step)
+      self._sending.remove(step)
     self._sent, self._steps = now, _steps(now)
     if new or gone:
-      self._files.write(INDEX, '\n'.join([*self._files.names(), '']))
+      self._sending.write(INDEX, '\n'.join([*self._sending.names(), '']))
 
   def _begin(self) -> None:
     """Makes this the training that writes there."""
-    brought = self._steps
-    self._files.write(_OWNER, self._me)
-    whole = _steps(self._files.names())
-    if whole != brought:
+    before = self._sending.read(_OWNER)
+    self._sending.write(_OWNER, self._me)
+    if _steps(self._sending.names()) != self._steps:
+      if before is not None:
+        self._sending.write(_OWNER, before.decode())
       raise self._other('has saved there meanwhile')
     # What there is of those that were under way when a run was killed.
-    self._steps = _steps(self._files.listed())
+    self._steps = _steps(self._sending.listed())
     self._begun = True
 
   def _require_mine(self) -> None:
-    found = self._files.read(_OWNER)
+    found = self._sending.read(_OWNER)
     if found is None or found.decode(errors='replace') != self._me:
       raise self._other('has begun there')
 

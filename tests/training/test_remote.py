@@ -191,6 +191,7 @@ def test_the_training_that_began_last_goes_on(s3, tmp_path):  # noqa: F811
   senders[0].send()
   with pytest.raises(errors.UserError, match='has saved there meanwhile'):
     senders[1].send()
+  senders[0].send()
   third = Sender(UrlFiles(URL), str(tmp_path / 'three'))
   third.bring(lambda _: True)
   third.send()
