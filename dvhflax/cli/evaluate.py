@@ -8,6 +8,8 @@ example:
   dvhflax evaluate --workdir=runs/small --anatomy_workdir=runs/anatomy
 """
 
+import contextlib
+
 from absl import flags
 
 from dvhflax import errors
@@ -39,6 +41,12 @@ def define() -> None:
     'Predictions to compare with the closest deliverable dose, seconds each; '
     "none: the run's setting.",
   )
+  flags.DEFINE_string(
+    'scheduler',
+    None,
+    'Evaluate on a Dask cluster: tcp://HOST:PORT, its scheduler file, '
+    'PATH.json, or local:N, N processes of this machine.',
+  )
 
 
 def main() -> None:
@@ -46,14 +54,24 @@ def main() -> None:
   if values.workdir is None:
     raise errors.UserError('--workdir is missing: name a training run')
   from dvhflax.evaluation.evaluate import evaluate
+  from dvhflax.sources.engines import HERE, Engine
 
-  text = evaluate(
-    values.workdir,
-    anatomy_workdir=values.anatomy_workdir,
-    cohort_path=values.cohort,
-    which=values.checkpoint,
-    output=values.output,
-    split=values.split,
-    mimicked=values.mimicked,
-  )
+  with contextlib.ExitStack() as stack:
+    engine: Engine = HERE
+    if values.scheduler:
+      from dvhflax.cli import compiled
+      from dvhflax.sources.dask_engine import Dask
+
+      engine = dask = stack.enter_context(Dask(values.scheduler, compiled.keep))
+      print(dask.words, flush=True)
+    text = evaluate(
+      values.workdir,
+      anatomy_workdir=values.anatomy_workdir,
+      cohort_path=values.cohort,
+      which=values.checkpoint,
+      output=values.output,
+      split=values.split,
+      mimicked=values.mimicked,
+      engine=engine,
+    )
   print(text)
