@@ -20,7 +20,7 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run, or a bundle.')
+  flags.DEFINE_string('workdir', None, 'A training run, its URL, or a bundle.')
   flags.DEFINE_string(
     'network', None, 'Name of a network that comes with dvhflax, in its place.'
   )
@@ -35,7 +35,7 @@ def define() -> None:
     'sessions',
     None,
     'Folder that keeps sessions and uploads; none: WORKDIR/sessions, of a '
-    'bundle here, sessions/NAME.',
+    'bundle or a URL here, sessions/NAME.',
   )
   flags.DEFINE_integer('port', 0, '0: the last one of the folder, or any.')
   flags.DEFINE_boolean('browser', True, 'Whether to open the browser.')
@@ -52,6 +52,7 @@ def main() -> None:
       f"the page needs {', '.join(lacking)}: pip install 'dvhflax[app]'"
     )
   from dvhflax.app import server
+  from dvhflax.cohort import place
   from dvhflax.training.bundle import is_bundle
   from dvhflax.training.pretrained import pretrained
   from dvhflax.training.runs import load_networks
@@ -63,11 +64,11 @@ def main() -> None:
       'dvhflax, --network'
     )
   workdir = pretrained(values.network) if values.network else values.workdir
-  if not os.path.isdir(workdir):
+  if not (place.is_url(workdir) or os.path.isdir(workdir)):
     raise errors.CheckpointError(f'there is no run at {workdir}')
   folder = values.sessions
-  if not folder and is_bundle(workdir):
-    # It is not written into: it may lie among installed packages.
+  if not folder and (is_bundle(workdir) or place.is_url(workdir)):
+    # A bundle is not written into: it may lie among installed packages.
     name = os.path.basename(os.path.normpath(workdir))
     folder = os.path.join('sessions', name)
   server.serve(

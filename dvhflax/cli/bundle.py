@@ -14,7 +14,9 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run that was evaluated.')
+  flags.DEFINE_string(
+    'workdir', None, 'A training run that was evaluated, or its URL.'
+  )
   flags.DEFINE_string('output', None, 'Folder to make, named as the bundle.')
   flags.DEFINE_integer('patients', 3, 'Test patients whose masks come along.')
   flags.DEFINE_integer('plans', 0, 'Doses of each of them that come along.')

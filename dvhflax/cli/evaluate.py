@@ -8,7 +8,7 @@ example:
   dvhflax evaluate --workdir=runs/small --anatomy_workdir=runs/anatomy
 """
 
-import os
+import contextlib
 
 from absl import flags
 
@@ -16,7 +16,7 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run.')
+  flags.DEFINE_string('workdir', None, 'A training run, or its URL.')
   flags.DEFINE_string(
     'anatomy_workdir', None, 'An anatomy-only run, for a baseline.'
   )
@@ -41,6 +41,12 @@ def define() -> None:
     'Predictions to compare with the closest deliverable dose, seconds each; '
     "none: the run's setting.",
   )
+  flags.DEFINE_string(
+    'scheduler',
+    None,
+    'Evaluate on a Dask cluster: tcp://HOST:PORT, its scheduler file, '
+    'PATH.json, or local:N, N processes of this machine.',
+  )
 
 
 def main() -> None:
@@ -48,18 +54,24 @@ def main() -> None:
   if values.workdir is None:
     raise errors.UserError('--workdir is missing: name a training run')
   from dvhflax.evaluation.evaluate import evaluate
+  from dvhflax.sources.engines import HERE, Engine
 
-  text = evaluate(
-    os.path.abspath(values.workdir),
-    anatomy_workdir=_absolute(values.anatomy_workdir),
-    cohort_path=values.cohort,
-    which=values.checkpoint,
-    output=_absolute(values.output),
-    split=values.split,
-    mimicked=values.mimicked,
-  )
+  with contextlib.ExitStack() as stack:
+    engine: Engine = HERE
+    if values.scheduler:
+      from dvhflax.cli import compiled
+      from dvhflax.sources.dask_engine import Dask
+
+      engine = dask = stack.enter_context(Dask(values.scheduler, compiled.keep))
+      print(dask.words, flush=True)
+    text = evaluate(
+      values.workdir,
+      anatomy_workdir=values.anatomy_workdir,
+      cohort_path=values.cohort,
+      which=values.checkpoint,
+      output=values.output,
+      split=values.split,
+      mimicked=values.mimicked,
+      engine=engine,
+    )
   print(text)
-
-
-def _absolute(path: str | None) -> str | None:
-  return None if path is None else os.path.abspath(path)

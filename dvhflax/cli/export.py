@@ -14,7 +14,7 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run.')
+  flags.DEFINE_string('workdir', None, 'A training run, or its URL.')
   flags.DEFINE_string('output', None, 'ONNX file to write.')
   flags.DEFINE_string(
     'checkpoint', 'best', '`best`, `latest`, or the number of a saved step.'

@@ -19,7 +19,7 @@ from dvhflax import errors
 
 
 def define() -> None:
-  flags.DEFINE_string('workdir', None, 'A training run, or a bundle.')
+  flags.DEFINE_string('workdir', None, 'A training run, its URL, or a bundle.')
   flags.DEFINE_string(
     'network', None, 'Name of a network that comes with dvhflax, in its place.'
   )
@@ -43,8 +43,8 @@ def define() -> None:
   flags.DEFINE_string(
     'output',
     None,
-    'Folder; none: WORKDIR/predictions/PATIENT, of a bundle here, '
-    'predictions/NAME/PATIENT.',
+    'Folder; none: WORKDIR/predictions/PATIENT, of a bundle or a URL '
+    'here, predictions/NAME/PATIENT.',
   )
   flags.DEFINE_string(
     'checkpoint', 'best', '`best`, `latest`, or the number of a saved step.'

@@ -7,7 +7,6 @@ example:
   dvhflax train --config=prostate:small --workdir=runs/small
 """
 
-import os
 import sys
 
 from absl import flags
@@ -19,7 +18,9 @@ from dvhflax.cli import program
 def define() -> None:
   program.define_config('prostate')
   flags.DEFINE_string(
-    'workdir', 'runs/prostate', 'Checkpoints and losses; resumed if it exists.'
+    'workdir',
+    'runs/prostate',
+    'Checkpoints and losses, a folder or a URL; resumed if it exists.',
   )
   flags.DEFINE_bool('distributed', False, 'Several processes train together.')
   flags.DEFINE_string(
@@ -47,12 +48,12 @@ def main() -> None:
     for name in ('coordinator', 'num_processes', 'process_id'):
       if values[name].present:
         raise errors.UserError(f'--{name} needs --distributed: add it')
-  from dvhflax.training import checkpoint
+  from dvhflax.training import checkpoint, remote
   from dvhflax.training.resuming import open_cohort
   from dvhflax.training.train import train
 
   checkpoint.quiet()
-  workdir = os.path.abspath(values.workdir)
+  workdir = remote.absolute(values.workdir)
   with partners.parting():
     try:
       train(values.config, open_cohort(values.config, workdir), workdir)

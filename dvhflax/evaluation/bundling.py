@@ -19,7 +19,7 @@ from dvhflax.cohort.store import Cohort
 from dvhflax.evaluation.predictors import Predict, for_patient, make_predict
 from dvhflax.report import model_card
 from dvhflax.training import bundle as bundle_lib
-from dvhflax.training import runs
+from dvhflax.training import remote, runs
 from dvhflax.training.checkpoint import Checkpoints
 
 # Wishes a patient that doses are compared for: plans of their own.
@@ -68,15 +68,17 @@ def make_bundle(
   Raises:
     UserError: if something is missing, or is not to be given away.
   """
-  workdir = os.path.abspath(workdir)
+  workdir = remote.absolute(workdir)
+  remote.require_folder(output, '--output')
   if bundle_lib.is_bundle(workdir):
     raise errors.UserError(f'{workdir} is a bundle already: name a run')
   model, variables, config, cohort, step = runs.load_model(
     workdir, which, cohort_path
   )
-  checkpoints = Checkpoints(workdir)
-  data = checkpoints.json(step, 'data')
-  checkpoints.close()
+  with remote.opened(workdir) as there:
+    checkpoints = Checkpoints(there.path)
+    data = checkpoints.json(step, 'data')
+    checkpoints.close()
   require_simulated(cohort)
   test = cohort.split('test')
   if not 1 <= patients <= len(test) or plans < 0:
@@ -177,8 +179,7 @@ def _summary(folder: str, step: int) -> Mapping[str, Any]:
   path = os.path.join(folder, 'summary.json')
   how = 'run dvhflax evaluate on this checkpoint, or name its --evaluation'
   try:
-    with open(path, encoding='utf-8') as file:
-      summary = json.load(file)
+    summary = json.loads(remote.read_text(folder, 'summary.json'))
     evaluated = summary['step']
     summary['table1'], summary['split'], summary['samples']
   except (OSError, KeyError, TypeError, ValueError):

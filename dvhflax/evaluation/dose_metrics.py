@@ -1,6 +1,6 @@
 """What evaluation reads off doses: of a patient's plans, each read once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -100,3 +100,11 @@ class PlanMetrics:
       dose = self._cohort.dose(*key)
       self._found[key] = self.inside(key[0]).measure(dose)
     return self._found[key]
+
+  def read(self, patient: int) -> dict[int, DoseMetrics]:
+    """Number -> metrics of the patient's plans that were asked for."""
+    return {n: found for (p, n), found in self._found.items() if p == patient}
+
+  def add(self, patient: int, found: Mapping[int, DoseMetrics]) -> None:
+    """Adds what was read elsewhere, see `read`."""
+    self._found |= {(patient, n): metrics for n, metrics in found.items()}

@@ -5,7 +5,6 @@ Structures, DVH elements and the like are in the file's metadata.
 
 from collections.abc import Sequence
 import json
-import os
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from dvhflax import errors, files
 from dvhflax.cohort import identity
 from dvhflax.models.onnx import to_onnx
 from dvhflax.models.unet import UNet
+from dvhflax.training import remote
 from dvhflax.training.runs import restore
 
 
@@ -35,8 +35,9 @@ def export(
     CheckpointError: if there is no such checkpoint.
     UserError: if a voxel size is wanted and not given, or the reverse.
   """
+  remote.require_folder(output, '--output')
   model, variables, config, data, step = restore(
-    os.path.abspath(workdir), which
+    remote.absolute(workdir), which
   )
   model = on_voxels(model, spacing_mm)
   metadata = {

@@ -1,9 +1,10 @@
 """Errors of networks and baselines, sample by sample."""
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
-import tqdm
 
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors, metrics
@@ -16,6 +17,7 @@ from dvhflax.training.sampler import Samples
 
 # Rows of figure 5.
 _FIGURE_ROWS = 3
+_FIELDS = [field.name for field in dataclasses.fields(SampleErrors)]
 
 
 @dataclasses.dataclass
@@ -70,45 +72,65 @@ def measure(
     samples, for the figure.
   """
   plans = plans or PlanMetrics(cohort)
+  found = [
+    measure_patient(predicts, cohort, samples, plans, p)
+    for p in dict.fromkeys(samples.patients.tolist())
+  ]
+  return {n: joined([e[n] for e, _ in found]) for n in predicts}, found[0][1]
+
+
+def measure_patient(
+  predicts: dict[str, tuple[Predict, np.ndarray]],
+  cohort: Cohort,
+  samples: Samples,
+  plans: PlanMetrics,
+  p: int,
+) -> tuple[dict[str, SampleErrors], dict[str, list[np.ndarray]]]:
+  """As `measure`, of the samples of one patient.
+
+  Returns:
+    Errors by name, and by name doses for the figure, if it is the first one.
+  """
   gathered = {name: _Errors() for name in predicts}
   shown: dict[str, list[np.ndarray]] = {name: [] for name in predicts}
-  number = len(samples.patients)
-  patients = list(dict.fromkeys(samples.patients.tolist()))
   rows_shown = set(figure_rows(cohort, samples))
-  bar = tqdm.tqdm(total=number * len(predicts), unit='dose', desc='evaluating')
-  for p in patients:
-    masks, present = cohort.masks(p), cohort.present[p]
-    rows = np.flatnonzero(samples.patients == p)
-    for name, (predict, wishes) in predicts.items():
-      predict = for_patient(predict, cohort, p)
-      for row, dose in zip(rows, predict(masks, wishes[rows])):
-        label = samples.labels[row]
-        plan, plan_reference = plans.of(p, label), cohort.reference(p, label)
-        reference = predicted_reference(cohort, p, dose, masks)
-        predicted = metrics.means_and_maxima(dose, masks, present)
-        found = gathered[name]
-        for off, off_gy, of_plan, of_dose in zip(
-          (found.mean, found.max),
-          (found.mean_gy, found.max_gy),
-          (plan.mean, plan.max),
-          predicted,
-        ):
-          off.append(100 * (of_plan - of_dose))
-          off_gy.append(
-            plan_reference.to_gy(of_plan) - reference.to_gy(of_dose)
-          )
-        found.fidelity.append(
-          metrics.dvh_fidelity(
-            samples.desired_dvh[row],
-            dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
-            samples.desired_dvh[row].any(-1) & present,
-          )
+  masks, present = cohort.masks(p), cohort.present[p]
+  rows = np.flatnonzero(samples.patients == p)
+  for name, (predict, wishes) in predicts.items():
+    predict = for_patient(predict, cohort, p)
+    for row, dose in zip(rows, predict(masks, wishes[rows])):
+      label = samples.labels[row]
+      plan, plan_reference = plans.of(p, label), cohort.reference(p, label)
+      reference = predicted_reference(cohort, p, dose, masks)
+      predicted = metrics.means_and_maxima(dose, masks, present)
+      found = gathered[name]
+      for off, off_gy, of_plan, of_dose in zip(
+        (found.mean, found.max),
+        (found.mean_gy, found.max_gy),
+        (plan.mean, plan.max),
+        predicted,
+      ):
+        off.append(100 * (of_plan - of_dose))
+        off_gy.append(plan_reference.to_gy(of_plan) - reference.to_gy(of_dose))
+      found.fidelity.append(
+        metrics.dvh_fidelity(
+          samples.desired_dvh[row],
+          dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
+          samples.desired_dvh[row].any(-1) & present,
         )
-        if row in rows_shown:
-          shown[name].append(dose)
-        bar.update()
-  bar.close()
+      )
+      if row in rows_shown:
+        shown[name].append(dose)
   return {n: e.collect() for n, e in gathered.items()}, shown
+
+
+def joined(found: Sequence[SampleErrors]) -> SampleErrors:
+  """The errors of several patients, in their order, as those of one."""
+
+  def all_of(name: str) -> Any:
+    return np.concatenate([getattr(one, name) for one in found])
+
+  return SampleErrors(*map(all_of, _FIELDS))
 
 
 def figure_rows(cohort: Cohort, samples: Samples) -> list[int]:

@@ -56,24 +56,46 @@ class Scores:
   dvh: float
 
 
-def scores(cases: Iterable[Case], structures: Sequence[Structure]) -> Scores:
-  """Both scores in one pass, so that `cases` may be a generator.
+@dataclasses.dataclass(frozen=True)
+class OfPatient:
+  """What the scores are made of.
+
+  Attributes:
+    dose: see `dose_error`.
+    dvh: `[S, 3]`, see `dvh_errors_of`.
+  """
+
+  dose: float
+  dvh: np.ndarray
+
+
+def of_patient(case: Case, structures: Sequence[Structure]) -> OfPatient:
+  """A patient's part of the scores.
 
   Args:
-    cases: the patients.
+    case: the patient.
     structures: `[S]`, in the order of the masks; `body` has no DVH metric.
+
+  Raises:
+    ValueError: no possible-dose voxel.
+  """
+  return OfPatient(dose_error(case), dvh_errors_of(case, structures))
+
+
+def scores(found: Iterable[OfPatient]) -> Scores:
+  """Both scores of patients.
 
   Returns:
     The scores; the DVH score is NaN where no patient has an OAR or target.
 
   Raises:
-    ValueError: no patient, or one without a possible-dose voxel.
+    ValueError: no patient.
   """
   dose_errors = []
   dvh_errors = []
-  for case in cases:
-    dose_errors.append(dose_error(case))
-    dvh_errors.append(dvh_errors_of(case, structures).ravel())
+  for one in found:
+    dose_errors.append(one.dose)
+    dvh_errors.append(one.dvh.ravel())
   if not dose_errors:
     raise ValueError('scores need at least one patient')
   cells = np.concatenate(dvh_errors)

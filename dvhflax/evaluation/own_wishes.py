@@ -5,7 +5,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from dvhflax import dvh as dvh_lib
 from dvhflax import errors
@@ -20,6 +19,22 @@ from dvhflax.normalisation import DoseReference
 from dvhflax.planning import pareto
 
 
+@dataclasses.dataclass(frozen=True)
+class OfPatient:
+  """What a patient's wishes have found.
+
+  Attributes:
+    answers: of each wish, fields of `Answers`.
+    itself: of the patient's plans, likewise.
+    deliverable: of each mimicked prediction, by structure, the mean absolute
+      difference in % of the prescription.
+  """
+
+  answers: list[dict[str, Any]]
+  itself: dict[str, Any]
+  deliverable: list[dict[str, float]]
+
+
 def ask(
   predict: Predict,
   cohort: Cohort,
@@ -31,65 +46,88 @@ def ask(
   """Predicts for each patient's own plans as wishes.
 
   Args:
-    predict: the network.
-    cohort: of the patients.
     patients: places of P patients.
-    wishes: a patient, at most; `few_plans.spread_plans` chooses them.
-    plans: of the cohort; all plans of these patients are read.
-    mimicked: predictions to compare with the closest deliverable dose; the
-      first wish of each patient, then the second, and so on. It needs the
-      protocol of the plans, see `require_protocols`.
+    predict, cohort, wishes, plans, mimicked: see `ask_patient`.
+
+  Returns:
+    See `gathered`.
+  """
+  return gathered(
+    [
+      ask_patient(predict, cohort, patients, int(p), wishes, plans, mimicked)
+      for p in patients
+    ]
+  )
+
+
+def gathered(
+  found: Sequence[OfPatient],
+) -> tuple[Answers, list[dict[str, float]]]:
+  """Of several patients, in their order.
 
   Returns:
     The answers; and of each mimicked prediction, by structure, the mean
     absolute difference in % of the prescription.
   """
-  records = [cohort.patients[p] for p in patients]
-  found: list[dict[str, Any]] = []
-  of_patients: list[dict[str, Any]] = []
-  deliverable: list[dict[str, float]] = []
-  bar = tqdm.tqdm(
-    total=sum(min(wishes, r.plans) for r in records),
-    unit='dose',
-    desc='own wishes',
-  )
-  for i, p in enumerate(patients):
-    front = _Front.of(cohort, int(p), plans)
-    of_patients.append(front.itself())
-    masks = cohort.masks(p)
-    chosen = spread_plans(cohort, p, wishes)
-    # As many of this patient's as are its turn.
-    to_mimic = len(range(i, mimicked, len(patients)))
-    doses = for_patient(predict, cohort, p)(masks, cohort.dvh[p][chosen])
-    for turn, (n, dose) in enumerate(zip(chosen, doses)):
-      reference = predicted_reference(cohort, p, dose, masks)
-      found.append(
-        front.answer(
-          n,
-          plans.inside(p).measure(dose),
-          dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
-          reference,
-        )
-      )
-      # A prediction whose Gy are not known cannot be delivered.
-      if turn < to_mimic and np.isfinite(reference.gy):
-        closest = mimic.mimic_dose(
-          cohort, int(p), reference.to_gy(np.maximum(dose, 0))
-        )
-        deliverable.append(
-          {
-            name: row['mean_absolute']
-            for name, row in closest.difference.items()
-          }
-        )
-      bar.update()
-  bar.close()
+  answers = [one for of in found for one in of.answers]
   return Answers(
-    **{key: np.array([one[key] for one in found]) for key in found[0]},
+    **{key: np.array([one[key] for one in answers]) for key in answers[0]},
     **{
-      key: np.array([one[key] for one in of_patients]) for key in of_patients[0]
+      key: np.array([of.itself[key] for of in found]) for key in found[0].itself
     },
-  ), deliverable
+  ), [one for of in found for one in of.deliverable]
+
+
+def ask_patient(
+  predict: Predict,
+  cohort: Cohort,
+  patients: Sequence[int] | np.ndarray,
+  p: int,
+  wishes: int,
+  plans: PlanMetrics,
+  mimicked: int = 0,
+) -> OfPatient:
+  """Predicts for a patient's own plans as wishes.
+
+  Args:
+    predict: the network.
+    cohort: of the patients.
+    patients: places of all P patients that are asked for.
+    p: the one among them.
+    wishes: a patient, at most; `few_plans.spread_plans` chooses them.
+    plans: of the cohort; all plans of the patient are read.
+    mimicked: predictions of all patients to compare with the closest
+      deliverable dose; the first wish of each patient, then the second, and so
+      on. It needs the protocol of the plans, see `require_protocols`.
+  """
+  found: list[dict[str, Any]] = []
+  deliverable: list[dict[str, float]] = []
+  front = _Front.of(cohort, p, plans)
+  masks = cohort.masks(p)
+  chosen = spread_plans(cohort, p, wishes)
+  # As many of this patient's as are its turn.
+  place = list(patients).index(p)
+  to_mimic = len(range(place, mimicked, len(patients)))
+  doses = for_patient(predict, cohort, p)(masks, cohort.dvh[p][chosen])
+  for turn, (n, dose) in enumerate(zip(chosen, doses)):
+    reference = predicted_reference(cohort, p, dose, masks)
+    found.append(
+      front.answer(
+        n,
+        plans.inside(p).measure(dose),
+        dvh_lib.dvh_vectors(dose, masks, cohort.dvh_spec),
+        reference,
+      )
+    )
+    # A prediction whose Gy are not known cannot be delivered.
+    if turn < to_mimic and np.isfinite(reference.gy):
+      closest = mimic.mimic_dose(
+        cohort, p, reference.to_gy(np.maximum(dose, 0))
+      )
+      deliverable.append(
+        {name: row['mean_absolute'] for name, row in closest.difference.items()}
+      )
+  return OfPatient(found, front.itself(), deliverable)
 
 
 def require_protocols(

@@ -5,9 +5,11 @@ import dataclasses
 import os
 
 from dvhflax import errors, files
+from dvhflax.cohort import place
 from dvhflax.io import import_report
 from dvhflax.report import prediction
 from dvhflax.report.folder_names import folder_name
+from dvhflax.training import remote
 from dvhflax.training.bundle import is_bundle
 from dvhflax.training.runs import load_networks
 from dvhflax.tuning import wish, wish_file
@@ -56,7 +58,7 @@ def predict_all(
   A patient who cannot be predicted for does not stop the others.
 
   Args:
-    workdir: path of a training run, or of a bundle.
+    workdir: path or URL of a training run, or path of a bundle.
     patient: id, of the cohort or in the folder; None: all of the folder.
     dicom, nifti: folder of patients from outside; at most one of the two.
     names, prescription_gy: of those, see `ExternalPatients`.
@@ -67,7 +69,8 @@ def predict_all(
     who: name for the audit trail.
     output: folder of the one patient, or that holds a folder for each of
       several; None: `predictions` in the workdir, for a bundle
-        `predictions/NAME` in the current folder, which does the latter.
+        and a URL `predictions/NAME` in the current folder, which does the
+        latter.
     grid, rtdose_bits: see `prediction.write`.
 
   Raises:
@@ -87,6 +90,7 @@ def predict_all(
       '--names and --prescription_gy are for patients of --dicom or --nifti; '
       f'{patient} is one of the cohort, which knows both'
     )
+  remote.require_folder(output, '--output')
   network, store, anatomy = load_networks(
     workdir, checkpoint, cohort, anatomy_workdir
   )
@@ -97,8 +101,8 @@ def predict_all(
     )
   ids = [patient] if patient else external.ids if external else []
   parent = output or os.path.join(workdir, 'predictions')
-  if not output and is_bundle(workdir):
-    # It is not written into: it may lie among installed packages.
+  if not output and (is_bundle(workdir) or place.is_url(workdir)):
+    # A bundle is not written into: it may lie among installed packages.
     parent = os.path.join('predictions', network.identity['workdir'])
   failures = []
   for one in ids:

@@ -89,7 +89,29 @@ def _centroid(masks: np.ndarray, targets: Sequence[int]) -> np.ndarray:
   return np.argwhere(masks[..., list(targets)].any(-1)).mean(0)
 
 
-def mean_dose_predict(cohort: Cohort, targets: Sequence[int]) -> Predict:
+@dataclasses.dataclass(frozen=True)
+class MeanDose:
+  """Predicts one dose for all, moved to a patient's targets.
+
+  Attributes:
+    mean: `[X, Y, Z]`, with the targets in its midst.
+    targets: the targets' channels.
+  """
+
+  mean: np.ndarray
+  targets: tuple[int, ...]
+
+  def __call__(
+    self, masks: np.ndarray, desired_dvh: np.ndarray
+  ) -> Iterator[np.ndarray]:
+    """Generates `[X, Y, Z]` doses, as `Predict`."""
+    centre = (np.array(self.mean.shape) - 1) / 2
+    offset = np.rint(_centroid(masks, self.targets) - centre).astype(int)
+    dose = shift(self.mean, offset)
+    yield from (dose for _ in desired_dvh)
+
+
+def mean_dose_predict(cohort: Cohort, targets: Sequence[int]) -> MeanDose:
   """Predicts the mean of all training plans, moved to a patient's targets.
 
   Args:
@@ -103,13 +125,4 @@ def mean_dose_predict(cohort: Cohort, targets: Sequence[int]) -> Predict:
     doses = cohort.doses(p)
     total += shift(doses.sum(0), offset)
     number += len(doses)
-  mean = (total / number).astype(np.float32)
-
-  def predict(
-    masks: np.ndarray, desired_dvh: np.ndarray
-  ) -> Iterator[np.ndarray]:
-    offset = np.rint(_centroid(masks, targets) - centre).astype(int)
-    dose = shift(mean, offset)
-    yield from (dose for _ in desired_dvh)
-
-  return predict
+  return MeanDose((total / number).astype(np.float32), tuple(targets))

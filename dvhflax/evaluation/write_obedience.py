@@ -1,39 +1,32 @@
-"""Measures how well a network obeys, and writes it down."""
+"""Writes down how well a network obeys."""
 
+from collections.abc import Sequence
 import os
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from dvhflax import files
 from dvhflax.cohort.store import Cohort
-from dvhflax.evaluation import obedience
-from dvhflax.evaluation.dose_metrics import PlanMetrics
-from dvhflax.evaluation.own_wishes import ask
-from dvhflax.evaluation.predictors import Predict
+from dvhflax.evaluation import obedience, own_wishes
 from dvhflax.report import figure as figures
 from dvhflax.report import obedience as report
 
 
 def write(
   output: str,
-  network: Predict,
   cohort: Cohort,
-  patients: np.ndarray,
-  options: ml_collections.ConfigDict,
-  plans: PlanMetrics,
+  found: Sequence[own_wishes.OfPatient],
+  split: str,
   heard: dict[str, Any],
 ) -> tuple[dict[str, Any], str, str]:
-  """Predicts for own wishes, and writes tables and a figure.
+  """Writes tables and a figure of the answers to own wishes.
 
   Args:
     output: folder.
-    network: that is asked.
     cohort: of the patients.
-    patients: their places.
-    options: the configuration's `evaluation`.
-    plans: of the cohort.
+    found: of each of them.
+    split: that they are of.
     heard: by structure, `with_wish`, `shuffled` and `ratio` of `mean_dose` and
       `max_dose`; see `of_table`.
 
@@ -42,10 +35,8 @@ def write(
   """
   names = [s.name for s in cohort.structures]
   reference = cohort.normalisation.words
-  answers, deliverable = ask(
-    network, cohort, patients, options.obedience_wishes, plans, options.mimicked
-  )
-  numbers = {'split': options.split, **obedience.summary(answers, names)}
+  answers, deliverable = own_wishes.gathered(found)
+  numbers = {'split': split, **obedience.summary(answers, names)}
   rows = numbers['structures']
   for name in names:
     rows[name]['shuffled'] = heard[name]

@@ -171,7 +171,7 @@ class Dask:
     if error is None:
       raise errors.UserError(
         f'the Dask scheduler of --scheduler={self._name} is gone: run the same '
-        'command again to resume; what is finished is kept'
+        'command again; patients that are written are kept'
       )
     raise error
 

@@ -22,7 +22,7 @@ from dvhflax import errors, files, sha256sums
 from dvhflax.training.trees import first_not_finite, named
 
 _SCHEMA = 1
-_INFO = 'bundle.json'
+INFO = 'bundle.json'
 _NETWORK = 'network.npz'
 _COHORT = 'cohort'
 CARD = 'card.md'
@@ -31,8 +31,7 @@ CARD = 'card.md'
 def is_bundle(path: str | os.PathLike[str]) -> bool:
   """Whether a folder is a bundle, be it damaged."""
   return any(
-    os.path.isfile(os.path.join(path, name))
-    for name in (_INFO, sha256sums.SUMS)
+    os.path.isfile(os.path.join(path, name)) for name in (INFO, sha256sums.SUMS)
   )
 
 
@@ -64,7 +63,7 @@ class Bundle:
     if fault:
       self._refuse(fault)
     try:
-      with open(os.path.join(path, _INFO), encoding='utf-8') as file:
+      with open(os.path.join(path, INFO), encoding='utf-8') as file:
         values = json.load(file)
       schema = values['schema_version']
       if schema == _SCHEMA:
@@ -74,7 +73,7 @@ class Bundle:
     except (
       OSError, KeyError, TypeError, ValueError, RecursionError, OverflowError,
     ) as error:  # fmt: skip
-      self._refuse(f'{_INFO} is faulty ({errors.plain(repr(error), 200)})')
+      self._refuse(f'{INFO} is faulty ({errors.plain(repr(error), 200)})')
     if schema != _SCHEMA:
       raise errors.CheckpointError(
         f'{path} has schema_version {errors.shown(schema)}; this version of '
@@ -207,7 +206,7 @@ def write_info(
     'config': dict(config),
     'data': dict(data),
   }
-  files.write_json(os.path.join(folder, _INFO), values)
+  files.write_json(os.path.join(folder, INFO), values)
 
 
 @contextlib.contextmanager

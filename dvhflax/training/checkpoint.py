@@ -10,7 +10,6 @@ changed is an error; older checkpoints lack it.
 from collections.abc import Iterator
 import contextlib
 import glob
-import itertools
 import json
 import logging
 import math
@@ -27,10 +26,9 @@ import orbax.checkpoint.checkpoint_managers as managers
 
 from dvhflax import errors
 from dvhflax.checksum import checksum
-from dvhflax.training import partners
+from dvhflax.training import checkpoint_files, partners
 from dvhflax.training.trees import first_not_finite, named
 
-_FOLDER = 'checkpoints'
 _DISCARDED = '.discarded'
 _SUMS = 'sums'
 # The saved metric that picks the best checkpoint.
@@ -51,7 +49,7 @@ class Checkpoints:
       CheckpointError: if there is none and `create` is False.
       DamagedCheckpoint: if there is one whose validation loss is damaged.
     """
-    self._path = os.path.join(workdir, _FOLDER)
+    self._path = os.path.join(workdir, checkpoint_files.FOLDER)
     self._writes = create
     if not create and not os.path.isdir(self._path):
       raise errors.CheckpointError(
@@ -92,7 +90,7 @@ class Checkpoints:
         f'{self._path} cannot be opened, one of its checkpoints is damaged '
         f'({_first_line(error)}): restore that folder, or remove it'
       ) from None
-    self._folder = _identity(self._path)
+    self._folder = checkpoint_files.identity(self._path)
     if create:
       self._discard()
     if not create and self.latest is None:
@@ -112,7 +110,10 @@ class Checkpoints:
           f'{path} is damaged: remove it, and name a checkpoint in place of '
           'the best',
           step,
-          max((s for s in _steps(self._path) if s != step), default=None),
+          max(
+            (s for s in checkpoint_files.steps(self._path) if s != step),
+            default=None,
+          ),
         ) from None
 
   @property
@@ -164,7 +165,7 @@ class Checkpoints:
 
   def _half_deleted(self, step: int) -> bool:
     """Whether an earlier run was killed as it removed this checkpoint."""
-    whole = os.path.join(self._path, str(step), '_CHECKPOINT_METADATA')
+    whole = os.path.join(self._path, str(step), checkpoint_files.MARKER)
     return (
       step != self.latest
       and self._loss(step) is None
@@ -198,8 +199,8 @@ class Checkpoints:
       steps['best'] = self.best
       if steps['best'] is not None and self.sound is None:
         print(
-          f'note: {self._path} has no checkpoint that was validated; best is '
-          f'the latest, step {self.latest}',
+          'note: there is no checkpoint that was validated; best is the '
+          f'latest, step {self.latest}',
           file=sys.stderr,
         )
     found = steps.get(which)
@@ -326,7 +327,10 @@ class Checkpoints:
     Else files would be made where it was, apart from those of before.
     """
     # Orbax may have made another one as it saved.
-    if self._folder is None or _identity(self._path) != self._folder:
+    if (
+      self._folder is None
+      or checkpoint_files.identity(self._path) != self._folder
+    ):
       raise errors.StorageError(
         f'{self._path} is gone, which this run was saving in: bring it back '
         '(what may lie there now was begun after that; remove it), and run the '
@@ -426,59 +430,6 @@ def _ranked(metrics: Any) -> float:
   except (KeyError, TypeError, ValueError):
     return math.inf
   return math.inf if math.isnan(loss) else loss
-
-
-def has_checkpoint(workdir: str) -> bool:
-  """Whether a workdir has a checkpoint, be it damaged."""
-  return bool(_steps(os.path.join(workdir, _FOLDER)))
-
-
-def set_aside(workdir: str, step: int) -> str:
-  """Moves a checkpoint out of the way; returns where it lies now."""
-  folder = os.path.join(workdir, 'damaged')
-  os.makedirs(folder, exist_ok=True)
-  names = (f'{step}' if n == 0 else f'{step}-{n}' for n in itertools.count())
-  aside = next(
-    path
-    for name in names
-    if not os.path.lexists(path := os.path.join(folder, name))
-  )
-  os.rename(os.path.join(workdir, _FOLDER, str(step)), aside)
-  return aside
-
-
-def newest_data(workdir: str) -> dict[str, Any]:
-  """The `data` item of the newest checkpoint that has one to be read.
-
-  Raises:
-    CheckpointError: if there is none.
-  """
-  path = os.path.join(workdir, _FOLDER)
-  for step in sorted(_steps(path), reverse=True):
-    try:
-      with open(os.path.join(path, str(step), 'data', 'metadata')) as file:
-        values = json.load(file)
-    except (OSError, ValueError):
-      continue
-    if isinstance(values, dict):
-      return values
-  checkpoints = Checkpoints(workdir)
-  return checkpoints.json(checkpoints.find('latest'), 'data')
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-  """Which folder it is; None if there is none."""
-  try:
-    found = os.stat(path)
-  except OSError:
-    return None
-  return found.st_dev, found.st_ino
-
-
-def _steps(path: str) -> list[int]:
-  """Of a folder of checkpoints, be they damaged."""
-  names = os.listdir(path) if os.path.isdir(path) else []
-  return [int(name) for name in names if name.isdigit()]
 
 
 def _sum(tree: Any) -> str:

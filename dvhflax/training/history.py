@@ -14,6 +14,7 @@ import os
 import sys
 
 from dvhflax import errors, files
+from dvhflax.training import remote
 from dvhflax.training.board import Board
 
 COLUMNS = ('epoch', 'step', 'train_loss', 'val_loss', 'learning_rate')
@@ -44,8 +45,7 @@ def _read(path: str, columns: Sequence[str]) -> tuple[list[Row], list[int]]:
   rows: list[Row] = []
   faults: list[int] = []
   try:
-    with open(path, encoding='utf-8', errors='replace') as file:
-      lines = file.read().split('\n')
+    lines = remote.read_text(*os.path.split(path)).split('\n')
   except FileNotFoundError:
     return rows, faults
   if lines[-1]:

@@ -11,12 +11,9 @@ from dvhflax.cohort import identity
 from dvhflax.cohort.store import Cohort
 from dvhflax.config import saved as config_saved
 from dvhflax.sources import build
-from dvhflax.training import parallel, partners
-from dvhflax.training.checkpoint import (
-  Checkpoints,
-  has_checkpoint,
-  newest_data,
-)
+from dvhflax.training import parallel, partners, remote
+from dvhflax.training.checkpoint import Checkpoints
+from dvhflax.training.checkpoint_files import has_checkpoint, newest_data
 from dvhflax.training.step import TrainState
 
 COHORT_FLAG = '--config.cohort.path'
@@ -99,16 +96,20 @@ def open_cohort(config: ml_collections.ConfigDict, workdir: str) -> Cohort:
 
   Args:
     config: validated; see `config.py`.
-    workdir: absolute path; may hold a run, which keeps its cohort.
+    workdir: of `remote.absolute`; may hold a run, which keeps its cohort.
 
   Raises:
     CohortError: if the run's cohort is not found, or the one at its place is
       another.
   """
   partners.meet()
-  if not has_checkpoint(workdir):
-    return build.open_or_build_cohort(config)
-  data = newest_data(workdir)
+  with remote.opened(workdir) as there:
+    if not has_checkpoint(there.path):
+      return build.open_or_build_cohort(config)
+    data = newest_data(there.path)
+    if data is None:
+      checkpoints = Checkpoints(there.path)
+      data = checkpoints.json(checkpoints.find('latest'), 'data')
   path = identity.find(config.cohort.path, data, COHORT_FLAG)
   identity.require(Cohort.open(path), data, workdir, COHORT_FLAG)
   found = config.copy_and_resolve_references()

@@ -20,7 +20,7 @@ from dvhflax.models.build import build_unet, halves, initial_variables
 from dvhflax.models.unet import UNet
 from dvhflax.normalisation import Normalisation
 from dvhflax.patient import Role, Structure
-from dvhflax.training import bundle
+from dvhflax.training import bundle, checkpoint_files, remote
 from dvhflax.training.checkpoint import Checkpoints
 
 # How another place of a cohort is named.
@@ -96,7 +96,7 @@ def restore(
   """The network of a training run, or of a bundle.
 
   Args:
-    workdir: absolute path of the run or the bundle.
+    workdir: of the run or the bundle, as `remote.absolute` has it.
     which: `best`, `latest`, or a saved step's number.
 
   Returns:
@@ -106,12 +106,21 @@ def restore(
   Raises:
     CheckpointError: if there is no such checkpoint, or it lacks something.
   """
+  with remote.opened(workdir) as there:
+    return _restore(there, which)
+
+
+def _restore(
+  there: remote.Workdir, which: str
+) -> tuple[UNet, Any, ml_collections.ConfigDict, dict[str, Any], int]:
+  workdir = there.path
   checkpoints: Checkpoints | bundle.Bundle
   if bundle.is_bundle(workdir):
     checkpoints = bundle.Bundle(workdir)
   else:
     checkpoints = Checkpoints(workdir)
   step = checkpoints.find(which)
+  there.bring(f'{checkpoint_files.FOLDER}/{step}/model/')
   data = checkpoints.json(step, 'data')
   try:
     config = config_saved.read(checkpoints.json(step, 'config'))
@@ -168,7 +177,7 @@ def load_model(
   """A network and the cohort it was trained on, checked against each other.
 
   Args:
-    workdir: path of a training run, or of a bundle.
+    workdir: path or URL of a training run, or path of a bundle.
     which: `best`, `latest` or a saved step.
     cohort_path: cohort store, if it moved since, or in place of a bundle's
       excerpt.
@@ -181,7 +190,7 @@ def load_model(
     CohortError: if there is no such cohort, it does not fit, or is not the one
       that the network was trained on.
   """
-  workdir = os.path.abspath(workdir)
+  workdir = remote.absolute(workdir)
   model, variables, config, data, step = restore(workdir, which)
   # A path that is given replaces the recorded one.
   place = {} if cohort_path else data
@@ -235,7 +244,7 @@ def load_network(
   """A trained network and the cohort it was trained on, for `Session`.
 
   Args:
-    workdir: path of a training run, or of a bundle, such as
+    workdir: path or URL of a training run, or path of a bundle, such as
       `dvhflax.pretrained('prostate')`.
     which: `best`, `latest` or a saved step.
     cohort_path: cohort store, if it moved since, or in place of a bundle's

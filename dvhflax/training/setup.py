@@ -1,5 +1,6 @@
 """What a run needs before its first update."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import sys
@@ -17,8 +18,9 @@ from dvhflax.losses import dose_loss
 from dvhflax.models.build import build_unet, dvh_statistics
 from dvhflax.models.unet import UNet
 from dvhflax.schedules import learning_rate
-from dvhflax.training import first_dose, parallel, partners
-from dvhflax.training.checkpoint import Checkpoints, set_aside
+from dvhflax.training import first_dose, parallel, partners, remote
+from dvhflax.training.checkpoint import Checkpoints
+from dvhflax.training.checkpoint_files import set_aside
 from dvhflax.training.resuming import (
   COHORT_FLAG,
   check_same_run,
@@ -48,6 +50,7 @@ class Run:
     schedule: learning rate after so many updates.
     tx: optimiser.
     loss: of a batch.
+    send: sends a workdir at a URL what is saved; None for a folder.
   """
 
   config: ml_collections.ConfigDict
@@ -62,6 +65,7 @@ class Run:
   schedule: optax.Schedule
   tx: optax.GradientTransformation
   loss: LossFn
+  send: Callable[[], None] | None = None
 
   @property
   def steps_per_epoch(self) -> int:
@@ -101,6 +105,9 @@ class Run:
       data=self.data,
       validation_loss=loss,
     )
+    if self.send is not None:
+      self.checkpoints.wait()
+      self.send()
 
   def check(self, state: TrainState, loss: float | None = None) -> None:
     """Raises a UserError if a state, or its validation loss, is not finite."""
@@ -131,7 +138,10 @@ class Run:
 
 
 def begin(
-  config: ml_collections.ConfigDict, cohort: Cohort, workdir: str
+  config: ml_collections.ConfigDict,
+  cohort: Cohort,
+  workdir: str,
+  there: remote.Workdir | None = None,
 ) -> tuple[Run, TrainState]:
   """The run of a workdir, and its state as last saved.
 
@@ -142,12 +152,14 @@ def begin(
     config: validated.
     cohort: of the run.
     workdir: absolute path, which no other run is at work in.
+    there: of it, if it stands for a URL.
 
   Raises:
     CheckpointError: if the workdir holds a run of another configuration, or
       damaged checkpoints only.
     CohortError: if it holds one of another cohort.
   """
+  there = there or remote.Workdir(workdir, workdir)
   while True:
     checkpoints = fault = None
     try:
@@ -165,17 +177,17 @@ def begin(
     # A file may be unreadable on one host alone.
     step = partners.greatest(-1 if fault is None else fault.step)
     if step < 0:
-      return run, state
+      return dataclasses.replace(run, send=there.send), state
     if checkpoints is not None:
       checkpoints.close()
     if jax.process_index() == 0:
       aside = set_aside(workdir, step)
       why = f'step {step} is damaged' if fault is None else f'{fault}'
-      print(
+      note = (
         f'note: {why.partition(": remove")[0]}: set aside as {aside}; the run '
-        'goes on from the checkpoint before',
-        file=sys.stderr,
+        'goes on from the checkpoint before'
       )
+      print(there.shown(note), file=sys.stderr)
     partners.meet()
 
 

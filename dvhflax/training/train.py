@@ -23,9 +23,9 @@ from dvhflax.losses import Loss
 from dvhflax.models import build as models_build
 from dvhflax.models.convolution import describe
 from dvhflax.sources import build
-from dvhflax.training import feed, first_dose, parallel, partners
+from dvhflax.training import feed, first_dose, parallel, partners, remote
 from dvhflax.training.bundle import is_bundle
-from dvhflax.training.checkpoint import has_checkpoint
+from dvhflax.training.checkpoint_files import has_checkpoint
 from dvhflax.training.history import History
 from dvhflax.training.sampler import Sampler
 from dvhflax.training.setup import Run, begin
@@ -89,7 +89,7 @@ def train(
   Args:
     config: such as `config.default()`; `config/defaults.py` lists its keys.
     cohort: that of `open_or_build_cohort(config)`.
-    workdir: path of a folder; made if missing; gets `checkpoints/`,
+    workdir: path of a folder, made if missing, or a URL; gets `checkpoints/`,
       `history.csv`, `terms.csv`, `speed.csv` and `tensorboard/`.
 
   Returns:
@@ -97,7 +97,8 @@ def train(
 
   Raises:
     ConfigError: for an impossible key of the configuration, or a batch that
-      does not split over the devices.
+      does not split over the devices, or a URL that can only be read or that
+      several processes train in.
     CheckpointError: if the workdir holds a run of another configuration, or is
       a bundle.
     CohortError: if it holds one of another cohort, or `cohort` is not as
@@ -110,24 +111,29 @@ def train(
   """
   config_lib.validate(config)
   build.require_fit(cohort, config)
-  workdir = os.path.abspath(workdir)
+  workdir = remote.absolute(workdir)
   if is_bundle(workdir):
     raise errors.CheckpointError(
       f'{workdir} is a bundle, which is not trained on: use another --workdir'
     )
   parallel.check_batch_size(config.batch_size, config.batch_parts)
-  os.makedirs(workdir, exist_ok=True)
-  if first_dose.needed(config) and not has_checkpoint(workdir):
+  if first_dose.needed(config) and not _is_begun(workdir):
     anatomy = first_dose.workdir_of(workdir)
     print(
       f'the first dose: its network is trained in {anatomy}', file=sys.stderr
     )
     train(first_dose.config_of(config), cohort, anatomy)
   partners.meet()
-  with partners.noticed(), _only_one(workdir):
-    run, state = begin(config, cohort, workdir)
+  with (
+    remote.training(workdir) as there,
+    partners.noticed(),
+    _only_one(there.path),
+  ):
+    run, state = begin(config, cohort, there.path, there)
     try:
-      state = _train(run, state)
+      if there.send is not None:
+        there.send()
+      state = _train(run, state, there)
     except (errors.UserError, errors.Interrupted):
       run.checkpoints.close()
       raise
@@ -137,8 +143,15 @@ def train(
         run.checkpoints.close()
       raise
     run.checkpoints.close()
+    if there.send is not None:
+      there.send()
   partners.meet()
   return state
+
+
+def _is_begun(workdir: str) -> bool:
+  with remote.opened(workdir) as there:
+    return has_checkpoint(there.path)
 
 
 @contextlib.contextmanager
@@ -157,7 +170,7 @@ def _only_one(workdir: str) -> Iterator[None]:
     yield
 
 
-def _train(run: Run, state: TrainState) -> TrainState:
+def _train(run: Run, state: TrainState, there: remote.Workdir) -> TrainState:
   first = int(state.step)
   history = History(
     run.workdir, first, term_names(run.loss), write=jax.process_index() == 0
@@ -165,7 +178,7 @@ def _train(run: Run, state: TrainState) -> TrainState:
   with contextlib.closing(history):
     if first >= run.total:
       print(
-        f'{run.workdir} is trained already: {first} updates', file=sys.stderr
+        f'{there.name} is trained already: {first} updates', file=sys.stderr
       )
       return state
     return _loop(run, state, history)

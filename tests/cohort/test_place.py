@@ -9,6 +9,7 @@ import threading
 from conftest import make_config, make_tiny_cohort
 import numpy as np
 import pytest
+from s3_server import s3  # noqa: F401
 
 from dvhflax import errors
 from dvhflax.cohort import identity, place
@@ -38,10 +39,17 @@ def server(tmp_path, monkeypatch):
   place.context.cache_clear()
 
 
-@pytest.mark.parametrize('kind', ['http', 'file'])
-def test_a_store_at_a_url_is_the_same(server, tmp_path, kind):
+@pytest.mark.parametrize('kind', ['http', 'file', 's3'])
+def test_a_store_at_a_url_is_the_same(server, s3, tmp_path, kind):  # noqa: F811
   path = make_tiny_cohort(tmp_path / 'c')
-  url = {'http': f'{server.url}/c', 'file': f'file://{path}/'}[kind]
+  for file in pathlib.Path(path).rglob('*'):
+    if file.is_file():
+      s3.objects[str(file.relative_to(tmp_path))] = file.read_bytes()
+  url = {
+    'http': f'{server.url}/c',
+    'file': f'file://{path}/',
+    's3': 's3://bucket/c',
+  }[kind]
   here, there = Cohort.open(path), Cohort.open(url)
   assert there.metadata == here.metadata and there.identity == here.identity
   np.testing.assert_array_equal(there.dvh, here.dvh)

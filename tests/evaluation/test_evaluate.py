@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvhflax.errors import CheckpointError, ConfigError, UserError
-from dvhflax.evaluation import evaluate, predictors
+from dvhflax.evaluation import evaluate, measuring, patients, predictors
 from dvhflax.training import first_dose
 from dvhflax.training.sampler import Sampler
 
@@ -21,7 +21,7 @@ def test_run_is_evaluated(evaluation):
   # Whether the wish is heard comes first.
   head, rectum = (line.split() for line in text.splitlines()[:2])
   assert head[-2:] == ['ratio', 'slope'] and rectum[0] == 'rectum'
-  for name in (evaluate.SHUFFLED, evaluate.ANATOMY, evaluate.MEAN_DOSE):
+  for name in (patients.SHUFFLED, patients.ANATOMY, patients.MEAN_DOSE):
     assert name in text
   for name in (
     'figure4_losses',
@@ -37,7 +37,7 @@ def test_run_is_evaluated(evaluation):
   obeyed = summary['obedience']
   assert obeyed['wishes'] == 3 + 4 and obeyed['patients'] == 2
   row = obeyed['structures']['rectum']
-  of_table = summary['table1'][evaluate.SHUFFLED]['structures']['rectum']
+  of_table = summary['table1'][patients.SHUFFLED]['structures']['rectum']
   assert (
     row['shuffled']['mean_dose']['ratio'] == (of_table['mean_dose']['ratio'])
   )
@@ -88,7 +88,7 @@ def test_a_network_within_is_a_baseline(matched_run, tmp_path):
       matched_run, anatomy_workdir=anatomy, output=str(tmp_path)
     )
     with open(tmp_path / 'summary.json') as file:
-      tables.append(json.load(file)['table1'][evaluate.ANATOMY])
+      tables.append(json.load(file)['table1'][patients.ANATOMY])
   within, alone = (str(table) for table in tables)
   assert within == alone
 
@@ -113,7 +113,7 @@ def test_predictions_with_and_without_the_wish_are_told_apart(cohort):
   def ignoring(masks, wishes):
     yield from (np.zeros(cohort.grid, np.float32) for _ in wishes)
 
-  results, _ = evaluate.measure(
+  results, _ = measuring.measure(
     {
       'perfect': (look_up_in_turn(), samples.desired_dvh),
       'perfect, shuffled': (look_up_in_turn(), shuffled),

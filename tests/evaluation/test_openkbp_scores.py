@@ -39,7 +39,7 @@ def test_openkbp_scores_equal_a_plain_loop():
     else:
       for q in (1, 5, 99):
         cells.append(abs(np.percentile(a, q) - np.percentile(b, q)))
-  scores = openkbp_scores.scores([case], structures)
+  scores = openkbp_scores.scores([openkbp_scores.of_patient(case, structures)])
   assert scores.dose == pytest.approx(dose_score)
   assert scores.dvh == pytest.approx(np.mean(cells))
 
@@ -92,7 +92,9 @@ def test_the_reference_scores_nothing(folder, grid):
   case = case_of(folder, grid)
   outside = case.reference[case.possible_dose == 0]
   assert outside.any() == (grid != (128, 128, 128))
-  scores = openkbp_scores.scores([case], openkbp.STRUCTURES)
+  scores = openkbp_scores.scores(
+    [openkbp_scores.of_patient(case, openkbp.STRUCTURES)]
+  )
   assert scores.dose == 0 and scores.dvh == 0
 
 

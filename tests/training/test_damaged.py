@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvhflax import errors
-from dvhflax.training import checkpoint, setup
+from dvhflax.training import checkpoint, checkpoint_files, setup
 from dvhflax.training.resuming import open_cohort
 from dvhflax.training.train import train
 
@@ -133,6 +133,6 @@ def test_one_without_checksums_is_read(config, cohort, run):
 
 
 def test_no_place_aside_is_taken_twice(run):
-  first = checkpoint.set_aside(str(run), NEWEST)
+  first = checkpoint_files.set_aside(str(run), NEWEST)
   shutil.copytree(first, step_of(run))
-  assert checkpoint.set_aside(str(run), NEWEST) == f'{first}-1'
+  assert checkpoint_files.set_aside(str(run), NEWEST) == f'{first}-1'

@@ -23,7 +23,7 @@ from dvhflax.training import checkpoint as checkpoint_lib
 from dvhflax.training import feed, history, parallel, setup
 from dvhflax.training import runs as networks
 from dvhflax.training import train as train_lib
-from dvhflax.training.checkpoint import has_checkpoint
+from dvhflax.training.checkpoint_files import has_checkpoint
 from dvhflax.training.resuming import check_same_run, counters, open_cohort
 from dvhflax.training.runs import data_item
 from dvhflax.training.sampler import Sampler
