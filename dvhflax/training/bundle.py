@@ -73,7 +73,10 @@ class Bundle:
     except (
       OSError, KeyError, TypeError, ValueError, RecursionError, OverflowError,
     ) as error:  # fmt: skip
-      self._refuse(f'{INFO} is faulty ({errors.plain(repr(error), 200)})')
+      why = errors.plain(repr(error), 200)
+      if isinstance(error, RecursionError):
+        why = 'nested too deep'
+      self._refuse(f'{INFO} is faulty ({why})')
     if schema != _SCHEMA:
       raise errors.CheckpointError(
         f'{path} has schema_version {errors.shown(schema)}; this version of '
