@@ -90,6 +90,8 @@ class _Files:
         'report': found.report,
         'patients': [entry.key for entry in found.patients],
         'failed': found.failed,
+        'structures': found.structures,
+        'names': found.names,
       }
     )
 

@@ -1,10 +1,13 @@
 """Patients of uploads: read onto the cohort's grid as an import reads them."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import os
+import pathlib
 import threading
+from typing import Any
 
 from dvhflax import errors, files
 from dvhflax.app import messages
@@ -17,6 +20,8 @@ from dvhflax.tuning.external import ExternalPatients
 
 # Patients that are kept in memory; others are read again.
 _MOST_KEPT = 4
+# The table of names of an import that may yet fail.
+_TRIED = 'tried.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +32,15 @@ class Imported:
     report: for people.
     patients: that can be tuned for.
     failed: why others cannot.
+    structures: that the network wants, JSON-serialisable.
+    names: in the files of each patient, too.
   """
 
   report: str
   patients: list[Entry]
   failed: list[str]
+  structures: list[dict[str, Any]]
+  names: list[dict[str, Any]]
 
 
 class Imports:
@@ -48,17 +57,16 @@ class Imports:
     """Imports an upload, and keeps in its record what was found.
 
     Raises:
-      UserError: if there is no patient in it.
+      UserError: if there is no patient in it, or names cannot be as asked; what
+        was imported before stays.
     """
     with self._reading:
-      upload.names.unlink(missing_ok=True)
-      if asked.names:
-        files.write_json(upload.names, asked.names)
-      upload.record.prescription_gy = asked.prescription_gy
-      self.forget(upload)
+      tried = upload.names.with_name(_TRIED)
+      files.write_json(tried, asked.names or {})
       entries, found, failed = [], [], []
+      read: deque[tuple[str, Patient]] = deque(maxlen=_MOST_KEPT)
       with _without_folder(upload):
-        reader = self._reader(upload)
+        reader = self._new_reader(upload, asked.prescription_gy, tried)
       for one in reader.ids:
         try:
           patient, entry = reader.read(one)
@@ -68,12 +76,30 @@ class Imports:
           continue
         entries.append(entry)
         found.append(Found(one, patient.prescription_gy, len(patient.dose)))
-        self._keep(f'{upload.key}-{len(found) - 1}', patient)
+        read.append((f'{upload.key}-{len(found) - 1}', patient))
+      _check_chosen(asked, reader)
+      os.replace(tried, upload.names)
+      self.forget(upload)
+      self._readers[upload.key] = reader
+      for key, patient in read:
+        self._keep(key, patient)
+      upload.record.prescription_gy = asked.prescription_gy
       upload.record.patients = found
       upload.save()
       report = import_report.report_text(entries, reader.skipped)
-      listed = [e for e in entries_of(upload) if e.faults is None]
-      return Imported(_plain(upload, report), listed, failed)
+      return Imported(
+        _plain(upload, report),
+        [e for e in entries_of(upload) if e.faults is None],
+        failed,
+        [
+          {'name': s.name, 'role': s.role, 'needed': s.name in reader.needed}
+          for s in self._cohort.structures
+        ],
+        [
+          {'patient': one, 'found': list(names), 'taken': dict(taken)}
+          for one, (names, taken) in reader.named.items()
+        ],
+      )
 
   def patient(self, upload: Upload, entry: Entry) -> Patient:
     """Reads a patient, unless it is in memory.
@@ -97,15 +123,22 @@ class Imports:
 
   def _reader(self, upload: Upload) -> ExternalPatients:
     if upload.key not in self._readers:
-      self._readers[upload.key] = ExternalPatients(
-        upload.record.kind,
-        str(upload.files),
-        self._cohort,
-        prescription_gy=upload.record.prescription_gy,
-        names=str(upload.names) if upload.names.exists() else None,
-        ct=True,
+      self._readers[upload.key] = self._new_reader(
+        upload, upload.record.prescription_gy, upload.names
       )
     return self._readers[upload.key]
+
+  def _new_reader(
+    self, upload: Upload, prescription_gy: float | None, names: pathlib.Path
+  ) -> ExternalPatients:
+    return ExternalPatients(
+      upload.record.kind,
+      str(upload.files),
+      self._cohort,
+      prescription_gy=prescription_gy,
+      names=str(names) if names.exists() else None,
+      ct=True,
+    )
 
   def _keep(self, key: str, patient: Patient) -> None:
     self._kept[key] = patient
@@ -129,6 +162,19 @@ def entries_of(upload: Upload) -> list[Entry]:
   ]
 
 
+def _check_chosen(asked: messages.Import, reader: ExternalPatients) -> None:
+  """Raises a UserError for a chosen name that nobody has."""
+  known = {name for names, _ in reader.named.values() for name in names}
+  for structure, patterns in (asked.names or {}).items():
+    for pattern in patterns:
+      name = pattern.removeprefix('=')
+      if name and name != pattern and name not in known:
+        raise errors.UserError(
+          f'names: {errors.shown(name)}, chosen for {structure}, is no name of '
+          'these files: choose one that is'
+        )
+
+
 @contextlib.contextmanager
 def _without_folder(upload: Upload) -> Iterator[None]:
   """Leaves the folder of an upload out of errors."""
@@ -140,5 +186,9 @@ def _without_folder(upload: Upload) -> Iterator[None]:
 
 def _plain(upload: Upload, text: object) -> str:
   folder = str(upload.files)
-  text = str(text).replace(f'cohort.names={upload.names}', 'names')
+  tried = upload.names.with_name(_TRIED)
+  text = str(text).replace(f'cohort.names={tried}', 'names')
+  text = text.replace(f'cohort.names={upload.names}', 'names')
+  text = text.replace('map its name in a table (--names)', 'choose its name')
+  text = text.replace('name one in cohort.names', 'choose one')
   return text.replace(f'{folder}/', '').replace(folder, 'the upload')

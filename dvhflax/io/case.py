@@ -39,6 +39,7 @@ class Case:
     prescription_gy: for plans without one, or a patient without plans, from an
       RTPLAN of the structure set; None if unknown.
     ct: reads the CT, and notes on it, a line each; None without.
+    names: all in its files, of structures.
   """
 
   id: str
@@ -48,6 +49,7 @@ class Case:
   provenance: Mapping[str, Any]
   prescription_gy: float | None = None
   ct: Callable[[], tuple[Scan, list[str]]] | None = None
+  names: Sequence[str] = ()
 
 
 def numbered(found: Sequence[Any]) -> list[Any]:

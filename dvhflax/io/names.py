@@ -4,7 +4,9 @@ Regular expressions decide, in order; each site in `dvhflax/sites` has those of
 its organs. A pattern must match a whole name, in any case, with `_` for blanks
 and hyphens; signs such as those of `Lt. Parotid`, `Eye (left)` or `Lens, L` may
 be left out. A name that no pattern matches is unmapped, and two names that
-match the same one are ambiguous; neither is guessed at.
+match the same one are ambiguous; neither is guessed at. In a user's row the
+pattern `=NAME` is that very name, which then stands for no other structure, and
+`=` ends the search: no name stands for the structure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +67,8 @@ def read_table(
     raise errors.ConfigError(
       f'cohort.names={path} must hold {{"structure": ["pattern", ...], ...}}'
     )
-  rows = []
+  rows: list[tuple[str, str]] = []
+  owners: dict[str, str] = {}
   for name, patterns in table.items():
     if name not in structures:
       raise errors.ConfigError(
@@ -79,7 +82,7 @@ def read_table(
       )
     for pattern in patterns:
       try:
-        re.compile(pattern)
+        _pattern(pattern)
       except (
         re.error, TypeError, OverflowError, RecursionError,
       ) as error:  # fmt: skip
@@ -87,6 +90,12 @@ def read_table(
           f'cohort.names={path}: {errors.shown(pattern)} is no regular '
           f'expression: {errors.plain(str(error))}'
         ) from None
+      owner = owners.setdefault(pattern, name)
+      if owner != name and _is_name(pattern):
+        raise errors.ConfigError(
+          f'cohort.names={path}: {errors.shown(pattern[1:])} is chosen for '
+          f'{owner} and for {name}: choose it for one'
+        )
       rows.append((name, pattern))
   return tuple(rows)
 
@@ -105,10 +114,16 @@ def match(
     rows: the user's, see `read_table`.
   """
   keys = [_spellings(name) for name in names]
+  # Of each structure the first of its very names that is there.
+  first: dict[str, str] = {}
+  for name, pattern in rows:
+    if _is_name(pattern) and pattern[1:] in names:
+      first.setdefault(name, pattern[1:])
+  owners = {name: structure for structure, name in first.items()}
   chosen, ambiguous, passed_over = {}, {}, {}
   mapped: set[int] = set()
   for wanted in structures:
-    ranked = _ranked(keys, wanted, rows)
+    ranked = _ranked(names, owners, keys, wanted, rows)
     mapped.update(*ranked)
     if not ranked:
       continue
@@ -143,7 +158,19 @@ def describe(match: Match) -> list[str]:
   return lines
 
 
+def _is_name(pattern: str) -> bool:
+  return len(pattern) > 1 and pattern.startswith('=')
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+  if isinstance(text, str) and _is_name(text):
+    return re.compile(re.escape(text[1:]))
+  return re.compile(unicodedata.normalize('NFC', text), re.IGNORECASE)
+
+
 def _ranked(
+  names: Sequence[str],
+  owners: Mapping[str, str],
   keys: Sequence[frozenset[str]],
   wanted: str,
   rows: Sequence[tuple[str, str]],
@@ -153,13 +180,20 @@ def _ranked(
   patterns.append(re.escape(_plain(wanted)))
   patterns += _known(_plain(wanted))
   groups: list[list[int]] = []
-  seen: set[int] = set()
+  seen = {
+    i for i, name in enumerate(names) if owners.get(name, wanted) != wanted
+  }
   for pattern in patterns:
-    composed = re.compile(unicodedata.normalize('NFC', pattern), re.IGNORECASE)
+    if pattern == '=':
+      break
+    composed = _pattern(pattern)
     group = [
       i
-      for i, spellings in enumerate(keys)
-      if i not in seen and any(map(composed.fullmatch, spellings))
+      for i, (name, spellings) in enumerate(zip(names, keys))
+      if i not in seen
+      and any(
+        map(composed.fullmatch, [name] if _is_name(pattern) else spellings)
+      )
     ]
     seen.update(group)
     groups += [group] if group else []

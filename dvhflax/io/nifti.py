@@ -189,6 +189,7 @@ def read_patient(
       'names': {name: names[i] for name, i in match.chosen.items()},
     },
     ct=functools.partial(_read_ct, found.ct) if found.ct else None,
+    names=names,
   )
 
 

@@ -22,6 +22,9 @@ class ExternalPatients:
 
   Attributes:
     skipped: what belongs to none of them.
+    needed: structures that every training patient has.
+    named: by id, the names in the files of those who were read or refused, and
+      which of them stands for which structure.
   """
 
   def __init__(
@@ -91,6 +94,8 @@ class ExternalPatients:
       usual_gy=_common([p.prescription_gy for p in cohort.patients]),
     )
     self._always = cohort.present[cohort.split('train')].all(0)
+    self.needed = [name for name, need in zip(wanted, self._always) if need]
+    self.named: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {}
 
   @property
   def ids(self) -> list[str]:
@@ -117,6 +122,7 @@ class ExternalPatients:
         f'{", ".join(self._found)}'
       )
     case = self._read_case(self._found[patient])
+    self.named[patient] = case.names, case.provenance.get('names', {})
     read, entry = importing.assemble(case, self._settings, dose_optional=True)
     lacking = [
       structure.name

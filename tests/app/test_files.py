@@ -158,6 +158,66 @@ def test_prescription_and_names_are_heard(client, cohort, upload, tmp_path):
   assert all(structure['present'] for structure in state['structures'])
 
 
+def test_names_are_told_and_chosen(client, cohort, upload, served, tmp_path):
+  masks = cohort.masks(6)
+  of = dict(zip(('body', 'rectum', 'PTV'), masks.transpose(3, 0, 1, 2)))
+  for path, name in (
+    ('a/body', 'body'), ('a/Tumor Bed (1', 'PTV'), ('a/Rectum', 'rectum'),
+    ('b/body', 'body'), ('b/Boost', 'PTV'), ('b/Darm', 'rectum'),
+    ('c/body', 'body'), ('c/PTV', 'PTV'), ('c/Rectum', 'rectum'),
+  ):  # fmt: skip
+    content = mask_file(of[name], tmp_path)
+    put_file(client, upload, f'{path}.nii.gz', content)
+
+  def read(**names):
+    address = f'/api/v1/uploads/{upload}/import'
+    answer = client.post(address, json={'names': names})
+    return answer.status_code, answer.json()
+
+  def listed():
+    everyone = client.get('/api/v1/patients').json()
+    return {p['label']: p for p in everyone if p['key'].startswith(upload)}
+
+  _, found = read()
+  assert [(s['name'], s['role'], s['needed']) for s in found['structures']] == [
+    ('body', 'body', True), ('rectum', 'oar', False), ('PTV', 'target', True)
+  ]  # fmt: skip
+  names = {one['patient']: one for one in found['names']}
+  assert sorted(names['a']['found']) == ['Rectum', 'Tumor Bed (1', 'body']
+  assert names['a']['taken'] == {'body': 'body', 'rectum': 'Rectum'}
+  assert len(found['patients']) == 1 and len(found['failed']) == 2
+  # One table for all: each has the first that it has.
+  table = {'PTV': ['=Boost', '=Tumor Bed (1'], 'rectum': ['=Darm']}
+  _, found = read(**table)
+  assert not found['failed'] and len(found['patients']) == 3
+  assert [one['taken']['PTV'] for one in found['names']] == [
+    'Tumor Bed (1', 'Boost', 'PTV'
+  ]  # fmt: skip
+  key = listed()['a']['key']
+  state = client.post('/api/v1/sessions', json={'patient': key}).json()
+  sizes = {s['name']: s['volume_cc'] for s in state['structures']}
+  assert sizes['PTV'] == pytest.approx(of['PTV'].sum() * 0.045)
+  # Choices that cannot be leave what there is, in memory and on disk.
+  for bad, words in (
+    ({'PTV': ['=Tumor']}, "'Tumor', chosen for PTV, is no name of these"),
+    ({'PTV': ['=Darm'], 'rectum': ['=Darm']}, 'for PTV and for rectum'),
+    ({'heart': ['=Darm']}, 'heart'),
+  ):
+    status, refused = read(**bad)
+    assert status == 400 and words in refused['error']
+    assert str(served.folder.path) not in refused['error']
+    assert [p['faults'] for p in listed().values()] == [None] * 3
+  imports = served.desk.imports
+  imports.forget(served.desk.uploads.find(upload))
+  again = client.post('/api/v1/sessions', json={'patient': key})
+  assert again.status_code == 200, again.text
+  # None, though one would match; and what one has, no other structure has.
+  _, found = read(**table | {'rectum': ['=']})
+  assert all('rectum' not in one['taken'] for one in found['names'])
+  _, found = read(PTV=['=Rectum'])
+  assert found['names'][0]['taken'] == {'body': 'body', 'PTV': 'Rectum'}
+
+
 @pytest.mark.parametrize(
   ('files', 'body', 'words'),
   [

@@ -276,14 +276,14 @@ def test_a_dose_is_made_deliverable(browser, served, tmp_path, monkeypatch):
     assert 'deliverable' in export(page, 'html', tmp_path).read_text()
 
 
-def write_dicom(folder):
+def write_dicom(folder, target='PTV'):
   """A small patient with bone on the left half, that lies on few slices."""
   prefix = '1.2.3.77'
   frame, uid = f'{prefix}.5', f'{prefix}.6'
   structures = {
     'BODY': synthetic.cylinder(11, 10, 2.5),
     'Rectum': synthetic.cylinder(3, 10, 2.5, centre=(0, 7)),
-    'PTV': synthetic.sphere(5, 2.5),
+    target: synthetic.sphere(5, 2.5),
   }
   hu = np.full((32, 32, 16), 0, np.int16)
   hu[16:] = 300
@@ -355,3 +355,57 @@ def test_the_ct_of_a_dropped_dicom_folder(browser, server, tmp_path):
     assert written[k, j, i] == pytest.approx(dose_gy, abs=0.06)
     assert dataset.PatientID == 'Doe'
     assert dataset.FrameOfReferenceUID == '1.2.3.77.5'
+
+
+def test_a_name_that_is_not_known_is_chosen(browser, server, tmp_path):
+  target = 'Tumor Bed (boost, after the second CT of the second week'
+  write_dicom(tmp_path / 'Doe', target)
+  with watched(browser, refusals=True) as context:
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector('[data-listed]')
+    page.fill('#upload-prescription', '60')
+    with page.expect_request('**/import') as asked:
+      drop(page, tmp_path / 'Doe')
+    page.wait_for_selector('#drop[data-state=done]')
+    expect(page.locator('#upload-report')).to_contain_text('has no PTV')
+    expect(page.locator('#upload-patients button')).to_have_count(0)
+    options = page.get_by_label('PTV', exact=True).locator('option')
+    expect(options).to_have_text(['choose', 'BODY', 'Rectum', target])
+    rectum = page.get_by_label('rectum', exact=True).locator('option')
+    expect(rectum).to_have_text(['Rectum', 'BODY', target, 'none'])
+    # The reason, long as it is, pushes nothing out of the list.
+    assert page.locator('#patient-list').evaluate(
+      'list => list.scrollWidth <= list.clientWidth'
+    )
+
+    sent = []
+    page.on('request', lambda one: one.method == 'PUT' and sent.append(one.url))
+    # By keys alone.
+    page.get_by_label('PTV', exact=True).focus()
+    page.keyboard.type('Tum')
+    page.keyboard.press('Tab')
+    page.keyboard.press('Enter')
+    expect(page.locator('#upload-patients button')).to_be_enabled()
+    expect(page.locator('#upload-names summary')).to_be_focused()
+    expect(page.locator('#upload-names form')).to_be_hidden()
+    assert not sent
+    page.locator('#upload-patients button').click()
+    page.wait_for_selector(READY)
+    expect(page.locator('#what')).to_contain_text('60.0 Gy')
+    present = [s['present'] for s in session_of(page)['structures']]
+    assert present == [True, True, True]
+
+    # Where the server has it no longer, it is sent again, with what was chosen.
+    page.click('#to-start')
+    gone = asked.value.url.removesuffix('/import')
+    page.evaluate("url => fetch(url, {method: 'DELETE'})", gone)
+    page.locator('#upload-names summary').click()
+    page.get_by_label('rectum', exact=True).select_option('none')
+    page.get_by_role('button', name='Import again').click()
+    expect(page.locator('#upload-names summary')).to_be_focused()
+    assert len(sent) == 17
+    page.locator('#upload-patients button').click()
+    page.wait_for_selector(READY)
+    present = [s['present'] for s in session_of(page)['structures']]
+    assert present == [True, False, True]

@@ -170,9 +170,24 @@ def test_rows_of_the_user_come_first(tmp_path):
   assert names.read_table(None, PROSTATE) == ()
 
 
+def test_the_very_name_that_was_chosen(tmp_path):
+  path = tmp_path / 'names.json'
+  table = {'PTV': ['=Boost', '=Rectum', '=Bed (PTV'], 'bladder': ['blad', '=']}
+  path.write_text(json.dumps(table))
+  rows = names.read_table(str(path), PROSTATE)
+  match = names.match(['Bladder', 'bed (ptv', 'Bed (PTV'], PROSTATE, rows)
+  assert match.chosen == {'PTV': 2} and not match.ambiguous
+  # It is no other structure's, unless a better one is there.
+  match = names.match(['Rectum', 'ptv'], PROSTATE, rows)
+  assert match.chosen == {'PTV': 0}
+  match = names.match(['Rectum', 'Boost'], PROSTATE, rows)
+  assert match.chosen == {'PTV': 1, 'rectum': 0}
+
+
 @pytest.mark.parametrize(
   'content, match',
   [
+    ('{"PTV": ["=x"], "body": ["=x"]}', "'x' is chosen for PTV and for body"),
     ('{"PTV": ["("]}', 'no regular expression'),
     ('{"PTV": [3]}', 'no regular expression'),
     ('{"PTV": "ptv"}', 'list of patterns'),

@@ -2,7 +2,10 @@
 
 import {byId, html, setText} from './dom.js';
 import {gy} from './format.js';
-import {chosenFiles, droppedFiles, importFiles} from './upload.js';
+import {showNames} from './names_table.js';
+import {
+  chosenFiles, droppedFiles, importAgain, importFiles,
+} from './upload.js';
 
 export function showStart(store, desk) {
   const search = byId('patient-search');
@@ -78,6 +81,7 @@ function showDrop(store, desk) {
     delete drop.dataset.over;
     take(await droppedFiles(event.dataTransfer));
   });
+  const report = byId('upload-report'), names = byId('upload-names');
   byId('folder').addEventListener('change', (event) => {
     const files = chosenFiles(event.target);
     event.target.value = '';
@@ -90,15 +94,19 @@ function showDrop(store, desk) {
         text: 'there is no file in what was dropped'}});
       return;
     }
-    const state = byId('upload-state'), report = byId('upload-report');
-    state.hidden = false;
-    report.hidden = true;
+    report.hidden = names.hidden = true;
     byId('upload-patients').replaceChildren();
+    await read((...asked) => importFiles(files, ...asked), files, {});
+  }
+
+  async function read(send, files, chosen) {
+    const state = byId('upload-state');
+    state.hidden = false;
     drop.dataset.state = 'busy';
     const prescription = Number(byId('upload-prescription').value);
     const went = await desk.run('importing the folder', async () => {
-      const found = await importFiles(
-        files, prescription ? {prescription_gy: prescription} : {},
+      const found = await send(
+        {names: chosen, ...(prescription && {prescription_gy: prescription})},
         (share, text) => {
           setText(byId('upload-text'), text);
           if (share === null) byId('upload-progress').removeAttribute('value');
@@ -107,6 +115,8 @@ function showDrop(store, desk) {
       report.textContent = [...found.failed, found.report].filter(Boolean)
         .join('\n');
       report.hidden = false;
+      showNames(names, found, chosen, (next) => read(
+        (...asked) => importAgain(found.upload, files, ...asked), files, next));
       await desk.lists();
       byId('upload-patients').replaceChildren(...store.patients.filter((p) =>
         found.patients.includes(p.key)).map((p) => patientChoice(p, desk)));

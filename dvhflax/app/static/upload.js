@@ -55,7 +55,7 @@ export function kindOf(files) {
  * Sends files and imports them.
  *
  * @param told (share of the bytes, text) on the way
- * @return the import's `{report, patients, failed}`
+ * @return the import's answer, and its `upload`
  */
 export async function importFiles(files, options, told) {
   const {upload} = await api.startUpload(kindOf(files));
@@ -72,9 +72,20 @@ export async function importFiles(files, options, told) {
     };
     await Promise.all(Array.from({length: AT_A_TIME}, work));
     told(null, 'importing');
-    return await api.importUpload(upload, options);
+    return {upload, ...await api.importUpload(upload, options)};
   } catch (error) {
     await api.deleteUpload(upload).catch(() => null);
     throw error;
+  }
+}
+
+/** Imports what was sent once more; sends it again only where it is gone. */
+export async function importAgain(upload, files, options, told) {
+  told(null, 'importing');
+  try {
+    return {upload, ...await api.importUpload(upload, options)};
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return importFiles(files, options, told);
   }
 }

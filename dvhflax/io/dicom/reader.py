@@ -98,6 +98,7 @@ def read_patient(
     },
     prescription_gy=prescription_gy,
     ct=ct,
+    names=[roi.name for roi in rois],
   )
 
 
