@@ -145,17 +145,20 @@ def match(
 def describe(match: Match) -> list[str]:
   """What a user must know of a match, a line each."""
   lines = [
-    f'{wanted} left out: {", ".join(found)} match alike; name one in '
-    'cohort.names'
+    f'{wanted} left out: {_listed(found)} match alike; name one in cohort.names'
     for wanted, found in match.ambiguous.items()
   ]
   lines += [
-    f'{", ".join(found)} passed over for {wanted}: a better name is there'
+    f'{_listed(found)} passed over for {wanted}: a better name is there'
     for wanted, found in match.passed_over.items()
   ]
   if match.unmapped:
-    lines.append(f'unmapped: {", ".join(match.unmapped)}')
+    lines.append(f'unmapped: {_listed(match.unmapped)}')
   return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+  return ', '.join(map(errors.plain, names))
 
 
 def _is_name(pattern: str) -> bool:

@@ -208,6 +208,11 @@ def test_faulty_tables_are_refused(tmp_path, content, match):
     names.read_table(str(path), PROSTATE)
 
 
+def test_a_damaged_name_stays_on_one_line():
+  (line,) = names.describe(names.match(['PTV', '25D\n\x00'], PROSTATE))
+  assert line == r'unmapped: 25D\n\x00'
+
+
 def test_roles_follow_from_names():
   roles = [Structure.from_name(name).role for name in (*PROSTATE, 'CTVn')]
   assert roles == ['body', 'oar', 'oar', 'target', 'target']
