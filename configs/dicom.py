@@ -28,10 +28,6 @@ def get_config():
   config.cohort.plans = 0
   config.cohort.validation_patients = 1
   config.cohort.test_patients = 1
-  config.model.conditioning = 'film'
-  config.model.standardise_dvh = True
-  config.model.norm = 'mixed'
+  config_lib.answering(config)
   config.model.beams = 7
-  config.loss.structure_weight = 1.0
-  config.loss.mean_dose_weight = 3.0
   return config

@@ -37,24 +37,18 @@ def get_config(variant: str = ''):
   config.data.validation_own_wish_share = 1.0
   config.evaluation.wishes = 1
   config.evaluation.own_wish_share = 1.0
-  config.model.conditioning = 'film'
-  config.model.standardise_dvh = True
-  config.model.norm = 'mixed'
+  config_lib.answering(config)
   config.model.beams = 9
-  config.loss.structure_weight = 1.0
-  config.loss.mean_dose_weight = 3.0
   config.cohort.plans = 0
   config.planning = HEAD_AND_NECK.protocol.changed()
   if variant.startswith('small'):
-    config.epochs = 15
     config.cohort.path = 'cohorts/openkbp_small'
     config.cohort.grid = (64, 64, 64)
-    config.model.base_channels = 8
-    config.model.dropout = 0.0
     # Voxels are up to 8 mm wide.
     config.planning.beamlet_mm = 7.5
   if variant.endswith('planned'):
     config.cohort.path += '_planned'
+    config.epochs = 5
     config.cohort.plans = 20
     config.cohort.replace_plans = True
     config.data.own_wish_share = 0.5

@@ -7,7 +7,7 @@ names one or the run has one within (model.prior='first_dose'), else for the
 mean DVH of the training plans. For research, not for clinical use.
 
 examples:
-  dvhflax predict --network=prostate --patient=sim-0077
+  dvhflax predict --network=prostate --patient=sim-0045
   dvhflax predict --workdir=runs/small --patient=sim-0001 \\
     --points="rectum V70 <= 10%; bladder mean <= 30 Gy"
   dvhflax predict --workdir=runs/small --dicom=FOLDER
