@@ -64,6 +64,7 @@ setup(
           'convolution',
           'deinterleave',
           'look_up',
+          'nearest',
           'weight_gradient',
         )
       ],

@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from dvhflax import native
+
 # Candidates compared at once: their differences to one wish stay in cache.
 _BLOCK = 256
 # Elements of the DVH vectors whose differences are added in one pass.
@@ -24,12 +26,18 @@ def project(
   batch. Candidates are met in blocks, so the memory beside the arguments is
   about `B * block` distances however many plans there are.
 
+  Distances to one set for a larger batch are added in the order of k, in JAX
+  and in the compiled kernel that CPUs have where native.available(): for
+  float32 both give the same index, and plans that are equal tie wherever they
+  lie. For sets of their own XLA chooses the order, and of plans whose distances
+  differ by rounding alone any may be taken.
+
   Args:
     desired: `[B, K]` desired DVH vectors.
     pareto: `[B, N, K]` DVH vectors of each patient's plans; `[1, N, K]` is
       one set for all of the batch.
     valid: `[B, N]` bool (or `[1, N]`), False for plans that do not exist.
-    block: candidates a step.
+    block: candidates a step; the compiled kernel has steps of its own.
 
   Returns:
     `[B]` int32 index; the lowest one on ties; -1 where no plan is valid or
@@ -49,7 +57,37 @@ def project(
       f'set, [1, N, K] and [1, N], got {desired.shape}, {pareto.shape} and '
       f'{valid.shape}'
     )
+  if _compiled(desired, pareto, valid):
+    target = native.target('nearest')
+    return _project_compiled(desired, pareto, valid, target=target)
   return _project(desired, pareto, valid, block=block)
+
+
+def _compiled(desired: jax.Array, pareto: jax.Array, valid: jax.Array) -> bool:
+  """Whether there is a compiled kernel for these; not for sets of their own."""
+  floats = (jax.dtypes.canonicalize_dtype(x.dtype) for x in (desired, pareto))
+  return (
+    len(pareto) < len(desired)
+    and pareto.size > 0
+    and all(dtype == jnp.float32 for dtype in floats)
+    and valid.dtype == bool
+    and jax.default_backend() == 'cpu'
+    and bool(native.available())
+  )
+
+
+@functools.partial(jax.jit, static_argnames='target')
+def _project_compiled(
+  desired: jax.Array, pareto: jax.Array, valid: jax.Array, *, target: str
+) -> jax.Array:
+  """See `project`, of one set."""
+  nearest = jax.ffi.ffi_call(
+    target,
+    jax.ShapeDtypeStruct(desired.shape[:1], jnp.int32),
+    vmap_method='sequential',
+  )
+  # The kernel has no gradient; that of an index is 0.
+  return nearest(*jax.lax.stop_gradient((desired, pareto[0], valid[0])))
 
 
 @functools.partial(jax.jit, static_argnames='block')

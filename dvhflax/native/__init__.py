@@ -18,6 +18,7 @@ _HANDLERS = {
   'convolution_weight_gradient': 'DvhflaxConvolutionWeightGradient',
   'deinterleave': 'DvhflaxDeinterleave',
   'look_up': 'DvhflaxLookUp',
+  'nearest': 'DvhflaxNearest',
 }
 
 

@@ -10,6 +10,7 @@
 #include "../../dvhflax/native/convolution.cc"
 #include "../../dvhflax/native/deinterleave.cc"
 #include "../../dvhflax/native/look_up.cc"
+#include "../../dvhflax/native/nearest.cc"
 #include "../../dvhflax/native/weight_gradient.cc"
 
 namespace {
@@ -149,6 +150,34 @@ void CheckLookUp(Index voxels, Index plans) {
   });
 }
 
+void CheckNearest(Index batch, Index count, Index elements) {
+  ffi::Buffer<ffi::F32> wishes({batch, elements}), plans({count, elements});
+  ffi::Buffer<ffi::PRED> valid({count});
+  ffi::Buffer<ffi::S32> index({batch});
+  Run("nearest", [&](ffi::ThreadPool pool) {
+    return RunNearest(pool, wishes, plans, valid,
+                      ffi::ResultBuffer<ffi::S32>(index));
+  });
+  for (Index w = 0; w < batch; ++w) {
+    Index best = -1;
+    double least = INFINITY;
+    for (Index n = 0; n < count; ++n) {
+      double distance = 0;
+      for (Index k = 0; k < elements; ++k) {
+        distance += std::abs(plans.typed_data()[n * elements + k] -
+                             wishes.typed_data()[w * elements + k]);
+      }
+      if (!valid.typed_data()[n] || distance >= least) continue;
+      least = distance;
+      best = n;
+    }
+    if (index.typed_data()[w] == best) continue;
+    std::printf("nearest %ldx%ldx%ld: %d is not %ld\n", long(batch),
+                long(count), long(elements), index.typed_data()[w], long(best));
+    ++failures;
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -175,6 +204,11 @@ int main() {
   AdviseHugePages(fresh.get(), large);
   CheckLookUp(1000, 16);
   CheckLookUp(3, 8);
+  for (Index batch : {1, 4, 7}) {
+    CheckNearest(batch, 1, 1);
+    CheckNearest(batch, 33, 16);
+    CheckNearest(batch, 500, 37);
+  }
   std::printf("%d failures\n", failures);
   return failures != 0;
 }

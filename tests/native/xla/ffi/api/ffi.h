@@ -14,7 +14,7 @@
 
 namespace xla::ffi {
 
-enum DataType { F32, S32 };
+enum DataType { F32, S32, PRED };
 
 template <DataType>
 struct TypeOf;
@@ -25,6 +25,11 @@ struct TypeOf<F32> {
 template <>
 struct TypeOf<S32> {
   using type = std::int32_t;
+};
+// Not bool: vectors of those have no data().
+template <>
+struct TypeOf<PRED> {
+  using type = unsigned char;
 };
 
 template <class T>
