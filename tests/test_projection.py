@@ -116,6 +116,19 @@ def test_one_set_compiled_of_any_shape(
   check_one_set(form, seed, wishes, plans, points, share)
 
 
+@pytest.mark.parametrize('form', FORMS)
+def test_the_compiled_kernel_is_for_one_set_for_many(form):
+  def text(sets, wishes, dtype='f'):
+    arrays = np.ones((wishes, 5), dtype), np.ones((sets, 7, 5), dtype)
+    lowered = jax.jit(lambda *arrays: in_form(form, *arrays)).lower(
+      *map(jnp.asarray, arrays), np.ones((sets, 7), bool)
+    )
+    return lowered.as_text()
+
+  assert ('dvhflax_nearest' in text(1, 2)) == bool(form)
+  assert 'dvhflax_nearest' not in text(2, 2) + text(1, 2, jnp.bfloat16)
+
+
 @pytest.mark.parametrize('points', [16, 100, 130])
 def test_one_set_all_forms_agree_when_sums_are_rounded(points):
   rng = np.random.default_rng(points)

@@ -10,10 +10,10 @@ PACKAGE = pathlib.Path(dvhflax.__file__).parent
 # From the ground up: a module may import from its own room and from those
 # before it. docs/architecture.md draws it.
 ROOMS = (
+  'native',
   'ground',  # modules that lie in dvhflax/ itself
   'sites',
   'wishes',
-  'native',
   'models',
   'planning',
   'io',
@@ -54,7 +54,7 @@ def imports() -> list[tuple[str, str]]:
 def test_every_folder_is_a_room():
   folders = {p.parent.relative_to(PACKAGE) for p in PACKAGE.rglob('*.py')}
   rooms = {folder.parts[0] for folder in folders if folder.parts}
-  assert rooms == set(ROOMS[1:])
+  assert rooms == set(ROOMS) - {'ground'}
 
 
 def test_imports_go_down():
