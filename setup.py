@@ -65,6 +65,7 @@ setup(
           'deinterleave',
           'look_up',
           'nearest',
+          'objectives',
           'weight_gradient',
         )
       ],

@@ -19,6 +19,7 @@ _HANDLERS = {
   'deinterleave': 'DvhflaxDeinterleave',
   'look_up': 'DvhflaxLookUp',
   'nearest': 'DvhflaxNearest',
+  'objectives': 'DvhflaxObjectives',
 }
 
 
