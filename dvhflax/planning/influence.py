@@ -5,7 +5,8 @@
 with G_k the integral of a Gaussian over the beamlet's width. The optimiser
 gets dense rows of D. The dose of solved fluences in every voxel needs no D:
 each plan's fluence is blurred by each Gaussian once, on a fine grid in the
-isocentre's plane, and looked up.
+isocentre's plane, and looked up. Compiled, only the Gaussians' profiles are
+looked up, and the fluence is summed with them for each column of voxels.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ from dvhflax.planning.raytrace import DepthMaps
 # Voxels at once: one shape for every patient, and it stays in cache.
 CHUNK = 2048
 # The same for the dose, and plans at once: their tables take memory. A compiled
-# look-up wants plans in multiples of the lanes of a vector register.
-_POINTS, _PLANS, _LANES = 8192, 32, 8
+# look-up needs none, and plans in multiples of the lanes of a vector register.
+_POINTS, _PLANS, _PLANS_COMPILED, _LANES = 8192, 32, 128, 16
 # Chunks at once.
 _MOST_WORKERS = 8
 # Grids of the fluences that are blurred by narrow and by wide Gaussians. Linear
@@ -94,14 +95,20 @@ class Influence:
     return jnp.asarray(matrix)
 
   def dose(self, points: np.ndarray, fluence: jax.Array) -> np.ndarray:
-    """Dose of `[N, M]` fluences in `[V, 3]` points, `[N, V]` float32."""
+    """Dose of `[N, M]` fluences in `[V, 3]` points, `[N, V]` float32.
+
+    Points in the order of a grid are fastest: those that differ in z alone
+    share a part of the sums.
+    """
     dose = np.zeros((len(fluence), len(points)), np.float32)
-    for first in range(0, len(fluence), _PLANS):
-      group = slice(first, first + _PLANS)
-      self._dose(points, fluence[group], dose[group])
+    compiled = jax.default_backend() == 'cpu' and bool(native.available())
+    most = _PLANS_COMPILED if compiled else _PLANS
+    for first in range(0, len(fluence), most):
+      group = slice(first, first + most)
+      self._dose(points, fluence[group], dose[group], compiled)
     return dose
 
-  def _dose(self, points, fluence, out) -> None:
+  def _dose(self, points, fluence, out, compiled) -> None:
     beams, plans = self.beamlets, len(fluence)
     arguments = dict(self._arguments)
     edges = [arguments.pop('edges_x'), arguments.pop('edges_z')]
@@ -122,18 +129,23 @@ class Influence:
       # In multiples of this, so that patients share compiled programs.
       nodes = [np.ceil(h / (32 * step)) * 32 + 1 for h in half]
       across = [np.float32(np.arange(-n, n + 1) * step) for n in nodes]
+      if compiled:
+        tables += [_profiles(*of, sigma[part]) for of in zip(across, edges)]
+        continue
       blurred = [
         _blur(maps[:, beam], *across, *edges, sigma[part])
         for beam in range(len(beams.angles))
       ]
       tables.append(jnp.stack(blurred))
-    compiled = jax.default_backend() == 'cpu' and bool(native.available())
+    if compiled:
+      look_up = _look_up_profiles
+      tables.append(jnp.asarray(np.moveaxis(maps, 0, -1)))
+    else:
+      look_up = _look_up
 
     def fill(rows, chunk):
-      part = _look_up(
-        chunk, tables, compiled=compiled, **arguments, **self._static,
-      )  # fmt: skip
-      out[:, rows] = np.asarray(part)[: rows.stop - rows.start, :plans].T
+      part = look_up(chunk, tables, **arguments, **self._static)
+      out[:, rows] = np.asarray(part)[:plans, : rows.stop - rows.start]
 
     _side_by_side(fill, self._chunks(points, _POINTS))
 
@@ -146,6 +158,7 @@ def _side_by_side(fill: Callable[..., None], chunks: Iterator[Any]) -> None:
       done.result()
 
 
+@jax.jit
 def _profiles(position, edges, sigma):
   """`[V, K, I]` share of a Gaussian round each position in each beamlet."""
   # One erf an edge: the integral over a beamlet is a difference of two.
@@ -205,12 +218,36 @@ def _blur(fluence, fine_x, fine_z, edges_x, edges_z, sigma):
   return jnp.einsum('kunj,wkj->uwkn', half, in_z)
 
 
-@functools.partial(jax.jit, static_argnames=(*_STATIC, 'compiled'))
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _look_up_profiles(
+  points, tables, *, depth, first, step, across, along, weights, sad,
+  depth_step,
+):  # fmt: skip
+  """`[N, V]` dose of all beams, from profiles and `[B, I, J, N]` fluences."""
+
+  def one(beam):
+    return _geometry(
+      points, across[beam], along[beam], depth[beam], first, step, weights,
+      sad, depth_step,
+    )  # fmt: skip
+
+  x, z, w = jax.lax.map(one, jnp.arange(len(across)))
+  *profiles, fluence = tables
+  return jax.ffi.ffi_call(
+    native.target('look_up'),
+    jax.ShapeDtypeStruct((fluence.shape[-1], len(points)), jnp.float32),
+  )(
+    fluence, x, z, w, *profiles,
+    narrow_mm=np.float32(_FINE_MM), wide_mm=np.float32(_COARSE_MM),
+  )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
 def _look_up(
   points, tables, *, depth, first, step, across, along, weights, sad,
-  depth_step, compiled,
+  depth_step,
 ):  # fmt: skip
-  """`[V, N]` dose of all beams, from two `[B, U, W, K, N]` tables."""
+  """`[N, V]` dose of all beams, from two `[B, U, W, K, N]` tables."""
   narrow = tables[0].shape[3]
 
   # A loop: unrolled it would take seconds to compile.
@@ -223,15 +260,14 @@ def _look_up(
       (_FINE_MM, tables[0], w[:, :narrow]),
       (_COARSE_MM, tables[1], w[:, narrow:]),
     ):
-      place = x / spacing, z / spacing
-      dose += _interpolate(table, beam, *place, part, compiled)
+      dose += _interpolate(table, beam, x / spacing, z / spacing, part)
     return dose
 
   start = jnp.zeros((len(points), tables[0].shape[-1]))
-  return jax.lax.fori_loop(0, len(across), add_beam, start)
+  return jax.lax.fori_loop(0, len(across), add_beam, start).T
 
 
-def _interpolate(table, beam, x, z, weights, compiled):
+def _interpolate(table, beam, x, z, weights):
   """`[V, N]`: a beam's values at x, z, summed over K with weights.
 
   Of a `[B, U, W, K, N]` table whose middle node lies at 0. Beyond its border
@@ -242,11 +278,6 @@ def _interpolate(table, beam, x, z, weights, compiled):
   shares = ((1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b)
   rows = table.reshape(-1, *table.shape[3:])
   row = (beam * size[0] + i) * size[1] + j
-  if compiled:
-    return jax.ffi.ffi_call(
-      native.target('look_up'),
-      jax.ShapeDtypeStruct((len(x), table.shape[-1]), jnp.float32),
-    )(rows, row, jnp.stack(shares, -1), weights, across=size[1])
   value = sum(
     rows[row + offset] * share[:, None, None]
     for offset, share in zip((0, 1, size[1], size[1] + 1), shares)
