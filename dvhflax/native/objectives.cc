@@ -3,9 +3,12 @@
 //   dose[n, v] = sum over m of fluence[n, m] influence[v, m]
 //   values[n, t] = sum over v of share[t, v] term t of dose[n, v]
 //   slope[n, m] = sum over v of gradient[n, v] influence[v, m]
+//               + 2 sum over b of fluence[n, b] gram[b, m]
 //
 // for N plans of M beamlets, V voxels and T objectives, whose terms are those
 // of planning/objectives.py: `deviation` and `linear` say of what form each is.
+// The gram matrix may have no rows. `used` are the voxels and the beamlets
+// before the padding.
 //
 // The influence is far larger than a cache, and read once: a strip of voxels at
 // a time stays in the second-level cache from the dose to the slope. Strips are
@@ -13,7 +16,8 @@
 // depend on the number of threads.
 
 #include <algorithm>
-#include <limits>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "parallel.h"
@@ -34,6 +38,7 @@ constexpr int L = kLanes;
 // cache.
 constexpr Index kStrip = 64, kReach = 1024;
 constexpr int kPlans = kRegisters == 32 ? 5 : 3, kAside = 4;
+constexpr Index kStep = kAside * L;
 
 inline float Sum(Vector<L> value) {
   float lanes[L];
@@ -62,17 +67,19 @@ void AddDose(const float* fluence, const float* influence, Index stride,
   }
 }
 
-// Adds to the slope of P plans along some beamlets that of a strip's voxels.
+// Adds to the slope of P plans along some beamlets that of a strip's voxels;
+// the bits of `voxels` are those that count in any of the plans.
 template <int P>
-void AddSlope(const float* gradient, const float* influence, Index stride,
-              float* slope) {
+void AddSlope(const float* gradient, std::uint64_t voxels,
+              const float* influence, Index stride, float* slope) {
   Vector<L> sum[P][kAside];
   for (int p = 0; p < P; ++p) {
     for (int q = 0; q < kAside; ++q) {
       sum[p][q] = Load<L>(slope + p * stride + q * L);
     }
   }
-  for (Index v = 0; v < kStrip; ++v) {
+  for (; voxels != 0; voxels &= voxels - 1) {
+    const Index v = __builtin_ctzll(voxels);
     Vector<L> here[P];
     for (int p = 0; p < P; ++p) here[p] = Broadcast<L>(gradient[p * kStrip + v]);
     for (int q = 0; q < kAside; ++q) {
@@ -128,12 +135,15 @@ struct Objectives {
 };
 
 ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
-                         Counts used, Floats share, Floats threshold,
-                         Floats deviation, Floats linear, Floats weights,
+                         Floats gram, Counts used, Floats share,
+                         Floats threshold, Floats deviation, Floats linear,
+                         Floats weights,
                          FloatsOut values, FloatsOut slope, FloatsOut highest) {
   const auto x = fluence.dimensions(), rows = influence.dimensions();
   const auto w = weights.dimensions(), sums = slope->dimensions();
-  if (x.size() != 2 || rows.size() != 2 || w.size() != 2 || sums.size() != 3) {
+  const auto pairs = gram.dimensions();
+  if (x.size() != 2 || rows.size() != 2 || w.size() != 2 || sums.size() != 3 ||
+      pairs.size() != 2) {
     return ffi::Error::InvalidArgument("objectives: shapes do not fit");
   }
   const Index plans = x[0], beamlets = x[1], voxels = rows[0], terms = w[1];
@@ -141,52 +151,76 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
   const auto is = [](const auto& buffer, Index count) {
     return buffer.element_count() == static_cast<size_t>(count);
   };
-  if (rows[1] != beamlets || beamlets % (kAside * L) != 0 ||
-      voxels % kStrip != 0 || w[0] != plans || !is(used, 1) ||
+  if (rows[1] != beamlets || beamlets % kStep != 0 ||
+      voxels % kStrip != 0 || w[0] != plans || !is(used, 2) ||
+      pairs[1] != beamlets || (pairs[0] != 0 && pairs[0] != beamlets) ||
       !is(share, terms * voxels) || !is(threshold, terms * voxels) ||
       !is(deviation, terms) || !is(linear, terms) ||
       !is(*values, groups * plans * terms) ||
       !is(*slope, groups * plans * beamlets) || !is(*highest, voxels) ||
-      used.typed_data()[0] < 0 || used.typed_data()[0] > voxels) {
+      used.typed_data()[0] < 0 || used.typed_data()[0] > voxels ||
+      used.typed_data()[1] < 0 || used.typed_data()[1] > beamlets) {
     return ffi::Error::InvalidArgument("objectives: shapes do not fit");
   }
   const Objectives objectives = {share.typed_data(),     threshold.typed_data(),
                                  deviation.typed_data(), linear.typed_data(),
                                  terms,                  voxels};
-  const Index strips = (used.typed_data()[0] + kStrip - 1) / kStrip;
+  const auto upwards = [](Index count, Index of) {
+    return (count + of - 1) / of;
+  };
+  // Beamlets in use, and strips of voxels, then of the gram matrix.
+  const Index open = upwards(used.typed_data()[1], kStep) * kStep;
+  const Index of_voxels = upwards(used.typed_data()[0], kStrip);
+  const Index strips = of_voxels + (pairs[0] ? upwards(open, kStrip) : 0);
   std::fill_n(highest->typed_data(), voxels, 0.f);
   Parallel(pool, groups, [&](Index group) {
     float* my_slope = slope->typed_data() + group * plans * beamlets;
     float* my_values = values->typed_data() + group * plans * terms;
     std::fill_n(my_slope, plans * beamlets, 0.f);
     std::fill_n(my_values, plans * terms, 0.f);
-    std::vector<float> dose(plans * kStrip);
+    std::vector<float> gradient(plans * kStrip);
+    std::vector<std::uint64_t> counts(plans);
     const Index end = (group + 1) * strips / groups;
     for (Index strip = group * strips / groups; strip < end; ++strip) {
+      const bool dose = strip < of_voxels;
+      const Index first = (strip - (dose ? 0 : of_voxels)) * kStrip;
       const float* from =
-          influence.typed_data() + strip * kStrip * beamlets;
-      std::fill(dose.begin(), dose.end(), 0.f);
-      for (Index m = 0; m < beamlets; m += kReach) {
-        const Index reach = std::min(kReach, beamlets - m);
+          (dose ? influence : gram).typed_data() + first * beamlets;
+      std::fill(gradient.begin(), gradient.end(), 0.f);
+      for (Index m = 0; dose && m < open; m += kReach) {
+        const Index reach = std::min(kReach, open - m);
         for (Index v = 0; v < kStrip; v += kAside) {
           ForPlans(0, plans, [&](Index n, auto count) {
             AddDose<count()>(fluence.typed_data() + n * beamlets + m,
                              from + v * beamlets + m, beamlets, reach,
-                             &dose[n * kStrip + v]);
+                             &gradient[n * kStrip + v]);
           });
         }
       }
-      float* most = highest->typed_data() + strip * kStrip;
+      float* most = highest->typed_data() + first;
       for (Index n = 0; n < plans; ++n) {
+        float* here = &gradient[n * kStrip];
         for (Index v = 0; v < kStrip; ++v) {
-          most[v] = std::max(most[v], dose[n * kStrip + v]);
+          if (dose) {
+            most[v] = std::max(most[v], here[v]);
+          } else {
+            here[v] = 2 * fluence.typed_data()[n * beamlets + first + v];
+          }
         }
-        objectives.Add(strip * kStrip, weights.typed_data() + n * terms,
-                       &dose[n * kStrip], my_values + n * terms);
+        if (dose) {
+          objectives.Add(first, weights.typed_data() + n * terms, here,
+                         my_values + n * terms);
+        }
+        counts[n] = 0;
+        for (Index v = 0; v < kStrip; ++v) {
+          counts[n] |= std::uint64_t{here[v] != 0} << v;
+        }
       }
-      for (Index m = 0; m < beamlets; m += kAside * L) {
+      for (Index m = 0; m < open; m += kStep) {
         ForPlans(0, plans, [&](Index n, auto count) {
-          AddSlope<count()>(&dose[n * kStrip], from + m, beamlets,
+          std::uint64_t any = 0;
+          for (int p = 0; p < count(); ++p) any |= counts[n + p];
+          AddSlope<count()>(&gradient[n * kStrip], any, from + m, beamlets,
                             my_slope + n * beamlets + m);
         });
       }
@@ -200,6 +234,7 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(DvhflaxObjectives, RunObjectives,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
                                   .Arg<Floats>()
                                   .Arg<Floats>()
                                   .Arg<Counts>()

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dvhflax import native
 from dvhflax.errors import PlanningError
 from dvhflax.planning.objectives import Objectives
 
@@ -31,6 +32,9 @@ from dvhflax.planning.objectives import Objectives
 BLOCK = 512
 # Iterations between two certificates.
 ROUND = 40
+# Sums that the compiled objectives leave apart, so that as many threads may
+# make them; beamlets it wants a multiple of.
+_GROUPS, _COMPILED_MULTIPLE = 8, 64
 
 
 @flax.struct.dataclass
@@ -38,16 +42,16 @@ class Problem:
   """What the plans of a patient share.
 
   Attributes:
-    influence: `[V, M]`, not negative; V is a multiple of `BLOCK`, the rows
-      that fill it up are 0.
-    blocks: scalar, the blocks of rows that are not all 0.
+    influence: `[V, M]`, not negative; V is a multiple of `BLOCK`. The rows
+      that fill it up are 0, and so are the columns of padded beamlets.
+    used: `[2]`, rows and columns before these.
     neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
     objectives: T objectives on the V voxels.
     most_fluence: scalar, of a beamlet.
   """
 
   influence: jax.Array
-  blocks: jax.Array
+  used: jax.Array
   neighbours: jax.Array
   objectives: Objectives
   most_fluence: jax.Array
@@ -133,19 +137,42 @@ def evaluate(
   Returns:
     values `[N, T + 1]`, slope `[N, M]`.
   """
-  values, slope = _of_dose(fluence, problem, weights)
+  values, slope, _ = _of_dose(fluence, problem, weights)
+  return _with_roughness(values, slope, fluence, problem, weights)
+
+
+def _with_roughness(values, slope, fluence, problem, weights):
   rough = roughness(fluence, problem.neighbours)
   values = jnp.concatenate([values, rough[:, None]], -1)
   slope += weights[:, -1:] * roughness_gradient(fluence, problem.neighbours)
   return values, slope
 
 
-def _of_dose(fluence, problem, weights):
-  """`evaluate` without the roughness.
+def _of_dose(fluence, problem, weights, gram=None):
+  """`evaluate` without the roughness, and the highest dose in each voxel.
+
+  With a gram matrix the slope has 2 fluence @ gram added.
 
   The influence is far larger than a cache, and reading it is what takes time:
-  block by block it serves the dose and the adjoint in one go.
+  block by block it serves the dose and the adjoint in one go. XLA copies the
+  blocks, the compiled kernel does not.
   """
+  size, beamlets = problem.influence.shape
+  compiled = jax.default_backend() == 'cpu' and bool(native.available())
+  if compiled and beamlets % _COMPILED_MULTIPLE == 0:
+    if gram is None:
+      gram = jnp.zeros((0, beamlets))
+    objectives, plans = problem.objectives, len(fluence)
+    shapes = (_GROUPS, plans, weights.shape[1] - 1), (_GROUPS, plans, beamlets)
+    values, slope, highest = jax.ffi.ffi_call(
+      native.target('objectives'),
+      [jax.ShapeDtypeStruct(s, jnp.float32) for s in (*shapes, (size,))],
+    )(
+      fluence, problem.influence, gram, problem.used, objectives.share,
+      objectives.threshold, objectives.deviation, objectives.linear,
+      weights[:, :-1],
+    )  # fmt: skip
+    return values.sum(0), slope.sum(0), highest
 
   def add_block(values, slope, rows, part):
     here = dose(fluence, rows)
@@ -153,7 +180,11 @@ def _of_dose(fluence, problem, weights):
     return values + part.values(here), slope + adjoint(gradient, rows)
 
   zeros = jnp.zeros((len(fluence), weights.shape[1] - 1))
-  return _over_blocks(add_block, (zeros, jnp.zeros_like(fluence)), problem)
+  start = zeros, jnp.zeros_like(fluence)
+  values, slope = _over_blocks(add_block, start, problem)
+  if gram is not None:
+    slope += 2 * (fluence @ gram)
+  return values, slope, dose(fluence, problem.influence).max(0)
 
 
 def _over_blocks(
@@ -173,7 +204,8 @@ def _over_blocks(
     )
     return add(*carry, rows(problem.influence, 0), part)
 
-  return jax.lax.fori_loop(0, problem.blocks, add_block, start)
+  blocks = (problem.used[0] + BLOCK - 1) // BLOCK
+  return jax.lax.fori_loop(0, blocks, add_block, start)
 
 
 @flax.struct.dataclass
@@ -227,9 +259,12 @@ class _Reducer:
     self._share = np.where(hinge[:, None], objectives.share, 0)
     self._threshold = objectives.threshold
     self._size = self._LEAST_ROWS
-    self._parts = self._quadratic(objectives, float(weights[0, -1]))
+    # The targets' mean dose of a unit of each beamlet, `[M]`.
+    self.mean: jax.Array
+    self._parts: tuple[jax.Array, ...]
+    self._add_quadratic(objectives, float(weights[0, -1]))
 
-  def _quadratic(self, objectives, smoothing) -> tuple[jax.Array, ...]:
+  def _add_quadratic(self, objectives, smoothing) -> None:
     """`gram`, `pull` and `means`; BLAS knows that a Gram matrix is symmetric,
     and is three times as fast as XLA."""
     share = objectives.deviation @ objectives.share
@@ -238,12 +273,14 @@ class _Reducer:
     targets = np.flatnonzero(share)
     rows = self._influence[targets] * np.sqrt(share[targets])[:, None]
     gram = rows.T @ rows + smoothing * _laplacian(self._problem.neighbours)
-    parts = gram, wanted @ self._influence, linear @ self._influence
-    return tuple(map(jnp.asarray, parts))
+    used = int(self._problem.used[0])
+    sums = np.stack([share, wanted, *linear])[:, :used]
+    sums = sums @ self._influence[:used]
+    self.mean = jnp.asarray(sums[0])
+    self._parts = tuple(map(jnp.asarray, (gram, sums[1], sums[2:])))
 
-  def around(self, fluence: jax.Array) -> _Reduced:
-    """Valid for fluences not far from the `[N, M]` given ones."""
-    highest = np.asarray(_highest(fluence, self._problem))
+  def around(self, highest: np.ndarray) -> _Reduced:
+    """Valid for fluences not far from those of the `[V]` highest doses."""
     near = (self._share > 0) & (highest > self._threshold - self._MARGIN)
     index = np.flatnonzero(near.any(0))
     while self._size < len(index):
@@ -254,7 +291,7 @@ class _Reducer:
     above = dataclasses.replace(
       self._problem,
       influence=jnp.asarray(rows),
-      blocks=jnp.asarray(-(-len(index) // BLOCK)),
+      used=self._problem.used.at[0].set(len(index)),
       objectives=dataclasses.replace(
         self._problem.objectives,
         share=jnp.asarray(np.pad(self._share[:, index], padding)),
@@ -274,15 +311,11 @@ def _highest(fluence, problem):
 @jax.jit
 def _step(reduced: _Reduced, weights: jax.Array) -> jax.Array:
   """`[N, M]` inverse of the diagonal majoriser of the second derivative."""
-  above = reduced.above
-
-  def add_block(bound, rows, part):
-    curvature = part.curvature(weights[:, :-1])
-    return (bound + adjoint(curvature * rows.sum(1), rows),)
-
+  objectives, rows = reduced.above.objectives, reduced.above.influence
+  reach = (objectives.share * rows.sum(1)) @ rows
+  bound = 2 * (weights[:, :-1] * (1 - objectives.linear)) @ reach
   # Of a symmetric matrix, too, sums of magnitudes are at least as much.
-  start = jnp.tile(2 * jnp.abs(reduced.gram).sum(1), (len(weights), 1))
-  (bound,) = _over_blocks(add_block, (start,), above)
+  bound += 2 * jnp.abs(reduced.gram).sum(1)
   # Padded beamlets reach no voxel: they keep their fluence of 0.
   return jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 
@@ -294,8 +327,8 @@ def _iterate(reduced, weights, step, state, iterations):
 
   def iterate(_, carry):
     x, y, momentum = carry
-    _, slope = _of_dose(y, above, weights)
-    slope += 2 * (y @ reduced.gram) + constant
+    _, slope, _ = _of_dose(y, above, weights, reduced.gram)
+    slope += constant
     new = jnp.clip(y - step * slope, 0, above.most_fluence)
     # Momentum that points uphill is dropped, plan by plan.
     uphill = ((y - new) / jnp.where(step > 0, step, 1) * (new - x)).sum(-1) > 0
@@ -307,7 +340,6 @@ def _iterate(reduced, weights, step, state, iterations):
   return jax.lax.fori_loop(0, iterations, iterate, state)
 
 
-@jax.jit
 def certify(
   fluence: jax.Array, problem: Problem, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -321,22 +353,26 @@ def certify(
   Returns:
     values `[N, T + 1]`; `[N]` bounds of F(x) - min F, see the module.
   """
-  values, slope = evaluate(fluence, problem, weights)
+  share = problem.objectives.deviation @ problem.objectives.share
+  mean = share @ problem.influence
+  return _certify(fluence, problem, weights, mean)[:2]
+
+
+@jax.jit
+def _certify(fluence, problem, weights, mean):
+  """`certify`, and the highest dose in each voxel."""
+  values, slope, highest = _of_dose(fluence, problem, weights)
+  values, slope = _with_roughness(values, slope, fluence, problem, weights)
   total = (weights * values).sum(-1)
-
-  def add_block(mean, level, rows, part):
-    share = (part.deviation[:, None] * part.share).sum(0)
-    level += (part.deviation[:, None] * part.share * part.threshold).sum()
-    return mean + share @ rows, level
-
-  start = (jnp.zeros(fluence.shape[1]), jnp.zeros(()))
-  mean, level = _over_blocks(add_block, start, problem)
-  targets = problem.objectives.deviation * (problem.objectives.share.max(1) > 0)
-  reach = level + targets.sum() * jnp.sqrt(total)
+  objectives = problem.objectives
+  level = objectives.deviation @ (objectives.share * objectives.threshold)
+  targets = objectives.deviation * (objectives.share.max(1) > 0)
+  reach = level.sum() + targets.sum() * jnp.sqrt(total)
   down = jnp.maximum(-slope, 0)
   by_mean = reach * (down / jnp.maximum(mean, 1e-30)).max(-1)
   by_most = problem.most_fluence * down.sum(-1)
-  return values, (slope * fluence).sum(-1) + jnp.minimum(by_mean, by_most)
+  excess = (slope * fluence).sum(-1) + jnp.minimum(by_mean, by_most)
+  return values, excess, highest
 
 
 def approach(
@@ -346,12 +382,14 @@ def approach(
   reducer = _Reducer(problem, weights)
   state = (start, start, jnp.ones(len(weights)))
   for done in range(0, iterations, ROUND):
-    state = _round(reducer, weights, state, min(ROUND, iterations - done))
+    highest = _highest(state[0], problem)
+    some = min(ROUND, iterations - done)
+    state = _round(reducer, weights, state, highest, some)
   return state[0]
 
 
-def _round(reducer, weights, state, iterations):
-  reduced = reducer.around(state[0])
+def _round(reducer, weights, state, highest, iterations):
+  reduced = reducer.around(np.asarray(highest))
   step = _step(reduced, weights)
   return _iterate(reduced, weights, step, state, iterations)
 
@@ -388,11 +426,13 @@ def solve(
   """
   reducer = _Reducer(problem, weights)
   state = (start, start, jnp.ones(len(weights)))
-  done = 0
+  done, highest = 0, _highest(start, problem)
   while True:
-    state = _round(reducer, weights, state, ROUND)
+    state = _round(reducer, weights, state, highest, ROUND)
     done += ROUND
-    values, excess = map(np.asarray, certify(state[0], problem, weights))
+    values, excess, highest = map(
+      np.asarray, _certify(state[0], problem, weights, reducer.mean)
+    )
     total = (values * np.asarray(weights)).sum(-1)
     left = excess / np.maximum(total, negligible)
     if progress:

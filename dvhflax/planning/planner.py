@@ -18,7 +18,7 @@ from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import pareto
 from dvhflax.planning.beams import Beamlets, open_beamlets
-from dvhflax.planning.fluence import BLOCK, Problem
+from dvhflax.planning.fluence import Problem
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.objectives import (
   Sampled,
@@ -190,9 +190,10 @@ def _problem(
   present = objectives.share.any(1) & (objectives.deviation > 0)
   highest = np.flatnonzero(present)[-1]
   unit = 1 / (objectives.share[highest] @ matrix.sum(1))
+  opened = np.count_nonzero(influence.beamlets.open)
   problem = Problem(
     influence=matrix * unit,
-    blocks=jnp.asarray(-(-len(sampled.index) // BLOCK)),
+    used=jnp.asarray([len(sampled.index), opened]),
     neighbours=jnp.asarray(influence.beamlets.neighbours),
     objectives=jax.tree.map(jnp.asarray, objectives),
     most_fluence=jnp.float32(protocol.most_fluence),

@@ -65,7 +65,7 @@ def small():
   )
   problem = Problem(
     influence=jnp.asarray(np.pad(matrix, padding[::-1])),
-    blocks=jnp.asarray(-(-voxels // BLOCK)),
+    used=jnp.asarray([voxels, BEAMLETS]),
     neighbours=jnp.asarray(chain(BEAMLETS)),
     objectives=objectives,
     most_fluence=jnp.float32(3.0),
@@ -113,7 +113,8 @@ def test_reduced_gradient_is_the_whole_one(small):
   problem, weights = small
   rng = np.random.default_rng(2)
   x = jnp.asarray(rng.random((3, BEAMLETS)) * 2, jnp.float32)
-  reduced = fluence_lib._Reducer(problem, weights).around(x)
+  highest = fluence_lib._highest(x, problem)
+  reduced = fluence_lib._Reducer(problem, weights).around(np.asarray(highest))
   step = jnp.full_like(x, 1e-3)
   state = (x, x, jnp.ones(3))
   after = fluence_lib._iterate(reduced, weights, step, state, 1)[0]
