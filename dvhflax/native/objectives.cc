@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -39,14 +40,20 @@ constexpr int L = kLanes;
 constexpr Index kStrip = 64, kReach = 1024;
 constexpr int kPlans = kRegisters == 32 ? 5 : 3, kAside = 4;
 constexpr Index kStep = kAside * L;
+// So many plans make up for copying a strip's part of the influence to where
+// its rows are next to each other, so that they fit the first-level cache.
+constexpr Index kManyPlans = 32;
 
-inline float Sum(Vector<L> value) {
-  float lanes[L];
-  Store<L>(lanes, value);
-  for (int half = L / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+// The sum of the lanes, by halves.
+template <int W>
+inline float Sum(Vector<W> value) {
+  if constexpr (W == 1) {
+    return value[0];
+  } else {
+    Vector<W / 2> half[2];
+    std::memcpy(half, &value, sizeof(value));
+    return Sum<W / 2>(half[0] + half[1]);
   }
-  return lanes[0];
 }
 
 // Adds to the dose of P plans in some voxels what some beamlets give.
@@ -63,19 +70,21 @@ void AddDose(const float* fluence, const float* influence, Index stride,
     }
   }
   for (int p = 0; p < P; ++p) {
-    for (int q = 0; q < kAside; ++q) dose[p * kStrip + q] += Sum(sum[p][q]);
+    for (int q = 0; q < kAside; ++q) dose[p * kStrip + q] += Sum<L>(sum[p][q]);
   }
 }
 
 // Adds to the slope of P plans along some beamlets that of a strip's voxels;
-// the bits of `voxels` are those that count in any of the plans.
+// the bits of `voxels` are those that count in any of the plans. From one row to
+// the next are `stride` floats, from one plan's slope to the next `plan`.
 template <int P>
 void AddSlope(const float* gradient, std::uint64_t voxels,
-              const float* influence, Index stride, float* slope) {
+              const float* influence, Index stride, float* slope,
+              Index plan) {
   Vector<L> sum[P][kAside];
   for (int p = 0; p < P; ++p) {
     for (int q = 0; q < kAside; ++q) {
-      sum[p][q] = Load<L>(slope + p * stride + q * L);
+      sum[p][q] = Load<L>(slope + p * plan + q * L);
     }
   }
   for (; voxels != 0; voxels &= voxels - 1) {
@@ -89,7 +98,7 @@ void AddSlope(const float* gradient, std::uint64_t voxels,
   }
   for (int p = 0; p < P; ++p) {
     for (int q = 0; q < kAside; ++q) {
-      Store<L>(slope + p * stride + q * L, sum[p][q]);
+      Store<L>(slope + p * plan + q * L, sum[p][q]);
     }
   }
 }
@@ -120,13 +129,13 @@ struct Objectives {
         const Index at = t * voxels + first + v;
         const Vector<L> part = Load<L>(share + at);
         if (linear[t] != 0) {
-          values[t] += Sum(part * here);
+          values[t] += Sum<L>(part * here);
           gradient += weights[t] * part;
           continue;
         }
         Vector<L> excess = here - Load<L>(threshold + at);
         if (deviation[t] == 0) excess = excess < zero ? zero : excess;
-        values[t] += Sum(part * excess * excess);
+        values[t] += Sum<L>(part * excess * excess);
         gradient += weights[t] * part * 2 * excess;
       }
       Store<L>(dose + v, gradient);
@@ -148,16 +157,16 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
   }
   const Index plans = x[0], beamlets = x[1], voxels = rows[0], terms = w[1];
   const Index groups = sums[0];
-  const auto is = [](const auto& buffer, Index count) {
-    return buffer.element_count() == static_cast<size_t>(count);
+  const auto is = [](size_t elements, Index count) {
+    return elements == static_cast<size_t>(count);
   };
   if (rows[1] != beamlets || beamlets % kStep != 0 ||
-      voxels % kStrip != 0 || w[0] != plans || !is(used, 2) ||
+      voxels % kStrip != 0 || w[0] != plans || !is(used.element_count(), 2) ||
       pairs[1] != beamlets || (pairs[0] != 0 && pairs[0] != beamlets) ||
-      !is(share, terms * voxels) || !is(threshold, terms * voxels) ||
-      !is(deviation, terms) || !is(linear, terms) ||
-      !is(*values, groups * plans * terms) ||
-      !is(*slope, groups * plans * beamlets) || !is(*highest, voxels) ||
+      !is(share.element_count(), terms * voxels) || !is(threshold.element_count(), terms * voxels) ||
+      !is(deviation.element_count(), terms) || !is(linear.element_count(), terms) ||
+      !is(values->element_count(), groups * plans * terms) ||
+      !is(slope->element_count(), groups * plans * beamlets) || !is(highest->element_count(), voxels) ||
       used.typed_data()[0] < 0 || used.typed_data()[0] > voxels ||
       used.typed_data()[1] < 0 || used.typed_data()[1] > beamlets) {
     return ffi::Error::InvalidArgument("objectives: shapes do not fit");
@@ -180,6 +189,7 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
     std::fill_n(my_values, plans * terms, 0.f);
     std::vector<float> gradient(plans * kStrip);
     std::vector<std::uint64_t> counts(plans);
+    alignas(64) float packed[kStrip * kStep];
     const Index end = (group + 1) * strips / groups;
     for (Index strip = group * strips / groups; strip < end; ++strip) {
       const bool dose = strip < of_voxels;
@@ -189,13 +199,13 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
       std::fill(gradient.begin(), gradient.end(), 0.f);
       for (Index m = 0; dose && m < open; m += kReach) {
         const Index reach = std::min(kReach, open - m);
-        for (Index v = 0; v < kStrip; v += kAside) {
-          ForPlans(0, plans, [&](Index n, auto count) {
+        ForPlans(0, plans, [&](Index n, auto count) {
+          for (Index v = 0; v < kStrip; v += kAside) {
             AddDose<count()>(fluence.typed_data() + n * beamlets + m,
                              from + v * beamlets + m, beamlets, reach,
                              &gradient[n * kStrip + v]);
-          });
-        }
+          }
+        });
       }
       float* most = highest->typed_data() + first;
       for (Index n = 0; n < plans; ++n) {
@@ -217,11 +227,20 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
         }
       }
       for (Index m = 0; m < open; m += kStep) {
+        const float* part = from + m;
+        Index stride = beamlets;
+        if (plans >= kManyPlans) {
+          for (Index v = 0; v < kStrip; ++v) {
+            std::copy_n(part + v * stride, kStep, packed + v * kStep);
+          }
+          part = packed;
+          stride = kStep;
+        }
         ForPlans(0, plans, [&](Index n, auto count) {
           std::uint64_t any = 0;
           for (int p = 0; p < count(); ++p) any |= counts[n + p];
-          AddSlope<count()>(&gradient[n * kStrip], any, from + m, beamlets,
-                            my_slope + n * beamlets + m);
+          AddSlope<count()>(&gradient[n * kStrip], any, part, stride,
+                            my_slope + n * beamlets + m, beamlets);
         });
       }
     }

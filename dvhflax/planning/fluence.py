@@ -34,7 +34,7 @@ BLOCK = 512
 ROUND = 40
 # Sums that the compiled objectives leave apart, so that as many threads may
 # make them; beamlets it wants a multiple of.
-_GROUPS, _COMPILED_MULTIPLE = 8, 64
+_GROUPS, _COMPILED_MULTIPLE = 4, 64
 
 
 @flax.struct.dataclass
