@@ -75,8 +75,8 @@ void AddDose(const float* fluence, const float* influence, Index stride,
 }
 
 // Adds to the slope of P plans along some beamlets that of a strip's voxels;
-// the bits of `voxels` are those that count in any of the plans. From one row to
-// the next are `stride` floats, from one plan's slope to the next `plan`.
+// the bits of `voxels` are those that count in any of the plans. From one row
+// to the next are `stride` floats, from one plan's slope to the next `plan`.
 template <int P>
 void AddSlope(const float* gradient, std::uint64_t voxels,
               const float* influence, Index stride, float* slope,
@@ -90,7 +90,9 @@ void AddSlope(const float* gradient, std::uint64_t voxels,
   for (; voxels != 0; voxels &= voxels - 1) {
     const Index v = __builtin_ctzll(voxels);
     Vector<L> here[P];
-    for (int p = 0; p < P; ++p) here[p] = Broadcast<L>(gradient[p * kStrip + v]);
+    for (int p = 0; p < P; ++p) {
+      here[p] = Broadcast<L>(gradient[p * kStrip + v]);
+    }
     for (int q = 0; q < kAside; ++q) {
       const Vector<L> row = Load<L>(influence + v * stride + q * L);
       for (int p = 0; p < P; ++p) sum[p][q] += here[p] * row;
@@ -157,16 +159,19 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
   }
   const Index plans = x[0], beamlets = x[1], voxels = rows[0], terms = w[1];
   const Index groups = sums[0];
-  const auto is = [](size_t elements, Index count) {
-    return elements == static_cast<size_t>(count);
-  };
-  if (rows[1] != beamlets || beamlets % kStep != 0 ||
-      voxels % kStrip != 0 || w[0] != plans || !is(used.element_count(), 2) ||
+  const size_t of_voxels = static_cast<size_t>(terms * voxels);
+  const size_t of_terms = static_cast<size_t>(terms);
+  const size_t of_groups = static_cast<size_t>(groups * plans);
+  if (rows[1] != beamlets || beamlets % kStep != 0 || voxels % kStrip != 0 ||
       pairs[1] != beamlets || (pairs[0] != 0 && pairs[0] != beamlets) ||
-      !is(share.element_count(), terms * voxels) || !is(threshold.element_count(), terms * voxels) ||
-      !is(deviation.element_count(), terms) || !is(linear.element_count(), terms) ||
-      !is(values->element_count(), groups * plans * terms) ||
-      !is(slope->element_count(), groups * plans * beamlets) || !is(highest->element_count(), voxels) ||
+      w[0] != plans || used.element_count() != 2 ||
+      share.element_count() != of_voxels ||
+      threshold.element_count() != of_voxels ||
+      deviation.element_count() != of_terms ||
+      linear.element_count() != of_terms ||
+      values->element_count() != of_groups * of_terms ||
+      slope->element_count() != of_groups * static_cast<size_t>(beamlets) ||
+      highest->element_count() != static_cast<size_t>(voxels) ||
       used.typed_data()[0] < 0 || used.typed_data()[0] > voxels ||
       used.typed_data()[1] < 0 || used.typed_data()[1] > beamlets) {
     return ffi::Error::InvalidArgument("objectives: shapes do not fit");
@@ -179,8 +184,8 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
   };
   // Beamlets in use, and strips of voxels, then of the gram matrix.
   const Index open = upwards(used.typed_data()[1], kStep) * kStep;
-  const Index of_voxels = upwards(used.typed_data()[0], kStrip);
-  const Index strips = of_voxels + (pairs[0] ? upwards(open, kStrip) : 0);
+  const Index dose_strips = upwards(used.typed_data()[0], kStrip);
+  const Index strips = dose_strips + (pairs[0] ? upwards(open, kStrip) : 0);
   std::fill_n(highest->typed_data(), voxels, 0.f);
   Parallel(pool, groups, [&](Index group) {
     float* my_slope = slope->typed_data() + group * plans * beamlets;
@@ -192,8 +197,8 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
     alignas(64) float packed[kStrip * kStep];
     const Index end = (group + 1) * strips / groups;
     for (Index strip = group * strips / groups; strip < end; ++strip) {
-      const bool dose = strip < of_voxels;
-      const Index first = (strip - (dose ? 0 : of_voxels)) * kStrip;
+      const bool dose = strip < dose_strips;
+      const Index first = (strip - (dose ? 0 : dose_strips)) * kStrip;
       const float* from =
           (dose ? influence : gram).typed_data() + first * beamlets;
       std::fill(gradient.begin(), gradient.end(), 0.f);

@@ -26,6 +26,7 @@ import numpy as np
 
 from dvhflax import native
 from dvhflax.errors import PlanningError
+from dvhflax.planning import memory
 from dvhflax.planning.objectives import Objectives
 
 # Voxels whose rows of the influence stay in a second-level cache.
@@ -271,11 +272,13 @@ class _Reducer:
     wanted = objectives.deviation @ (objectives.share * objectives.threshold)
     linear = objectives.linear[:, None] * objectives.share
     targets = np.flatnonzero(share)
-    rows = self._influence[targets] * np.sqrt(share[targets])[:, None]
-    gram = rows.T @ rows + smoothing * _laplacian(self._problem.neighbours)
-    used = int(self._problem.used[0])
-    sums = np.stack([share, wanted, *linear])[:, :used]
-    sums = sums @ self._influence[:used]
+    voxels, beamlets = map(int, self._problem.used)
+    rows = self._influence[targets, :beamlets]
+    rows *= np.sqrt(share[targets])[:, None]
+    gram = smoothing * _laplacian(self._problem.neighbours)
+    gram[:beamlets, :beamlets] += rows.T @ rows
+    sums = np.stack([share, wanted, *linear])[:, :voxels]
+    sums = sums @ self._influence[:voxels]
     self.mean = jnp.asarray(sums[0])
     self._parts = tuple(map(jnp.asarray, (gram, sums[1], sums[2:])))
 
@@ -286,11 +289,11 @@ class _Reducer:
     while self._size < len(index):
       self._size *= 2
     padding = ((0, 0), (0, self._size - len(index)))
-    rows = np.zeros((self._size, self._influence.shape[1]), np.float32)
+    rows = memory.zeros((self._size, self._influence.shape[1]))
     np.take(self._influence, index, 0, out=rows[: len(index)], mode='clip')
     above = dataclasses.replace(
       self._problem,
-      influence=jnp.asarray(rows),
+      influence=memory.hand_over(rows),
       used=self._problem.used.at[0].set(len(index)),
       objectives=dataclasses.replace(
         self._problem.objectives,

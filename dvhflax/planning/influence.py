@@ -22,6 +22,7 @@ from jax.scipy.special import erf
 import numpy as np
 
 from dvhflax import native
+from dvhflax.planning import memory
 from dvhflax.planning.beams import Beamlets, beam_axes, project
 from dvhflax.planning.kernel import gaussian_kernel
 from dvhflax.planning.raytrace import DepthMaps
@@ -73,7 +74,7 @@ class Influence:
       padding = ((0, size - len(chunk)), (0, 0))
       yield slice(start, start + len(chunk)), np.pad(chunk, padding)
 
-  def rows(self, points: np.ndarray) -> jax.Array:
+  def rows(self, points: np.ndarray) -> np.ndarray:
     """Dense rows.
 
     Args:
@@ -82,17 +83,17 @@ class Influence:
     Returns:
       `[W, M]` float32, W the next power of two, so that patients share
       compiled programs; the rows that were added and the columns of padded
-      beamlets are 0.
+      beamlets are 0. JAX need not copy it (`memory.hand_over`).
     """
     size = max(CHUNK, 1 << (len(points) - 1).bit_length())
-    matrix = np.zeros((size, len(self.beamlets.active)), np.float32)
+    matrix = memory.zeros((size, len(self.beamlets.active)))
 
     def fill(rows, chunk):
       part = _rows(chunk, **self._arguments, **self._static)
       matrix[rows] = np.asarray(part)[: rows.stop - rows.start]
 
     _side_by_side(fill, self._chunks(points, CHUNK))
-    return jnp.asarray(matrix)
+    return matrix
 
   def dose(self, points: np.ndarray, fluence: jax.Array) -> np.ndarray:
     """Dose of `[N, M]` fluences in `[V, 3]` points, `[N, V]` float32.
