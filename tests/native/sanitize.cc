@@ -1,6 +1,7 @@
 // Every compiled kernel on many shapes, against the sums they stand for; to be
 // built with a sanitizer. Prints what is wrong and returns 1.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include "../../dvhflax/native/deinterleave.cc"
 #include "../../dvhflax/native/look_up.cc"
 #include "../../dvhflax/native/nearest.cc"
+#include "../../dvhflax/native/objectives.cc"
 #include "../../dvhflax/native/weight_gradient.cc"
 
 namespace {
@@ -138,15 +140,23 @@ void CheckUpsampling(Index n, Index d, Index h, Index w, Index in,
   });
 }
 
+// Columns of 7 voxels each, some beyond the tables.
 void CheckLookUp(Index voxels, Index plans) {
-  constexpr Index kAcross = 7, kGaussians = 3;
-  ffi::Buffer<ffi::F32> table({16 + kAcross + 2, kGaussians, plans});
-  ffi::Buffer<ffi::S32> row({voxels});  // 0 to 15
-  ffi::Buffer<ffi::F32> share({voxels, 4}), weight({voxels, kGaussians});
-  ffi::Buffer<ffi::F32> dose({voxels, plans});
+  constexpr Index kBeams = 2, kGaussians = 3, kColumns = 5, kRows = 4;
+  ffi::Buffer<ffi::F32> fluence({kBeams, kColumns, kRows, plans});
+  ffi::Buffer<ffi::F32> x({kBeams, voxels}), z({kBeams, voxels});
+  ffi::Buffer<ffi::F32> weight({kBeams, voxels, kGaussians});
+  ffi::Buffer<ffi::F32> narrow_x({9, 2, kColumns}), narrow_z({11, 2, kRows});
+  ffi::Buffer<ffi::F32> wide_x({5, 1, kColumns}), wide_z({3, 1, kRows});
+  ffi::Buffer<ffi::F32> dose({plans, voxels});
+  for (Index v = 0; v < kBeams * voxels; ++v) {
+    x.typed_data()[v] = 0.6f * float(v % voxels / 7 % 9) - 2.5f;
+    z.typed_data()[v] = 0.9f * float(v % 7) - 2.7f;
+  }
+  std::fill_n(narrow_x.typed_data(), 2 * kColumns, 0.f);
   Run("look-up", [&](ffi::ThreadPool pool) {
-    return RunLookUp(pool, table, row, share, weight,
-                     ffi::ResultBuffer<ffi::F32>(dose), kAcross);
+    return RunLookUp(pool, fluence, x, z, weight, narrow_x, narrow_z, wide_x,
+                     wide_z, ffi::ResultBuffer<ffi::F32>(dose), 0.5f, 2.f);
   });
 }
 
@@ -178,6 +188,54 @@ void CheckNearest(Index batch, Index count, Index elements) {
   }
 }
 
+// The doses' mean as the one objective, so that slopes are sums of influence.
+void CheckObjectives(Index plans, Index voxels, Index beamlets) {
+  const Index all_voxels = (voxels + 63) / 64 * 64, groups = 3;
+  const Index all_beamlets = (beamlets + 63) / 64 * 64;
+  ffi::Buffer<ffi::F32> fluence({plans, all_beamlets});
+  ffi::Buffer<ffi::F32> influence({all_voxels, all_beamlets});
+  ffi::Buffer<ffi::F32> gram({all_beamlets, all_beamlets});
+  ffi::Buffer<ffi::S32> used({2});
+  ffi::Buffer<ffi::F32> share({1, all_voxels}), threshold({1, all_voxels});
+  ffi::Buffer<ffi::F32> deviation({1}), linear({1}), weights({plans, 1});
+  ffi::Buffer<ffi::F32> values({groups, plans, 1}), highest({all_voxels});
+  ffi::Buffer<ffi::F32> slope({groups, plans, all_beamlets});
+  used.typed_data()[0] = static_cast<std::int32_t>(voxels);
+  used.typed_data()[1] = static_cast<std::int32_t>(beamlets);
+  linear.typed_data()[0] = 1;
+  std::fill_n(share.typed_data() + voxels, all_voxels - voxels, 0.f);
+  for (Index n = 0; n < plans; ++n) {
+    weights.typed_data()[n] = 1;
+    for (Index m = beamlets; m < all_beamlets; ++m) {
+      fluence.typed_data()[n * all_beamlets + m] = 0;
+    }
+  }
+  Run("objectives", [&](ffi::ThreadPool pool) {
+    return RunObjectives(pool, fluence, influence, gram, used, share, threshold,
+                         deviation, linear, weights,
+                         ffi::ResultBuffer<ffi::F32>(values),
+                         ffi::ResultBuffer<ffi::F32>(slope),
+                         ffi::ResultBuffer<ffi::F32>(highest));
+  });
+  const Index n = plans - 1, m = beamlets - 1;
+  double sum = 0, found = 0;
+  for (Index v = 0; v < voxels; ++v) {
+    sum += double(share.typed_data()[v]) *
+           influence.typed_data()[v * all_beamlets + m];
+  }
+  for (Index b = 0; b < beamlets; ++b) {
+    sum += 2. * fluence.typed_data()[n * all_beamlets + b] *
+           gram.typed_data()[b * all_beamlets + m];
+  }
+  for (Index g = 0; g < groups; ++g) {
+    found += slope.typed_data()[(g * plans + n) * all_beamlets + m];
+  }
+  if (std::abs(sum - found) > 1e-4 * (1 + std::abs(sum))) {
+    std::printf("objectives: %g is not %g\n", found, sum);
+    ++failures;
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -203,12 +261,15 @@ int main() {
   std::memset(fresh.get(), 1, large);
   AdviseHugePages(fresh.get(), large);
   CheckLookUp(1000, 16);
-  CheckLookUp(3, 8);
+  CheckLookUp(3, 48);
   for (Index batch : {1, 4, 7}) {
     CheckNearest(batch, 1, 1);
     CheckNearest(batch, 33, 16);
     CheckNearest(batch, 500, 37);
   }
+  CheckObjectives(1, 100, 30);
+  CheckObjectives(12, 64, 128);
+  CheckObjectives(40, 130, 65);
   std::printf("%d failures\n", failures);
   return failures != 0;
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from dvhflax import native
 from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning.fluence import BLOCK, Problem
@@ -120,6 +121,33 @@ def test_reduced_gradient_is_the_whole_one(small):
   after = fluence_lib._iterate(reduced, weights, step, state, 1)[0]
   _, slope = fluence_lib.evaluate(x, problem, weights)
   np.testing.assert_allclose((x - after) / step, slope, atol=2e-3)
+
+
+@pytest.mark.parametrize('instruction_set', native.INSTRUCTION_SETS)
+@pytest.mark.parametrize('plans', [1, 7, 40])
+def test_compiled_objectives(small, plans, instruction_set, monkeypatch):
+  if instruction_set not in native.available():
+    pytest.skip('not compiled')
+  problem, weights = small
+  # With padding: columns of 0, as beamlets have.
+  columns = ((0, 0), (0, 512 - BEAMLETS))
+  problem = dataclasses.replace(
+    problem, influence=jnp.pad(problem.influence, columns)
+  )
+  rng = np.random.default_rng(4)
+  x = rng.random((plans, BEAMLETS)) * 2 * (rng.random((plans, 1)) < 0.8)
+  x = jnp.pad(jnp.asarray(x, jnp.float32), columns)
+  weights = weights[np.arange(plans) % 3]
+  half = rng.random((BEAMLETS, BEAMLETS))
+  gram = np.zeros((512, 512), np.float32)
+  gram[:BEAMLETS, :BEAMLETS] = half + half.T
+  for added in (None, jnp.asarray(gram)):
+    monkeypatch.setattr(native, 'available', tuple)
+    plain = fluence_lib._of_dose(x, problem, weights, added)
+    monkeypatch.setattr(native, 'available', lambda: (instruction_set,))
+    compiled = fluence_lib._of_dose(x, problem, weights, added)
+    for ours, theirs in zip(compiled, plain):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_an_independent_optimum(small):
