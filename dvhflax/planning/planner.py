@@ -149,10 +149,9 @@ class Model:
     points = self.grid.centres(np.argwhere(self.body))
     unit = self.unit * self.protocol.prescription_gy
     dose = np.zeros((len(fluence), *self.grid.shape), np.float32)
+    flat = dose.reshape(len(dose), -1)
     inside = np.flatnonzero(self.body)
-    # Plan by plan: much faster than a mask of all of them.
-    for plan, values in zip(dose, self.influence.dose(points, fluence * unit)):
-      plan.reshape(-1)[inside] = values
+    self.influence.write_dose(flat, inside, points, fluence * unit)
     return dose
 
   def scaled_gy(self, fluence: jax.Array) -> np.ndarray:
