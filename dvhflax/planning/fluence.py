@@ -138,7 +138,7 @@ def evaluate(
   Returns:
     values `[N, T + 1]`, slope `[N, M]`.
   """
-  values, slope, _ = _of_dose(fluence, problem, weights)
+  values, slope = _of_dose(fluence, problem, weights)
   return _with_roughness(values, slope, fluence, problem, weights)
 
 
@@ -149,31 +149,41 @@ def _with_roughness(values, slope, fluence, problem, weights):
   return values, slope
 
 
-def _of_dose(fluence, problem, weights, gram=None):
-  """`evaluate` without the roughness, and the highest dose in each voxel.
+def _has_kernel(problem) -> bool:
+  """Whether `_of_dose_compiled` can serve it."""
+  fits = problem.influence.shape[1] % _COMPILED_MULTIPLE == 0
+  return fits and jax.default_backend() == 'cpu' and bool(native.available())
 
-  With a gram matrix the slope has 2 fluence @ gram added.
 
-  The influence is far larger than a cache, and reading it is what takes time:
-  block by block it serves the dose and the adjoint in one go. XLA copies the
-  blocks, the compiled kernel does not.
+def _of_dose_compiled(fluence, problem, weights, gram=None):
+  """As `_of_dose`, and the highest dose in each voxel; with a gram matrix the
+  slope has 2 fluence @ gram added.
+
+  XLA copies each block of the influence, this does not, and leaves padding
+  out.
   """
   size, beamlets = problem.influence.shape
-  compiled = jax.default_backend() == 'cpu' and bool(native.available())
-  if compiled and beamlets % _COMPILED_MULTIPLE == 0:
-    if gram is None:
-      gram = jnp.zeros((0, beamlets))
-    objectives, plans = problem.objectives, len(fluence)
-    shapes = (_GROUPS, plans, weights.shape[1] - 1), (_GROUPS, plans, beamlets)
-    values, slope, highest = jax.ffi.ffi_call(
-      native.target('objectives'),
-      [jax.ShapeDtypeStruct(s, jnp.float32) for s in (*shapes, (size,))],
-    )(
-      fluence, problem.influence, gram, problem.used, objectives.share,
-      objectives.threshold, objectives.deviation, objectives.linear,
-      weights[:, :-1],
-    )  # fmt: skip
-    return values.sum(0), slope.sum(0), highest
+  if gram is None:
+    gram = jnp.zeros((0, beamlets))
+  objectives, plans = problem.objectives, len(fluence)
+  shapes = (_GROUPS, plans, weights.shape[1] - 1), (_GROUPS, plans, beamlets)
+  values, slope, highest = jax.ffi.ffi_call(
+    native.target('objectives'),
+    [jax.ShapeDtypeStruct(s, jnp.float32) for s in (*shapes, (size,))],
+  )(
+    fluence, problem.influence, gram, problem.used, objectives.share,
+    objectives.threshold, objectives.deviation, objectives.linear,
+    weights[:, :-1],
+  )  # fmt: skip
+  return values.sum(0), slope.sum(0), highest
+
+
+def _of_dose(fluence, problem, weights):
+  """`evaluate` without the roughness.
+
+  The influence is far larger than a cache, and reading it is what takes time:
+  block by block it serves the dose and the adjoint in one go.
+  """
 
   def add_block(values, slope, rows, part):
     here = dose(fluence, rows)
@@ -181,11 +191,7 @@ def _of_dose(fluence, problem, weights, gram=None):
     return values + part.values(here), slope + adjoint(gradient, rows)
 
   zeros = jnp.zeros((len(fluence), weights.shape[1] - 1))
-  start = zeros, jnp.zeros_like(fluence)
-  values, slope = _over_blocks(add_block, start, problem)
-  if gram is not None:
-    slope += 2 * (fluence @ gram)
-  return values, slope, dose(fluence, problem.influence).max(0)
+  return _over_blocks(add_block, (zeros, jnp.zeros_like(fluence)), problem)
 
 
 def _over_blocks(
@@ -252,7 +258,10 @@ class _Reducer:
   # The fewest rows that are passed on, so that few shapes are compiled.
   _LEAST_ROWS = 2048
 
-  def __init__(self, problem: Problem, weights: jax.Array):
+  def __init__(
+    self, problem: Problem, weights: jax.Array, unpadded: bool = False
+  ):
+    """Args: unpadded: leaves padding out, at the price of the last bit."""
     self._problem = problem
     self._influence = np.asarray(problem.influence)
     objectives = jax.tree.map(np.asarray, problem.objectives)
@@ -263,24 +272,23 @@ class _Reducer:
     # The targets' mean dose of a unit of each beamlet, `[M]`.
     self.mean: jax.Array
     self._parts: tuple[jax.Array, ...]
-    self._add_quadratic(objectives, float(weights[0, -1]))
+    self._add_quadratic(objectives, float(weights[0, -1]), unpadded)
 
-  def _add_quadratic(self, objectives, smoothing) -> None:
+  def _add_quadratic(self, objectives, smoothing, unpadded) -> None:
     """`gram`, `pull` and `means`; BLAS knows that a Gram matrix is symmetric,
     and is three times as fast as XLA."""
     share = objectives.deviation @ objectives.share
     wanted = objectives.deviation @ (objectives.share * objectives.threshold)
     linear = objectives.linear[:, None] * objectives.share
     targets = np.flatnonzero(share)
-    voxels, beamlets = map(int, self._problem.used)
+    beamlets = int(self._problem.used[1]) if unpadded else None
     rows = self._influence[targets, :beamlets]
     rows *= np.sqrt(share[targets])[:, None]
     gram = smoothing * _laplacian(self._problem.neighbours)
     gram[:beamlets, :beamlets] += rows.T @ rows
-    sums = np.stack([share, wanted, *linear])[:, :voxels]
-    sums = sums @ self._influence[:voxels]
-    self.mean = jnp.asarray(sums[0])
-    self._parts = tuple(map(jnp.asarray, (gram, sums[1], sums[2:])))
+    self.mean = jnp.asarray(share @ self._influence)
+    parts = gram, wanted @ self._influence, linear @ self._influence
+    self._parts = tuple(map(jnp.asarray, parts))
 
   def around(self, highest: np.ndarray) -> _Reduced:
     """Valid for fluences not far from those of the `[V]` highest doses."""
@@ -314,24 +322,32 @@ def _highest(fluence, problem):
 @jax.jit
 def _step(reduced: _Reduced, weights: jax.Array) -> jax.Array:
   """`[N, M]` inverse of the diagonal majoriser of the second derivative."""
-  objectives, rows = reduced.above.objectives, reduced.above.influence
-  reach = (objectives.share * rows.sum(1)) @ rows
-  bound = 2 * (weights[:, :-1] * (1 - objectives.linear)) @ reach
+  above = reduced.above
+
+  def add_block(bound, rows, part):
+    curvature = part.curvature(weights[:, :-1])
+    return (bound + adjoint(curvature * rows.sum(1), rows),)
+
   # Of a symmetric matrix, too, sums of magnitudes are at least as much.
-  bound += 2 * jnp.abs(reduced.gram).sum(1)
+  start = jnp.tile(2 * jnp.abs(reduced.gram).sum(1), (len(weights), 1))
+  (bound,) = _over_blocks(add_block, (start,), above)
   # Padded beamlets reach no voxel: they keep their fluence of 0.
   return jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 
 
-@functools.partial(jax.jit, static_argnames='iterations')
-def _iterate(reduced, weights, step, state, iterations):
+@functools.partial(jax.jit, static_argnames=('iterations', 'compiled'))
+def _iterate(reduced, weights, step, state, iterations, compiled=False):
   above = reduced.above
   constant = weights[:, :-1] @ reduced.means - 2 * reduced.pull
 
   def iterate(_, carry):
     x, y, momentum = carry
-    _, slope, _ = _of_dose(y, above, weights, reduced.gram)
-    slope += constant
+    if compiled:
+      _, slope, _ = _of_dose_compiled(y, above, weights, reduced.gram)
+      slope += constant
+    else:
+      _, slope = _of_dose(y, above, weights)
+      slope += 2 * (y @ reduced.gram) + constant
     new = jnp.clip(y - step * slope, 0, above.most_fluence)
     # Momentum that points uphill is dropped, plan by plan.
     uphill = ((y - new) / jnp.where(step > 0, step, 1) * (new - x)).sum(-1) > 0
@@ -358,13 +374,18 @@ def certify(
   """
   share = problem.objectives.deviation @ problem.objectives.share
   mean = share @ problem.influence
-  return _certify(fluence, problem, weights, mean)[:2]
+  compiled = _has_kernel(problem)
+  return _certify(fluence, problem, weights, mean, compiled)[:2]
 
 
-@jax.jit
-def _certify(fluence, problem, weights, mean):
+@functools.partial(jax.jit, static_argnames='compiled')
+def _certify(fluence, problem, weights, mean, compiled):
   """`certify`, and the highest dose in each voxel."""
-  values, slope, highest = _of_dose(fluence, problem, weights)
+  if compiled:
+    values, slope, highest = _of_dose_compiled(fluence, problem, weights)
+  else:
+    values, slope = _of_dose(fluence, problem, weights)
+    highest = dose(fluence, problem.influence).max(0)
   values, slope = _with_roughness(values, slope, fluence, problem, weights)
   total = (weights * values).sum(-1)
   objectives = problem.objectives
@@ -381,20 +402,24 @@ def _certify(fluence, problem, weights, mean):
 def approach(
   problem: Problem, weights: jax.Array, start: jax.Array, iterations: int
 ) -> jax.Array:
-  """`[N, M]` fluences after some iterations from `start`; see `solve`."""
+  """`[N, M]` fluences after some iterations from `start`; see `solve`.
+
+  By XLA alone: which plans are chosen among candidates may depend on the last
+  bit.
+  """
   reducer = _Reducer(problem, weights)
   state = (start, start, jnp.ones(len(weights)))
   for done in range(0, iterations, ROUND):
     highest = _highest(state[0], problem)
     some = min(ROUND, iterations - done)
-    state = _round(reducer, weights, state, highest, some)
+    state = _round(reducer, weights, state, highest, some, False)
   return state[0]
 
 
-def _round(reducer, weights, state, highest, iterations):
+def _round(reducer, weights, state, highest, iterations, compiled):
   reduced = reducer.around(np.asarray(highest))
   step = _step(reduced, weights)
-  return _iterate(reduced, weights, step, state, iterations)
+  return _iterate(reduced, weights, step, state, iterations, compiled)
 
 
 def solve(
@@ -427,14 +452,15 @@ def solve(
   Raises:
     PlanningError: it took more.
   """
-  reducer = _Reducer(problem, weights)
+  compiled = _has_kernel(problem)
+  reducer = _Reducer(problem, weights, unpadded=compiled)
   state = (start, start, jnp.ones(len(weights)))
   done, highest = 0, _highest(start, problem)
   while True:
-    state = _round(reducer, weights, state, highest, ROUND)
+    state = _round(reducer, weights, state, highest, ROUND, compiled)
     done += ROUND
     values, excess, highest = map(
-      np.asarray, _certify(state[0], problem, weights, reducer.mean)
+      np.asarray, _certify(state[0], problem, weights, reducer.mean, compiled)
     )
     total = (values * np.asarray(weights)).sum(-1)
     left = excess / np.maximum(total, negligible)

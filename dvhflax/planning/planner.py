@@ -191,10 +191,9 @@ def _problem(
   )
   present = objectives.share.any(1) & (objectives.deviation > 0)
   highest = np.flatnonzero(present)[-1]
-  of_voxels = matrix[: len(sampled.index)]
-  share = objectives.share[highest][: len(of_voxels)]
-  unit = 1 / (share @ of_voxels.sum(1))
-  of_voxels *= unit
+  unit = 1 / (objectives.share[highest] @ memory.hand_over(matrix).sum(1))
+  # JAX is done with it once the unit is known.
+  matrix[: len(sampled.index)] *= np.float32(unit)
   opened = np.count_nonzero(influence.beamlets.open)
   problem = Problem(
     influence=memory.hand_over(matrix),
@@ -203,7 +202,7 @@ def _problem(
     objectives=jax.tree.map(jnp.asarray, objectives),
     most_fluence=jnp.float32(protocol.most_fluence),
   )
-  return problem, jnp.asarray(unit)
+  return problem, unit
 
 
 def _coverage_dose(dose: np.ndarray, protocol: Protocol) -> np.ndarray:

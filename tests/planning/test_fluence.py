@@ -141,12 +141,13 @@ def test_compiled_objectives(small, plans, instruction_set, monkeypatch):
   half = rng.random((BEAMLETS, BEAMLETS))
   gram = np.zeros((512, 512), np.float32)
   gram[:BEAMLETS, :BEAMLETS] = half + half.T
+  monkeypatch.setattr(native, 'available', lambda: (instruction_set,))
+  values, slope = fluence_lib._of_dose(x, problem, weights)
+  highest = fluence_lib._highest(x, problem)
   for added in (None, jnp.asarray(gram)):
-    monkeypatch.setattr(native, 'available', tuple)
-    plain = fluence_lib._of_dose(x, problem, weights, added)
-    monkeypatch.setattr(native, 'available', lambda: (instruction_set,))
-    compiled = fluence_lib._of_dose(x, problem, weights, added)
-    for ours, theirs in zip(compiled, plain):
+    compiled = fluence_lib._of_dose_compiled(x, problem, weights, added)
+    whole = slope if added is None else slope + 2 * (x @ added)
+    for ours, theirs in zip(compiled, (values, whole, highest)):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
