@@ -39,10 +39,11 @@ def get_config(variant: str = ''):
     # Each of 20 patients.
     config.evaluation.wishes = 50
   if variant.startswith('small'):
-    config.epochs = 10
+    config.epochs = 3
     config.cohort.path = 'cohorts/prostate_small'
     config.cohort.seed = 2
     config.cohort.patients = 60
+    config.cohort.plans = 30
     config.cohort.held_out_plans = 100
     config.cohort.grid = (64, 64, 32)
     config.cohort.spacing_mm = (7.5, 5.0, 6.0)
