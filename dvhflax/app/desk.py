@@ -16,6 +16,7 @@ from dvhflax.app import (
   faults,
   imports,
   jobs,
+  memory,
   messages,
   patients,
 )
@@ -202,7 +203,7 @@ class Desk:
       opened = await self._new(key, self._entry(kept.patient))
       await self.compute.run(self.kept.replay, key, opened.session)
       opened.goals, opened.made = [*kept.goals], [*kept.made]
-      self._remember(opened)
+      await self._remember(opened)
       return opened
 
   async def save(self, opened: Opened) -> None:
@@ -319,16 +320,15 @@ class Desk:
 
   async def _keep(self, opened: Opened) -> Opened:
     await self.save(opened)
-    self._remember(opened)
+    await self._remember(opened)
     return opened
 
-  def _remember(self, opened: Opened) -> None:
+  async def _remember(self, opened: Opened) -> None:
     self._open[opened.key] = opened
     for key, one in list(self._open.items()):
-      if len(self._open) <= _MOST_OPEN:
-        return
-      if not one.in_use and one is not opened:
+      if len(self._open) > _MOST_OPEN and not one.in_use and one is not opened:
         del self._open[key]
+    await self.compute.run(memory.give_back)
 
 
 def site_of(cohort: Cohort) -> str | None:

@@ -1,18 +1,24 @@
 """Sessions survive: the server's end, many of them, another place."""
 
 import contextlib
+import ctypes
+import gc
 import os
 import signal
 import subprocess
 import sys
+import weakref
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from app.serving import wait_for
 from app.test_files import mask_file, put_file
+from app.test_live import follow, move
 from dvhflax.app import desk as desk_lib
+from dvhflax.app import memory
 
 PULL = {'structure': 'rectum', 'dose_gy': 40.0, 'volume_percent': 20.0}
 
@@ -71,6 +77,50 @@ def test_few_sessions_are_in_memory(make_server, tmp_path, monkeypatch):
     for state in begun:
       found = client.get(f'/api/v1/sessions/{state["session"]}').json()
       assert content_of(found) == content_of(state)
+
+
+def test_what_was_closed_is_freed(make_server, tmp_path, monkeypatch):
+  monkeypatch.setattr(desk_lib, '_MOST_OPEN', 1)
+  times = []
+  monkeypatch.setattr(desk_lib.memory, 'give_back', lambda: times.append(None))
+  with make_server(tmp_path / 'app') as served, served.client() as client:
+
+    def begin():
+      state = client.post('/api/v1/sessions', json={'patient': 'p6'}).json()
+      return state['session']
+
+    key = begin()
+    opened = weakref.ref(served.desk._open[key].session)
+    one = f'/api/v1/sessions/{key}'
+    client.post(f'{one}/steps', json={'handles': [PULL]})
+    for what in (
+      'masks',
+      'plans',
+      'doses/step-1',
+      'export?what=csv&dose=step-1',
+    ):
+      assert client.get(f'{one}/{what}').status_code == 200, what
+    with follow(served, key) as socket:
+      socket.send(move(1))
+      socket.recv(timeout=30)
+    wait_for(lambda: not served.desk._open[key].in_use)
+    begin()
+    wait_for(lambda: gc.collect() >= 0 and opened() is None)
+  assert len(times) == 2
+
+
+def test_the_heap_is_given_back():
+  if not hasattr(ctypes.CDLL(None), 'malloc_trim'):
+    pytest.skip('another C library')
+  process = psutil.Process()
+  # Too small for pages of their own, and the last of them is kept.
+  pieces = [np.ones(60_000, np.uint8) for _ in range(2000)]
+  last = pieces.pop()
+  before = process.memory_info().rss
+  pieces.clear()
+  memory.give_back()
+  assert before - process.memory_info().rss > 80e6
+  assert last.all()
 
 
 def test_damaged_files_are_left_alone(make_server, tmp_path):
