@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 import contextlib
+import dataclasses
 import json
 import secrets
 from typing import Any
@@ -162,18 +163,17 @@ class Desk:
       patient = json.loads(trail)['patient']['id']
     except (ValueError, KeyError, TypeError, RecursionError):
       raise errors.UserError('the trail does not say whose it is') from None
-    entry = next((e for e in self.entries if e.id == patient), None)
-    if entry is None:
+    entries = [e for e in self.entries if e.id == patient]
+    if not entries:
       raise errors.UserError(
         f'the trail is of patient {errors.shown(patient)}, who is not listed: '
         'upload that patient first'
       )
     key = secrets.token_hex(8)
-    opened = await self._new(key, entry)
     path = self.kept.trail(key)
     try:
       await self.files.run(path.write_bytes, trail)
-      await self.compute.run(session_files_lib.replay, opened.session, path)
+      opened = await self._replayed(key, entries)
     except errors.UserError as error:
       raise errors.UserError(str(error)) from None
     finally:
@@ -192,16 +192,16 @@ class Desk:
       if key in self._open:
         self._open.move_to_end(key)
         return self._open[key]
-      if key not in self.kept.kept:
-        raise faults.NotThere('there is no such session: it was deleted')
+      self.kept.find(key)
       kept = self.kept.kept[key]
-      if kept.patient not in self._entries:
+      entries = [e for e in self.entries if e.id == kept.label]
+      if not entries:
         raise faults.Conflict(
           f'the files of patient {errors.plain(kept.label)} were deleted: '
-          'upload them again, and open the trail'
+          'upload them again, then open the session'
         )
-      opened = await self._new(key, self._entry(kept.patient))
-      await self.compute.run(self.kept.replay, key, opened.session)
+      entries.sort(key=lambda entry: entry.key != kept.patient)
+      opened = await self._replayed(key, entries, kept.read_as)
       opened.goals, opened.made = [*kept.goals], [*kept.made]
       await self._remember(opened)
       return opened
@@ -221,6 +221,7 @@ class Desk:
       opened.entry.key,
       opened.goals,
       opened.made,
+      opened.read_as,
     )
     opened.changed()
 
@@ -230,8 +231,7 @@ class Desk:
     Raises:
       NotThere: if there is none.
     """
-    if key not in self.kept.kept:
-      raise faults.NotThere('there is no such session: it was deleted')
+    self.kept.find(key)
     opened = self._open.pop(key, None)
     self.kept.delete(key)
     if opened:
@@ -304,19 +304,54 @@ class Desk:
       if entry.upload == upload:
         del self._entries[entry.key]
 
-  async def _new(self, key: str, entry: patients.Entry) -> Opened:
+  async def _replayed(
+    self,
+    key: str,
+    entries: Sequence[patients.Entry],
+    read_as: messages.Import | None = None,
+  ) -> Opened:
+    """A session whose trail is kept, of the first of those for whom it comes
+    out: a patient may have been uploaded twice."""
+    *others, last = entries
+    for entry in others:
+      with contextlib.suppress(errors.UserError):
+        return await self._replay(key, entry, read_as)
+    return await self._replay(key, last, read_as)
+
+  async def _replay(
+    self, key: str, entry: patients.Entry, read_as: messages.Import | None
+  ) -> Opened:
+    opened = await self._new(key, entry, read_as)
+    path = self.kept.trail(key)
+    await self.compute.run(session_files_lib.replay, opened.session, path)
+    return opened
+
+  async def _new(
+    self,
+    key: str,
+    entry: patients.Entry,
+    read_as: messages.Import | None = None,
+  ) -> Opened:
     network, cohort, anatomy = await self.loaded()
     patient: str | Patient = entry.id
-    ct = None
     if entry.upload:
       upload = self.uploads.find(entry.upload)
-      patient = await self.files.run(self.imports.patient, upload, entry)
-      assert isinstance(patient, Patient)
-      ct = patient.ct_hu
+      found, read_as = await self.files.run(
+        self.imports.patient, upload, entry, read_as
+      )
+      patient, ct = found, found.ct_hu
+      # Not what another import of it may have found.
+      entry = dataclasses.replace(
+        entry,
+        prescription_gy=found.prescription_gy,
+        plans=len(found.dose),
+        faults=None,
+      )
     else:
       ct = await self.files.run(cohort.ct, cohort.index(entry.id))
+      read_as = None
     session = await self.compute.run(Session, network, cohort, patient, anatomy)
-    return Opened(key, entry, session, ct)
+    return Opened(key, entry, session, ct, read_as)
 
   async def _keep(self, opened: Opened) -> Opened:
     await self.save(opened)

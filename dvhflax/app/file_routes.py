@@ -37,8 +37,9 @@ class _Files:
     self._desk = desk
 
   async def trail(self, request: Request) -> Response:
-    opened = await self._desk.opened(request.path_params['session'])
-    path = self._desk.kept.trail(opened.key)
+    # Also of a session that cannot be opened any more.
+    await self._desk.loaded()
+    path = self._desk.kept.find(request.path_params['session'])
     content = await self._desk.compute.run(path.read_bytes)
     return _attachment(content, 'application/json', 'dvhflax-trail.json')
 

@@ -4,6 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import threading
@@ -22,6 +23,8 @@ from dvhflax.tuning.external import ExternalPatients
 _MOST_KEPT = 4
 # The table of names of an import that may yet fail.
 _TRIED = 'tried.json'
+# That of an import before the last one, while a patient is read with it.
+_EARLIER = 'earlier.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,25 +104,51 @@ class Imports:
         ],
       )
 
-  def patient(self, upload: Upload, entry: Entry) -> Patient:
+  def patient(
+    self, upload: Upload, entry: Entry, asked: messages.Import | None = None
+  ) -> tuple[Patient, messages.Import]:
     """Reads a patient, unless it is in memory.
+
+    Args:
+      upload: of the patient.
+      entry: who it is.
+      asked: of an earlier import, whose names and prescription it is to be read
+        with; None: of the last one.
+
+    Returns:
+      The patient, and what it was read with.
 
     Raises:
       UserError: if it cannot be read any more.
     """
     with self._reading:
+      last = _last_asked(upload)
+      if asked is not None and asked != last:
+        return self._read_as(upload, entry, asked), asked
       patient = self._kept.pop(entry.key, None)
       if patient is None:
         with _without_folder(upload):
           patient, _ = self._reader(upload).read(entry.id)
       self._keep(entry.key, patient)
-      return patient
+      return patient, last
 
   def forget(self, upload: Upload) -> None:
     """Drops what is in memory of an upload."""
     self._readers.pop(upload.key, None)
     for key in [k for k in self._kept if k.startswith(f'{upload.key}-')]:
       del self._kept[key]
+
+  def _read_as(
+    self, upload: Upload, entry: Entry, asked: messages.Import
+  ) -> Patient:
+    names = upload.names.with_name(_EARLIER)
+    try:
+      files.write_json(names, asked.names or {})
+      with _without_folder(upload):
+        reader = self._new_reader(upload, asked.prescription_gy, names)
+        return reader.read(entry.id)[0]
+    finally:
+      names.unlink(missing_ok=True)
 
   def _reader(self, upload: Upload) -> ExternalPatients:
     if upload.key not in self._readers:
@@ -162,6 +191,13 @@ def entries_of(upload: Upload) -> list[Entry]:
   ]
 
 
+def _last_asked(upload: Upload) -> messages.Import:
+  names = None
+  with contextlib.suppress(OSError, ValueError):
+    names = json.loads(upload.names.read_bytes())
+  return messages.Import(upload.record.prescription_gy, names or None)
+
+
 def _check_chosen(asked: messages.Import, reader: ExternalPatients) -> None:
   """Raises a UserError for a chosen name that nobody has."""
   known = {name for names, _ in reader.named.values() for name in names}
@@ -186,9 +222,10 @@ def _without_folder(upload: Upload) -> Iterator[None]:
 
 def _plain(upload: Upload, text: object) -> str:
   folder = str(upload.files)
-  tried = upload.names.with_name(_TRIED)
-  text = str(text).replace(f'cohort.names={tried}', 'names')
-  text = text.replace(f'cohort.names={upload.names}', 'names')
+  text = str(text)
+  for name in (_TRIED, _EARLIER, upload.names.name):
+    path = upload.names.with_name(name)
+    text = text.replace(f'cohort.names={path}', 'names')
   text = text.replace('map its name in a table (--names)', 'choose its name')
   text = text.replace('name one in cohort.names', 'choose one')
   return text.replace(f'{folder}/', '').replace(folder, 'the upload')

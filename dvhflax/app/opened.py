@@ -36,19 +36,26 @@ class Opened:
     goals: texts.
     revision: counts the changes.
     made: numbers of the steps whose deliverable dose is kept.
+    read_as: what an uploaded patient's files were read with.
     jobs: keys of the jobs that run for it.
     changing: held while a step is taken.
     deleted: whether it is on disk no more, and is not to be again.
   """
 
   def __init__(
-    self, key: str, entry: Entry, session: Session, ct: np.ndarray | None
+    self,
+    key: str,
+    entry: Entry,
+    session: Session,
+    ct: np.ndarray | None,
+    read_as: messages.Import | None = None,
   ):
     """Wraps a session."""
     self.key, self.entry, self.session, self.ct = key, entry, session, ct
     self.goals: list[str] = []
     self.revision = 0
     self.made: list[int] = []
+    self.read_as = read_as
     self.jobs: list[str] = []
     self.changing = asyncio.Lock()
     self.deleted = False

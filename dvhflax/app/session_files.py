@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from dvhflax import errors, files
+from dvhflax.app import faults, messages
 from dvhflax.tuning.session import Session
 
 # Of another version of jax, whose rounding is another: a fraction of the
@@ -29,6 +30,8 @@ class Kept(msgspec.Struct, frozen=True):
     saved: when, ISO 8601 in UTC.
     goals: texts.
     made: numbers of the steps whose deliverable dose is kept.
+    read_as: names and prescription that the patient's files were read with;
+      None of one of the cohort.
   """
 
   patient: str
@@ -37,6 +40,7 @@ class Kept(msgspec.Struct, frozen=True):
   saved: str = ''
   goals: list[str] = []
   made: list[int] = []
+  read_as: messages.Import | None = None
 
 
 class SessionFiles:
@@ -57,6 +61,16 @@ class SessionFiles:
     """Of a session's trail."""
     return self._folder / f'{key}.trail.json'
 
+  def find(self, key: str) -> pathlib.Path:
+    """The trail of a session that there is.
+
+    Raises:
+      NotThere: if there is none.
+    """
+    if key not in self.kept:
+      raise faults.NotThere('there is no such session: it was deleted')
+    return self.trail(key)
+
   def save(
     self,
     key: str,
@@ -64,6 +78,7 @@ class SessionFiles:
     patient: str,
     goals: Sequence[str],
     made: Sequence[int],
+    read_as: messages.Import | None,
   ) -> None:
     """Writes both files, each whole or not at all."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
@@ -74,19 +89,12 @@ class SessionFiles:
       now,
       list(goals),
       list(made),
+      read_as,
     )
     session.save(self.trail(key))
     text = msgspec.json.encode(kept).decode()
     files.write_text(self._folder / f'{key}.session.json', text)
     self.kept[key] = kept
-
-  def replay(self, key: str, session: Session) -> None:
-    """Repeats a session's steps.
-
-    Raises:
-      SessionError: if that cannot be.
-    """
-    replay(session, self.trail(key))
 
   def keep_made(self, key: str, number: int, dose_gy: np.ndarray) -> None:
     """Writes a deliverable dose."""

@@ -112,9 +112,7 @@ def read(path: str | os.PathLike[str], subject: Mapping[str, Any]) -> Trail:
   trail = _read_json(path)
   for key, mine in subject.items():
     if trail[key] != mine:
-      raise errors.SessionError(
-        f'{path} is of another {key}: {_short(trail[key])}, here {_short(mine)}'
-      )
+      raise errors.SessionError(f'{path} {_other(key, trail[key], mine)}')
   prescription_gy = trail['patient']['prescription_gy']
   jax_version = str(trail.get('jax', 'unknown'))
   return Trail(path, jax_version, prescription_gy, trail['steps'])
@@ -248,6 +246,23 @@ def _doses_apart(one: Table, other: Table) -> float:
       # What is not told, or no number, may be any.
       apart.append(abs(row[name] - value) if _is_number(value) else math.inf)
   return max(apart)
+
+
+def _other(key: str, told: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+  """Why what a trail is about is not what there is here, for an error."""
+  if key != 'patient' or told.get('id') != mine['id']:
+    return f'is of another {key}: {_short(told)}, here {_short(mine)}'
+  who = f'is of patient {errors.shown(mine["id"])}'
+  if told.get('masks_sha256') != mine['masks_sha256']:
+    return (
+      f'{who} with other masks than here: read the files again with the names '
+      'of structures that they were read with then'
+    )
+  gy = errors.shown(told.get('prescription_gy'), 20)
+  return (
+    f'{who} with another prescription: {gy} Gy, here '
+    f'{mine["prescription_gy"]:g} Gy; read the files again with that one'
+  )
 
 
 def _short(value: Mapping[str, Any]) -> str:

@@ -66,6 +66,82 @@ def test_a_session_survives_the_server(make_server, tmp_path, cohort):
     assert answer.status_code == 409 and 'upload' in answer.json()['error']
 
 
+def test_sessions_outlive_another_import(
+  make_server, tmp_path, cohort, monkeypatch
+):
+  """They keep the names and the prescription that they began with."""
+  monkeypatch.setattr(desk_lib, '_MOST_OPEN', 1)
+  masks = cohort.masks(6)
+  thin = np.copy(masks[..., 1])
+  thin[..., : thin.shape[2] // 2] = 0
+  volumes = {
+    'body': masks[..., 0], 'Rectum': masks[..., 1], 'Darm': thin,
+    'PTV': masks[..., 2],
+  }  # fmt: skip
+
+  def upload(client):
+    key = client.post('/api/v1/uploads', json={'kind': 'nifti'}).json()
+    for name, mask in volumes.items():
+      content = mask_file(mask, tmp_path)
+      put_file(client, key['upload'], f'mine/{name}.nii.gz', content)
+    return key['upload']
+
+  def read(client, upload, **asked):
+    answer = client.post(f'/api/v1/uploads/{upload}/import', json=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()['patients']
+
+  def begin(client, patient):
+    return client.post('/api/v1/sessions', json={'patient': patient}).json()
+
+  folder = tmp_path / 'app'
+  with make_server(folder) as served, served.client() as client:
+    key = upload(client)
+    [patient] = read(client, key, names={'rectum': ['=Darm']})
+    one = f'/api/v1/sessions/{begin(client, patient)["session"]}'
+    client.post(f'{one}/steps', json={'handles': [PULL]})
+    before, dose = client.get(one).json(), client.get(f'{one}/doses/step-1')
+    trail = client.get(f'{one}/trail').content
+    read(client, key, prescription_gy=60.0)
+    other = begin(client, patient)
+    assert other['patient']['prescription_gy'] == 60
+    sizes = [s['structures'][1]['volume_cc'] for s in (before, other)]
+    assert sizes[0] < sizes[1]
+    # It is not in memory any more, nor are the files as they were read then.
+    assert content_of(client.get(one).json()) == content_of(before)
+    assert client.get(f'{one}/doses/step-1').content == dose.content
+    # Nor does it matter that the last import failed.
+    assert not read(client, key, names={'PTV': ['=']})
+    refused = client.post('/api/v1/sessions', json={'patient': patient})
+    assert refused.status_code == 400
+  with make_server(folder) as served, served.client() as client:
+    again = client.get(one)
+    assert content_of(again.json()) == content_of(before), again.text
+    read(client, key)
+    answer = client.post('/api/v1/sessions', content=b'{"trail": %s}' % trail)
+    assert answer.status_code == 400
+    assert answer.json()['error'] == (
+      "the trail is of patient 'mine' with other masks than here: read the "
+      'files again with the names of structures that they were read with then'
+    )
+    # Uploaded twice, once as then: that one is found.
+    read(client, upload(client), names={'rectum': ['=Darm']})
+    answer = client.post('/api/v1/sessions', content=b'{"trail": %s}' % trail)
+    assert answer.status_code == 200, answer.text
+    for each in list(served.desk.uploads):
+      client.delete(f'/api/v1/uploads/{each.key}')
+  with make_server(folder) as served, served.client() as client:
+    answer = client.get(one)
+    assert answer.status_code == 409 and 'again' in answer.json()['error']
+    assert client.get(f'{one}/trail').content == trail
+    # Uploaded again it goes on.
+    [patient] = read(client, upload(client))
+    again = client.get(one).json()
+    assert again['steps'] == before['steps']
+    assert again['patient'] == {**before['patient'], 'key': patient}
+    assert client.get(f'{one}/doses/step-1').content == dose.content
+
+
 def test_few_sessions_are_in_memory(make_server, tmp_path, monkeypatch):
   monkeypatch.setattr(desk_lib, '_MOST_OPEN', 2)
   with make_server(tmp_path / 'app') as served, served.client() as client:

@@ -170,6 +170,14 @@ def test_another_trail_is_refused(network, tmp_path):
   with pytest.raises(SessionError, match='another checkpoint'):
     Session(*network, 'p6').replay(path)
   for key, value, words in (
+    ('masks_sha256', '0', "'p6' with other masks than here: read the files"),
+    ('prescription_gy', 60.0, "'p6' with another prescription: 60.0 Gy, here"),
+  ):
+    forged = {**trail, 'patient': {**trail['patient'], key: value}}
+    write({**forged, 'sha256': trail_lib.digest(forged)})
+    with pytest.raises(SessionError, match=words):
+      Session(*network, 'p6').replay(path)
+  for key, value, words in (
     ('steps', 5, 'damaged steps'),
     ('steps', [{**trail['steps'][0], 'action': 'foo'}], 'damaged steps'),
     ('checkpoint', 5, 'does not say whose'),
