@@ -15,7 +15,7 @@ from dvhflax.dvh import dvh_vectors
 from dvhflax.normalisation import DoseReference
 from dvhflax.patient import Patient
 from dvhflax.tuning import plan_metrics
-from dvhflax.tuning.goals import GoalRange, check, ranges
+from dvhflax.tuning.goals import GoalRange, check, ranges, refuse_untold
 from dvhflax.tuning.session import Session
 from dvhflax.tuning.steps import Answer, Step
 
@@ -116,9 +116,12 @@ class Opened:
     """Replaces the goals.
 
     Raises:
-      WishError: for what is no goal of the structures.
+      WishError: for what is no goal of the structures, or a new one that no
+        dose can be told to keep.
     """
-    self.goals = list(check(goals, self.session.cohort.structures))
+    checked = check(goals, self.session.cohort.structures)
+    refuse_untold([text for text in checked if text not in self.goals])
+    self.goals = list(checked)
 
   def can_have(self) -> dict[str, Any]:
     """The band of what can be had, and what plans have of the goals."""

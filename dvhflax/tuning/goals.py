@@ -90,6 +90,18 @@ def check(
   return tuple(goals)
 
 
+def refuse_untold(texts: Sequence[str]) -> None:
+  """Raises a WishError for a goal that can be told of no dose whatever.
+
+  Such as one without the unit of its value, with more than 100% of the volume
+  or 300% of the prescription, or with more Gy than any course has.
+  """
+  for text in texts:
+    structures = [Structure(points_lib.structure_of(text), 'oar')]
+    reference = DoseReference.of_prescription(1.0)
+    points_lib.parse(text, structures, reference, [np.inf], goal=True)
+
+
 def known(
   texts: Sequence[str], structures: Sequence[Structure]
 ) -> tuple[str, ...]:
@@ -138,8 +150,8 @@ def _assess(
   if inside is None:
     return GoalResult(text, name, fault=f'the patient has no {name}')
   try:
-    point = points_lib.parse(text, structures, reference, volumes_cc)
-  except errors.WishError as error:  # such as 5 cc of an organ of 4
+    point = points_lib.parse(text, structures, reference, volumes_cc, goal=True)
+  except errors.WishError as error:  # such as D5cc of an organ of 4
     return GoalResult(text, name, fault=str(error))
   achieved = plan_metrics.point_achieved(point, inside, reference)
   scale, unit = plan_metrics.in_unit(point, reference)
@@ -191,8 +203,8 @@ def _range(
   if not plans[:, index].any():
     return GoalRange(text)
   try:
-    point = points_lib.parse(text, structures, reference, volumes_cc)
-  except errors.WishError:  # such as 5 cc of an organ of 4
+    point = points_lib.parse(text, structures, reference, volumes_cc, goal=True)
+  except errors.WishError:  # such as D5cc of an organ of 4
     return GoalRange(text)
   if point.kind == 'max':
     return GoalRange(text)

@@ -82,6 +82,7 @@ class Templates:
         )
     _check_site(site)
     checked = goals_lib.check(goals)
+    goals_lib.refuse_untold(checked)
     if not checked:
       raise errors.WishError(f'template {name} has no goal: give one')
     files.write_json(

@@ -22,6 +22,8 @@ Kind = Literal['V', 'D', 'mean', 'max']
 _TOLERANCE = 1e-6
 # In fractions of the prescription: more is a dose in another unit.
 MOST_DOSE = 3.0
+# Of a goal, which may be for any prescription: what is more is in cGy.
+_MOST_GOAL_GY = 200.0
 # A longer text is not a point, and no wish has more of them.
 _MOST_CHARACTERS = 200
 MOST_POINTS = 100
@@ -101,6 +103,8 @@ def parse(
   structures: Sequence[Structure],
   reference: DoseReference,
   volumes_cc: Sequence[float] | np.ndarray,
+  *,
+  goal: bool = False,
 ) -> Point:
   """Reads one point.
 
@@ -113,6 +117,8 @@ def parse(
     structures: those that may be named.
     reference: what 1.0 of the DVH vectors stands for.
     volumes_cc: `[S]` of the patient's structures, 0 for one that is absent.
+    goal: read it as one that is only judged by: doses in Gy may be up to 200,
+      and the volume of V in cc may be more than there is.
 
   Raises:
     WishError: a point in another notation, an unknown structure, more than all
@@ -128,12 +134,13 @@ def parse(
   if kind == 'V':
     if at_unit == 'cc':
       raise errors.WishError(f'{errors.shown(text)}: V is at a dose, as in V70')
-    at = _dose(found['at'], at_unit, reference, text)
+    at = _dose(found['at'], at_unit, reference, text, goal)
     if unit not in ('%', 'cc'):
       raise errors.WishError(
         f'{errors.shown(text)}: give the volume of V in % or in cc'
       )
-    value = _volume(found['value'], unit, whole_cc, text)
+    beyond = goal and unit == 'cc'
+    value = _volume(found['value'], unit, whole_cc, text, beyond)
     volume_cc = whole_cc if unit == 'cc' else None
   else:
     if kind == 'D':
@@ -146,7 +153,7 @@ def parse(
       raise errors.WishError(
         f'{errors.shown(text)}: give the dose in Gy or in % of the prescription'
       )
-    value = _dose(found['value'], unit, reference, text)
+    value = _dose(found['value'], unit, reference, text, goal)
   relation = _RELATIONS.get(found['relation'], found['relation'])
   return Point(text, structure, kind, at, relation, value, volume_cc)
 
@@ -176,12 +183,21 @@ def _unit(text: str | None) -> str:
   return {'gy': 'Gy'}.get((text or '').lower(), (text or '').lower())
 
 
-def _dose(number: str, unit: str, reference: DoseReference, text: str) -> float:
+def _dose(
+  number: str, unit: str, reference: DoseReference, text: str, goal: bool
+) -> float:
   """A dose in Gy or in % of the prescription as a DVH vector has it."""
   if unit == '%':
     dose = reference.percent_to_fraction(float(number))
   else:
     dose = reference.to_fraction(float(number))
+    if goal:
+      if not float(number) <= _MOST_GOAL_GY:
+        raise errors.WishError(
+          f'{errors.shown(text)}: {errors.plain(number, 20)} Gy are more than '
+          f'any course has, {_MOST_GOAL_GY:g} Gy: are they cGy?'
+        )
+      return dose
   if not reference.to_percent(dose) <= 100 * MOST_DOSE:
     raise errors.WishError(
       f'{errors.shown(text)}: a dose of {errors.plain(number, 20)} '
@@ -191,7 +207,9 @@ def _dose(number: str, unit: str, reference: DoseReference, text: str) -> float:
   return dose
 
 
-def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
+def _volume(
+  number: str, unit: str, whole_cc: float, text: str, beyond: bool = False
+) -> float:
   """A volume in % or in cc as a fraction of the structure."""
   whole = 100.0
   if unit == 'cc':
@@ -200,7 +218,7 @@ def _volume(number: str, unit: str, whole_cc: float, text: str) -> float:
         f'{errors.shown(text)}: the patient has no such structure'
       )
     whole = whole_cc
-  if float(number) > whole:
+  if float(number) > whole and not beyond:
     of_whole = f', {whole:.1f} cc' if unit == 'cc' else ''
     raise errors.WishError(
       f'{errors.shown(text)}: {errors.plain(number, 20)}{unit or "%"} is more '

@@ -82,6 +82,16 @@ def test_bends_start_from_the_curves_that_are_named(client, one):
   )
 
 
+def test_goals_of_old_sessions_can_be_removed_one_by_one(client, one, served):
+  old = ['rectum V1000 <= 10%', 'rectum mean <= 30']
+  served.desk._open[one.rpartition('/')[2]].goals = [*old]
+  for goals in ([*old, 'rectum V40 <= 1%'], old[1:]):
+    answer = client.put(f'{one}/goals', json=goals)
+    assert answer.json().get('goals') == goals, answer.text
+  [result] = client.get(one).json()['steps'][0]['goals']
+  assert result['met'] is None and 'give the dose' in result['fault']
+
+
 def test_names_notes_goals_and_locks(client, one):
   state = client.patch(
     f'{one}/steps/0', json={'name': 'begin', 'note': 'two\nlines'}
@@ -125,6 +135,8 @@ def test_names_notes_goals_and_locks(client, one):
     ('PATCH', 'steps/0', {'name': 'x' * 201}, 400, 'length'),
     ('PUT', 'goals', ['PTV is fine'], 400, 'not a point'),
     ('PUT', 'goals', {'a': 1}, 400, 'array'),
+    ('PUT', 'goals', ['rectum V1000 <= 10%'], 400, 'are they cGy'),
+    ('PUT', 'goals', ['rectum V40 <= 10'], 400, 'in % or in cc'),
     ('PUT', 'locked', ['gut'], 400, 'no such structure'),
     ('POST', '', {'patient': 'p99'}, 404, 'no such patient'),
     ('POST', '', {}, 400, 'either a patient or a trail'),

@@ -46,6 +46,12 @@ def one(text):
     ('PTV D95 >= 95%', 60.0, 'Gy', 3.0),
     ('PTV D2cc = 60 Gy', 60.0, 'Gy', 0.0),
     ('PTV mean = 50 Gy', 60.0, 'Gy', -10.0),
+    # Beyond all doses, 300% of the prescription, or all of the volume.
+    ('rectum V190 <= 10%', 0.0, '%', 10.0),
+    ('rectum V190 >= 10%', 0.0, '%', -10.0),
+    ('rectum max <= 190 Gy', 99.0, 'Gy', 91.0),
+    ('rectum V50 <= 12 cc', 5.0, 'cc', 7.0),
+    ('rectum V50 >= 12 cc', 5.0, 'cc', -7.0),
   ],
 )
 def test_known_answers(text, achieved, unit, by):
@@ -112,6 +118,29 @@ def test_what_plans_have_of_goals():
     assert of(text).low is of(text).kept is None
   with pytest.raises(WishError):
     of('gut mean <= 1 Gy')
+
+
+@pytest.mark.parametrize(
+  'text, words',
+  [
+    ('rectum V1000 <= 10%', '1000 Gy are more than any course has, 200 Gy'),
+    ('rectum mean <= 4000 Gy', 'are they cGy'),
+    ('rectum V301% <= 10%', 'more than 300% of the prescription'),
+    ('rectum V70 <= 110%', 'more than all the volume'),
+    ('PTV D101 >= 50 Gy', 'more than all the volume'),
+    ('rectum V70 <= 10', 'give the volume of V'),
+    ('rectum V5cc <= 10%', 'V is at a dose'),
+    ('PTV D60Gy >= 95%', 'D is at a volume'),
+    ('rectum mean <= 30', 'give the dose in Gy or in %'),
+    ('rectum max <= 5 cc', 'give the dose in Gy or in %'),
+  ],
+)
+def test_goals_that_no_dose_can_tell(text, words, tmp_path):
+  assert one(text).met is None and words in one(text).fault
+  with pytest.raises(WishError, match=words):
+    goals.refuse_untold(['rectum V70 <= 10%', text])
+  with pytest.raises(WishError, match=words):
+    Templates(tmp_path).put('mine', [text])
 
 
 def test_what_is_printed_as_kept_is_kept():

@@ -57,7 +57,8 @@ export function showGoals(store, desk) {
       setAttribute(row.element, 'title', goal?.fault ?? '');
       setText(row.sign, told ? (goal.met ? '✓' : '✗') : '·');
       setAttribute(row.sign, 'aria-label', told ?
-        (goal.met ? 'kept' : 'missed') : 'not known for this dose');
+        (goal.met ? 'kept' : 'missed') :
+        `not known for this dose${goal?.fault ? `: ${goal.fault}` : ''}`);
       setText(row.achieved,
         told ? `${goal.achieved.toFixed(1)} ${goal.unit}` : '–');
       setText(row.by, told ? signed(goal.by) : '');
