@@ -30,12 +30,17 @@ class Match:
     ambiguous: structure -> the names that match it alike.
     passed_over: structure -> names that a later row would have matched.
     unmapped: names that no row matches.
+    names: all of them; with what tells them apart where two look alike, as they
+      are written in the fields above, too.
+    alike: such names, by what they look like.
   """
 
   chosen: Mapping[str, int]
   ambiguous: Mapping[str, Sequence[str]]
   passed_over: Mapping[str, Sequence[str]]
   unmapped: Sequence[str]
+  names: Sequence[str]
+  alike: Mapping[str, Sequence[str]]
 
 
 def read_table(
@@ -104,6 +109,7 @@ def match(
   names: Sequence[str],
   structures: Sequence[str],
   rows: Sequence[tuple[str, str]] = (),
+  marks: Sequence[str] | None = None,
 ) -> Match:
   """Finds the structures of a cohort among a patient's names.
 
@@ -112,8 +118,13 @@ def match(
     structures: names of the cohort's structures; each matches itself before
       any pattern.
     rows: the user's, see `read_table`.
+    marks: what tells names apart that look alike, such as numbers; of two names
+      `PTV` that one is `PTV (ROI 3)` for the user's very names, too.
   """
   keys = [_spellings(name) for name in names]
+  alike: dict[str, list[str]] = {}
+  if marks is not None:
+    names, alike = _told_apart(names, marks)
   # Of each structure the first of its very names that is there.
   first: dict[str, str] = {}
   for name, pattern in rows:
@@ -139,12 +150,18 @@ def match(
     ambiguous,
     passed_over,
     [name for i, name in enumerate(names) if i not in mapped],
+    names,
+    alike,
   )
 
 
 def describe(match: Match) -> list[str]:
   """What a user must know of a match, a line each."""
   lines = [
+    f'{len(found)} structures are named {errors.plain(name)}: {_listed(found)}'
+    for name, found in match.alike.items()
+  ]
+  lines += [
     f'{wanted} left out: {_listed(found)} match alike; name one in cohort.names'
     for wanted, found in match.ambiguous.items()
   ]
@@ -155,6 +172,21 @@ def describe(match: Match) -> list[str]:
   if match.unmapped:
     lines.append(f'unmapped: {_listed(match.unmapped)}')
   return lines
+
+
+def _told_apart(
+  names: Sequence[str], marks: Sequence[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+  """Names, with their marks where others look alike; and those by what they
+  look like."""
+  looks = [' '.join(name.split()) for name in names]
+  told, alike = [], dict[str, list[str]]()
+  for name, look, mark in zip(names, looks, marks):
+    if looks.count(look) > 1:
+      name = f'{look} ({mark})'
+      alike.setdefault(look, []).append(name)
+    told.append(name)
+  return told, alike
 
 
 def _listed(names: Sequence[str]) -> str:

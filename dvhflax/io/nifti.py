@@ -163,17 +163,19 @@ def read_patient(
       for number in numbers.values()
     ]
     names = [unicodedata.normalize('NFC', name) for name in numbers]
+    marks = [f'label {number}' for number in numbers.values()]
   else:
     sources = [functools.partial(_read_mask, path) for path in found.masks]
     names = [_SUFFIX.sub('', _name(path)) for path in found.masks]
+    marks = [_name(path) for path in found.masks]
   rows = [(name, unicodedata.normalize('NFC', row)) for name, row in rows]
-  match = names_lib.match(names, structures, rows)
+  match = names_lib.match(names, structures, rows, marks)
   notes = names_lib.describe(match)
   occupancies = {}
   for name, index in match.chosen.items():
     occupancy = sources[index]()
     if occupancy is None:
-      notes.append(f'{name} left out: {names[index]} is empty')
+      notes.append(f'{name} left out: {match.names[index]} is empty')
     else:
       occupancies[name] = occupancy
   return Case(
@@ -186,10 +188,10 @@ def read_patient(
     notes=notes,
     provenance={
       'source': 'nifti',
-      'names': {name: names[i] for name, i in match.chosen.items()},
+      'names': {name: match.names[i] for name, i in match.chosen.items()},
     },
     ct=functools.partial(_read_ct, found.ct) if found.ct else None,
-    names=names,
+    names=match.names,
   )
 
 

@@ -1,6 +1,7 @@
 """Exports, uploads and imports."""
 
 import base64
+import gzip
 import io
 import json
 
@@ -216,6 +217,34 @@ def test_names_are_told_and_chosen(client, cohort, upload, served, tmp_path):
   assert all('rectum' not in one['taken'] for one in found['names'])
   _, found = read(PTV=['=Rectum'])
   assert found['names'][0]['taken'] == {'body': 'body', 'PTV': 'Rectum'}
+
+
+def test_structures_of_one_name_can_be_chosen(client, cohort, upload, tmp_path):
+  masks = cohort.masks(6)
+  small = np.copy(masks[..., 2])
+  small[small.nonzero()[0][0]] = 0
+  for path, mask in (
+    ('body.nii.gz', masks[..., 0]), ('Rectum.nii.gz', masks[..., 1]),
+    ('PTV.nii.gz', masks[..., 2]), ('PTV.nii', small),
+  ):  # fmt: skip
+    content = mask_file(mask, tmp_path)
+    if path.endswith('.nii'):
+      content = gzip.decompress(content)
+    put_file(client, upload, f'mine/{path}', content)
+  address = f'/api/v1/uploads/{upload}/import'
+  found = client.post(address, json={}).json()
+  assert not found['patients']
+  assert 'PTV (PTV.nii), PTV (PTV.nii.gz) match alike' in found['failed'][0]
+  names = found['names'][0]['found']
+  assert sorted(names)[:2] == ['PTV (PTV.nii)', 'PTV (PTV.nii.gz)']
+  table = {'PTV': ['=PTV (PTV.nii)']}
+  found = client.post(address, json={'names': table}).json()
+  assert found['names'][0]['taken']['PTV'] == 'PTV (PTV.nii)'
+  assert '2 structures are named PTV: PTV (PTV.nii), PTV' in found['report']
+  [key] = found['patients']
+  state = client.post('/api/v1/sessions', json={'patient': key}).json()
+  sizes = {s['name']: s['volume_cc'] for s in state['structures']}
+  assert sizes['PTV'] < 0.9 * masks[..., 2].sum() * 0.045
 
 
 @pytest.mark.parametrize(

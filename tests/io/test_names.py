@@ -170,6 +170,23 @@ def test_rows_of_the_user_come_first(tmp_path):
   assert names.read_table(None, PROSTATE) == ()
 
 
+def test_names_that_look_alike_are_told_apart():
+  found = ['PTV', 'Rectum', 'PTV ', 'Ring', 'Ring']
+  marks = [f'ROI {n}' for n in range(5)]
+  match = names.match(found, PROSTATE, (), marks)
+  assert match.names == [
+    'PTV (ROI 0)', 'Rectum', 'PTV (ROI 2)', 'Ring (ROI 3)', 'Ring (ROI 4)'
+  ]  # fmt: skip
+  assert not match.chosen.keys() - {'rectum'}
+  lines = names.describe(match)
+  assert '2 structures are named PTV: PTV (ROI 0), PTV (ROI 2)' in lines
+  assert '2 structures are named Ring: Ring (ROI 3), Ring (ROI 4)' in lines
+  assert any('PTV (ROI 0), PTV (ROI 2) match alike' in line for line in lines)
+  chosen = names.match(found, PROSTATE, (('PTV', '=PTV (ROI 2)'),), marks)
+  assert chosen.chosen['PTV'] == 2 and not chosen.ambiguous
+  assert chosen.passed_over == {'PTV': ['PTV (ROI 0)']}
+
+
 def test_the_very_name_that_was_chosen(tmp_path):
   path = tmp_path / 'names.json'
   table = {'PTV': ['=Boost', '=Rectum', '=Bed (PTV'], 'bladder': ['blad', '=']}

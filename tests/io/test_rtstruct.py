@@ -9,7 +9,7 @@ import synthetic_dicom as synthetic
 from dvhflax import config as config_lib
 from dvhflax import errors
 from dvhflax.io import importing
-from dvhflax.io.dicom import files
+from dvhflax.io.dicom import files, rtstruct
 from dvhflax.io.dicom import reader as dicom
 from dvhflax.io.formats import open_folder
 from dvhflax.patient import Structure
@@ -68,6 +68,25 @@ def test_regions_of_one_number_are_told_apart_by_their_order(tmp_path):
   (note,) = (n for n in case.notes if 'ROINumber' in n)
   assert 'PTV and Bladder have ROINumber 3 alike' in note
   assert case.occupancies['PTV'].centres[1].mean() == pytest.approx(0, abs=1)
+
+
+def test_regions_of_one_name_are_told_apart_by_their_numbers(tmp_path):
+  dataset = synthetic.structure_set(STRUCTURES)
+  region, _ = roi(dataset, 'Bladder')
+  region.ROIName = 'PTV'
+  case = read(tmp_path, dataset)
+  assert case.names == ['BODY', 'Rectum', 'PTV (ROI 3)', 'PTV (ROI 4)']
+  assert volumes(case) == expected('body', 'rectum')
+  told = '2 structures are named PTV: PTV (ROI 3), PTV (ROI 4)'
+  assert told in case.notes
+  (found,), _ = dicom.find_patients(tmp_path, dose_optional=True)
+  case = dicom.read_patient(found, NAMES, [('PTV', '=PTV (ROI 4)')])
+  assert volumes(case)['PTV'] == pytest.approx(CC['bladder'], rel=2e-3)
+  assert case.provenance['names']['PTV'] == 'PTV (ROI 4)'
+  assert case.provenance['roi_numbers']['PTV'] == 4
+  # Numbers that are alike tell nothing.
+  regions = [rtstruct.Roi(n, 'PTV', ()) for n in (3, 3, -1)]
+  assert rtstruct.marks(regions) == ['place 1', 'place 2', 'place 3']
 
 
 @pytest.mark.parametrize('change', ['other order', 'one list', 'two lists'])

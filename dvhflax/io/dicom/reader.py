@@ -49,7 +49,9 @@ def read_patient(
   dataset = files.read(where)
   frame = _frame(found)
   rois, remarks = rtstruct.rois(dataset, where, frozenset({frame}))
-  match = names_lib.match([roi.name for roi in rois], structures, rows)
+  match = names_lib.match(
+    [roi.name for roi in rois], structures, rows, rtstruct.marks(rois)
+  )
   notes = [*found.notes, *remarks, *names_lib.describe(match)]
   notes += [
     f'{dose.path.name}: the RTPLAN that it refers to is not here'
@@ -91,14 +93,14 @@ def read_patient(
     provenance={
       'source': 'dicom',
       'structure_set': found.structure_set.uid,
-      'names': {name: rois[i].name for name, i in match.chosen.items()},
+      'names': {name: match.names[i] for name, i in match.chosen.items()},
       'roi_numbers': {n: rois[i].number for n, i in match.chosen.items()},
       'rtplans': {uid: plan.sop_class for uid, plan in _rtplans(found).items()},
       'dicom': {**_shared(dataset, where), 'FrameOfReferenceUID': frame},
     },
     prescription_gy=prescription_gy,
     ct=ct,
-    names=[roi.name for roi in rois],
+    names=match.names,
   )
 
 

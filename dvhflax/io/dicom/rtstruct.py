@@ -91,6 +91,15 @@ def rois(
   return found, notes
 
 
+def marks(rois: Sequence[Roi]) -> list[str]:
+  """What tells regions of one name apart: their numbers, or their places."""
+  numbers = [roi.number for roi in rois]
+  return [
+    f'ROI {n}' if n >= 0 and numbers.count(n) == 1 else f'place {place}'
+    for place, n in enumerate(numbers, 1)
+  ]
+
+
 def contours(
   roi: Roi, where: pathlib.Path
 ) -> tuple[list[np.ndarray], list[str]]:
