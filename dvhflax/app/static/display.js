@@ -3,6 +3,7 @@
 import {barStops} from './colours.js';
 import {byId, html, setText} from './dom.js';
 import {doseLabel, idA, idB} from './shown.js';
+import {beforeNextFrame} from './store.js';
 
 const WINDOWS = {
   'soft tissue': {centre: 40, width: 400}, pelvis: {centre: 35, width: 300},
@@ -79,12 +80,12 @@ function showLegend(store) {
     html('option', {value: name}, name)));
   const ct = html('div', {class: 'ct-window'}, preset,
     html('div', {class: 'levels'}, level('L', 'centre'), level('W', 'width')));
+  const add = html('button', {
+    type: 'button', class: 'quiet add', 'aria-label': 'Add an isodose',
+    onclick: () => change({levels: [...store.display.levels,
+      {percent: 60, colour: '#e8e8e8', shown: true}]})}, '+ isodose');
   byId('legend').append(
-    title, rows,
-    html('button', {
-      type: 'button', class: 'quiet add', 'aria-label': 'Add an isodose',
-      onclick: () => change({levels: [...store.display.levels,
-        {percent: 60, colour: '#e8e8e8', shown: true}]})}, '+ isodose'),
+    title, rows, add,
     html('div', {class: 'wash'}, bar, ends,
       html('label', {}, 'wash', wash)),
     html('div', {class: 'checks'}, check('lines', 'isodoses'),
@@ -92,6 +93,30 @@ function showLegend(store) {
     ct);
 
   let shown = null;
+  // What a level became, which keeps the focus wherever it goes.
+  const became = new WeakMap();
+  const paintRows = beforeNextFrame(() => {
+    const {session, display} = store;
+    if (!session) return;
+    const controls = (row) => [...row?.children ?? []];
+    const row = [...rows.children].findIndex((one) =>
+      one.contains(document.activeElement));
+    const column = controls(rows.children[row]).indexOf(document.activeElement);
+    const focused = shown?.[row];
+    shown = display.levels;
+    rows.dataset.of = session.session;
+    rows.replaceChildren(...display.levels.map((one, n) =>
+      isodoseRow(one, session.patient.prescription_gy, (values) => {
+        const changed = {...one, ...values};
+        became.set(one, changed);
+        const levels = display.levels.map((l, m) => (
+          m === n ? changed : l)).filter((l) => l.percent > 0);
+        change({levels: levels.sort((a, b) => b.percent - a.percent)});
+      })));
+    if (!focused) return;
+    const now = shown.indexOf(became.get(focused) ?? focused);
+    (controls(rows.children[now])[column] ?? add).focus({preventScroll: true});
+  });
   store.on(['session', 'display'], () => {
     const {session, display} = store;
     if (!session) return;
@@ -104,14 +129,7 @@ function showLegend(store) {
       WINDOWS[name].width === display.window.width) ?? 'own';
     // Not while one of them is typed in.
     if (shown === display.levels && rows.dataset.of === session.session) return;
-    shown = display.levels;
-    rows.dataset.of = session.session;
-    rows.replaceChildren(...display.levels.map((one, n) =>
-      isodoseRow(one, session.patient.prescription_gy, (values) => {
-        const levels = display.levels.map((l, m) => (
-          m === n ? {...l, ...values} : l)).filter((l) => l.percent > 0);
-        change({levels: levels.sort((a, b) => b.percent - a.percent)});
-      })));
+    paintRows();
   });
   store.on(['session', 'view', 'differenceGy', 'doseB'], () => {
     if (!store.session) return;

@@ -37,3 +37,17 @@ export function setAttribute(element, name, value) {
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+const CONTROLS = 'button, input, select';
+
+/** Does `work`, which makes the controls within `root` anew; the focus stays
+ * at its place among them, or goes to `otherwise` where none are left. */
+export function keepingFocus(root, work, otherwise = null) {
+  const controls = () => [...root.querySelectorAll(CONTROLS)];
+  const at = controls().indexOf(document.activeElement);
+  work();
+  if (at < 0) return;
+  const now = controls();
+  (now[Math.min(at, now.length - 1)] ?? otherwise)?.focus(
+    {preventScroll: true});
+}

@@ -17,10 +17,13 @@ export function showFrame(store, desk) {
   showTheme(store);
   byId('to-start').addEventListener('click', () => {
     desk.leave();
+    byId('patient-search').focus();
     desk.lists();
   });
   store.on(['session', 'about'], () => {
     const {session, about} = store;
+    // What was pressed to open a patient is gone: on from the top of the work.
+    const opens = session && byId('work').hidden;
     byId('start').hidden = Boolean(session);
     byId('work').hidden = !session;
     byId('to-start').hidden = byId('export').hidden = !session;
@@ -29,6 +32,7 @@ export function showFrame(store, desk) {
     setText(byId('what'), session ?
       `${gy(session.patient.prescription_gy)} prescribed · ${network}` :
       network);
+    if (opens) byId('who').focus();
   });
   store.on(['colours'], () => {
     store.colours.forEach((colour, s) => document.documentElement.style
@@ -51,10 +55,14 @@ export function showFrame(store, desk) {
     ].filter(Boolean));
   });
   showExport(store, desk);
-  // Menus close when one clicks elsewhere or presses Escape.
+  // Menus close when one goes elsewhere or presses Escape.
   document.addEventListener('pointerdown', (event) => closeMenus(event.target));
+  document.addEventListener('focusin', (event) => closeMenus(event.target));
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape') closeMenus(null);
+    if (event.key === 'Escape') {
+      closeMenus(null);
+      if (store.message) store.set({message: null});
+    }
     const typing = event.target.closest?.('input, select, textarea');
     if (!store.session || typing || store.busy || store.dragging) return;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z') {
@@ -67,7 +75,10 @@ export function showFrame(store, desk) {
 
 function closeMenus(target) {
   for (const menu of document.querySelectorAll('details.menu[open]')) {
-    if (!menu.contains(target)) menu.open = false;
+    if (menu.contains(target)) continue;
+    const within = menu.contains(document.activeElement);
+    menu.open = false;
+    if (within) menu.querySelector('summary').focus();
   }
 }
 
@@ -99,7 +110,7 @@ function showExport(store, desk) {
   });
   for (const button of menu.querySelectorAll('button')) {
     button.addEventListener('click', () => {
-      menu.open = false;
+      closeMenus(null);
       const {what} = button.dataset;
       const root = `/sessions/${encodeURIComponent(store.session.session)}`;
       desk.run('writing the export', async () => save(await api.download(

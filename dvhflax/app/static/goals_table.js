@@ -1,7 +1,7 @@
 // Goals: kept or missed, by how much; typed, pulled to, and saved as templates.
 
 import * as api from './api.js';
-import {byId, html, setAttribute, setText} from './dom.js';
+import {byId, html, keepingFocus, setAttribute, setText} from './dom.js';
 import {signed} from './format.js';
 import {
   goalsBefore, ofPlans, rangeOfGoal, shownGoals, structureOfGoal,
@@ -83,18 +83,15 @@ export function showGoals(store, desk) {
     if (!session || body.dataset.key === key) return;
     body.dataset.key = key;
     rows = session.goals.map((text, n) => makeRow(store, desk, text, n));
-    if (!rows.length) {
-      body.replaceChildren(html('tr', {}, html('td', {class: 'empty'},
-        'None yet: type one below, or load a template.')));
-      return;
-    }
-    body.replaceChildren(
-      html('tr', {class: 'column-heads'}, ...COLUMNS.map(([text, title]) =>
-        html('th', {
-          scope: 'col', class: text === 'goal' ? '' : 'number',
-          title: text === 'best' ?
-            `the best that one of ${ofPlans(store)} has` : title}, text))),
-      ...rows.map((row) => row.element));
+    const heads = html('tr', {class: 'column-heads'}, ...COLUMNS.map(
+      ([text, title]) => html('th', {
+        scope: 'col', class: text === 'goal' ? '' : 'number',
+        title: text === 'best' ?
+          `the best that one of ${ofPlans(store)} has` : title}, text)));
+    const none = html('tr', {}, html('td', {class: 'empty'},
+      'None yet: type one below, or load a template.'));
+    keepingFocus(body, () => body.replaceChildren(...(rows.length ?
+      [heads, ...rows.map((row) => row.element)] : [none])), added);
   });
   store.on(['session', 'doseA', 'doseB', 'preview'], numbers);
 }
@@ -125,7 +122,7 @@ function makeRow(store, desk, text, n) {
         input.value = text;
         input.blur();
       }
-      if (event.key === 'Enter') input.blur();
+      if (event.key === 'Enter') pull.focus();
     },
     onchange: async () => {
       const value = input.value.trim();
@@ -137,6 +134,10 @@ function makeRow(store, desk, text, n) {
       if (!await desk.goals(goals, value)) input.focus();
       asking = false;
     }});
+  const pull = html('button', {
+    type: 'button', class: 'quiet', title: 'Bend the curve to this goal',
+    'aria-label': `Bend the curve to ${text}`,
+    onclick: () => desk.pullTo(text)}, 'pull');
   const cell = (kind) => html('td', {class: `number ${kind}`});
   const row = {
     text, sign: html('span', {class: 'sign', role: 'img'}),
@@ -145,11 +146,7 @@ function makeRow(store, desk, text, n) {
   row.element = html('tr', {'data-goal': text},
     html('td', {}, row.sign), html('td', {class: 'wide'}, input),
     row.achieved, row.by, row.was, row.best,
-    html('td', {class: 'buttons'},
-      html('button', {
-        type: 'button', class: 'quiet', title: 'Bend the curve to this goal',
-        'aria-label': `Bend the curve to ${text}`,
-        onclick: () => desk.pullTo(text)}, 'pull'),
+    html('td', {class: 'buttons'}, pull,
       html('button', {
         type: 'button', class: 'quiet icon', 'aria-label': `Remove ${text}`,
         title: 'Remove', onclick: () => desk.goals(
@@ -197,10 +194,11 @@ function templatesMenu(store, desk) {
     for (const template of templates) {
       if (!template.built_in) mine.add(keyOf(template));
     }
-    list.replaceChildren(...templates.map((template) => html('li', {},
-      html('button', {
+    keepingFocus(list, () => list.replaceChildren(...templates.map(
+      (template) => html('li', {}, html('button', {
         type: 'button', onclick: () => {
           menu.open = false;
+          menu.querySelector('summary').focus();
           desk.goals(template.goals);
         }}, template.name, html('small', {}, `${template.goals.length} goals`)),
       template.built_in ? null : html('button', {
@@ -209,7 +207,7 @@ function templatesMenu(store, desk) {
         onclick: () => desk.run('deleting the template', async () => {
           await api.deleteTemplate(keyOf(template));
           await read();
-        })}, '×'))));
+        })}, '×')))), name);
   };
   menu.addEventListener('toggle', () => {
     if (menu.open) desk.run('reading the templates', read);

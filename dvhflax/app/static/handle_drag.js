@@ -1,6 +1,6 @@
 // Handles on the plot: pulled by mouse, touch or keys.
 
-import {nearestCurve} from './curves.js';
+import {doseAtVolume, nearestCurve} from './curves.js';
 import {setAttribute, svg} from './dom.js';
 import {gy, percent, readable} from './format.js';
 import {handlesFor, kept, newHandle} from './handles.js';
@@ -98,6 +98,7 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
     if (event.key === 'Escape') end(false);
     else if (event.key === 'Enter') end(true);
     else if (event.key === 'Delete' || event.key === 'Backspace') remove(key);
+    else if (event.key === '+' || event.key === 'Insert') addBelow(handle);
     else if (ARROWS[event.key]) {
       event.preventDefault();
       if (pull?.grip || store.busy || isLocked(handle.structure)) return;
@@ -127,25 +128,40 @@ export function pullable({store, desk, picture, layers, frame, toPixel,
       without, 0.02 * store.session.patient.prescription_gy)});
   }
 
+  /** The curves that are bent, and on which handles lie. */
+  const bentCurves = () => {
+    const curves = shownCurves(store);
+    return (store.from === 'desired' && curves.desired) || curves.achieved;
+  };
+
+  function add(structure, dose, volume) {
+    const handle = newHandle(structure, dose, volume);
+    store.set({handles: [...store.handles, handle], selected: structure});
+    requestAnimationFrame(() => elements.get(handle.key)?.focus());
+  }
+
+  /** Adds one halfway to the next one of the curve, or to its end. */
+  function addBelow({structure, percent: from}) {
+    const points = bentCurves()[structure];
+    if (!points || pull?.moved || store.busy || isLocked(structure)) return;
+    const below = store.handles.filter((one) =>
+      one.structure === structure && one.percent < from - 1e-6);
+    const volume = (from + Math.max(0, ...below.map((h) => h.percent))) / 2;
+    add(structure, doseAtVolume(points, volume), volume);
+  }
+
   picture.addEventListener('dblclick', (event) => {
     if (!store.session || !onCurrent(store)) return;
     if (event.target.closest('.handle')) return;
     const box = picture.getBoundingClientRect();
     const [dose, volume] = fromPixel(
       event.clientX - box.left, event.clientY - box.top);
-    const curves = shownCurves(store);
-    const base = (store.from === 'desired' && curves.desired) ||
-      curves.achieved;
     const found = nearestCurve(
-      base.map((points, s) => (
+      bentCurves().map((points, s) => (
         store.visible[s] && !isLocked(s) ? points : null)),
       dose, volume, frame.width / frame.mostGy, frame.height / 100,
       1.5 * frame.rem);
-    if (!found) return;
-    const handle = newHandle(found.index, found.gy, found.percent);
-    store.set({
-      handles: [...store.handles, handle], selected: found.index});
-    requestAnimationFrame(() => elements.get(handle.key)?.focus());
+    if (found) add(found.index, found.gy, found.percent);
   });
 
   function make(key) {

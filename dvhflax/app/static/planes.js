@@ -63,7 +63,10 @@ function makePane(store, name, isBeside = false) {
   const title = html('span', {class: 'pane-title'});
   const enlarge = html('button', {
     class: 'enlarge', type: 'button', 'aria-label': `Enlarge the ${name} plane`,
-    onclick: () => store.set({large: pane.name}),
+    onclick: () => {
+      canvas.focus();  // the button goes
+      store.set({large: pane.name});
+    },
   });
   const slider = html('input', {
     type: 'range', class: 'slicer', min: 0, step: 1, tabindex: -1,

@@ -62,7 +62,7 @@ export function showReach(store) {
       'An earlier dose is looked at: handles are on the current step.' :
       !currentStep(store).desired && store.from === 'desired' ?
         'No wish yet: pull a handle of an achieved curve, or type a goal.' :
-        'Pull a handle; double click adds one, Delete lets it go, ' +
+        'Pull a handle; double click or + adds one, Delete lets it go, ' +
         'arrows move it (Shift: more), Escape takes it back.');
   });
 }

@@ -1,7 +1,7 @@
 // The steps: back and forth, names and notes, and the deliverable plan.
 
 import * as api from './api.js';
-import {byId, html, setAttribute, setText} from './dom.js';
+import {byId, html, keepingFocus, setAttribute, setText} from './dom.js';
 import {clock, remaining} from './format.js';
 import {currentStep, idA, idB, stepLabel} from './shown.js';
 
@@ -23,6 +23,7 @@ export function showSteps(store, desk) {
     type: 'text', placeholder: 'note', maxlength: 2000, id: 'note',
     'aria-label': 'Note on the step',
     onchange: () => describe({note: note.value})});
+  let held = null;
   const looked = () => store.session.steps.find((s) => s.id === idA(store));
   const describe = (change) => {
     const step = looked();
@@ -37,9 +38,17 @@ export function showSteps(store, desk) {
     const {session} = store;
     if (!session) return;
     const busy = Boolean(store.busy || store.dragging);
+    const buttons = [undo, redo, balanced];
+    // What is disabled loses the focus: until it can be pressed again.
+    if (buttons.includes(document.activeElement)) held = document.activeElement;
     undo.disabled = busy || !session.can_undo;
     redo.disabled = busy || !session.can_redo;
     balanced.disabled = busy;
+    if (held && !busy) {
+      const next = [held, ...buttons].find((one) => !one.disabled);
+      if (document.activeElement === document.body) next.focus();
+      held = null;
+    }
     const step = looked();
     name.disabled = note.disabled = !step;
     if (document.activeElement !== name) name.value = step?.name ?? '';
@@ -50,7 +59,7 @@ export function showSteps(store, desk) {
     if (!session) return;
     const current = currentStep(store), a = idA(store), b = idB(store);
     const after = session.steps.indexOf(current);
-    strip.replaceChildren(...session.steps.map((step, n) => {
+    const chips = session.steps.map((step, n) => {
       const kept = step.goals?.filter((goal) => goal.met).length;
       const chip = html('button', {
         type: 'button', 'data-step': step.number,
@@ -66,7 +75,8 @@ export function showSteps(store, desk) {
       step.goals?.length ? html('small', {}, `${kept}/${step.goals.length}`) :
         null);
       return html('li', {}, chip);
-    }));
+    });
+    keepingFocus(strip, () => strip.replaceChildren(...chips));
     strip.querySelector('[aria-current]')?.scrollIntoView(
       {block: 'nearest', inline: 'nearest'});
   });
@@ -99,8 +109,11 @@ function deliverable(store, desk) {
   function paint() {
     const job = jobs.get(store.session?.session);
     const runs = job?.state === 'running';
+    const [gone, next] = runs ? [begin, stop] : [stop, begin];
+    const held = document.activeElement === gone;
     begin.hidden = runs;
     running.hidden = !runs;
+    if (held) next.focus();
     setAttribute(group, 'data-job', job?.state ?? '');
     if (!runs) return;
     progress.value = job.progress ?? 0;

@@ -68,9 +68,10 @@ function makeRow(store, desk, structure, s) {
   const colour = store.colours[s];
   const shown = html('button', {
     type: 'button', class: `swatch of-${s}`, 'aria-label': `Show ${label}`,
-    title: 'Show or hide; Alt: this one alone', disabled: !structure.present,
+    title: 'Show or hide; Shift or Alt: this one alone', disabled: !structure.present,
     onclick: (event) => {
-      const alone = event.altKey;
+      // Alt with a key is the system's.
+      const alone = event.altKey || event.shiftKey;
       store.set({visible: store.visible.map((is, n) => (
         alone ? n === s : n === s ? !is : is))});
     }}, svg('svg', {viewBox: '-8 -8 16 16', 'aria-hidden': 'true'},
