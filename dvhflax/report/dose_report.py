@@ -10,6 +10,7 @@ import html
 import io
 import os
 import textwrap
+import unicodedata
 import warnings
 
 import matplotlib
@@ -23,12 +24,15 @@ from dvhflax import dose_volume, errors, files
 from dvhflax.dose_volume import Curve
 from dvhflax.patient import Structure
 from dvhflax.report import figure as figures
+from dvhflax.report import letters
 from dvhflax.report.planes import planes
 from dvhflax.tuning.goals import GoalResult
 from dvhflax.tuning.plan_metrics import Table
 
 WARNING = 'For research, not for clinical use'
 _LINES, _COLUMNS = 62, 96  # of a page of text
+_MONO = 'DejaVu Sans Mono'
+_FILLER = '\0'  # no text has it
 _STEP_GY = 0.25
 _METADATA = {'Title': 'Dose report', 'Subject': WARNING}
 _VERDICT = {True: 'met', False: 'not met', None: ''}
@@ -125,12 +129,15 @@ def write_pdf(path: str | os.PathLike[str], report: DoseReport) -> None:
       figure.suptitle(
         f'{errors.plain(report.title)}: {WARNING.lower()}',
         fontsize=9,
+        family=_family(report.title),
         parse_math=False,
       )
       pdf.savefig(figure)
     lines = _text(report)
+    family, boxes = letters.families(''.join(lines), _MONO)
+    lines += _boxes_told(boxes)
     for first in range(0, len(lines), _LINES):
-      pdf.savefig(_page(lines[first : first + _LINES]))
+      pdf.savefig(_page(lines[first : first + _LINES], family))
 
 
 def write_csv(path: str | os.PathLike[str], report: DoseReport) -> None:
@@ -205,7 +212,12 @@ def _curves(report: DoseReport) -> Figure:
   if report.desired:
     handles.append(Line2D([], [], color='0.2', linestyle=':', label='desired'))
   axes.set(xlim=(0, top), ylim=(0, 102), xlabel='dose, Gy', ylabel='volume, %')
-  axes.legend(handles=handles, loc='upper left', bbox_to_anchor=(1.01, 1))
+  axes.legend(
+    handles=handles,
+    loc='upper left',
+    bbox_to_anchor=(1.01, 1),
+    prop={'family': _family(''.join(s.name for s in report.structures))},
+  )
   figures.open_frame(axes)
   return figure
 
@@ -256,23 +268,45 @@ def _text(report: DoseReport) -> list[str]:
     f'{errors.plain(f"{name} {key}", 30):32}{wish or "-":>12}{value:>12}'
     for name, key, wish, value in _metrics(report)
   ]
+  return [piece for line in lines for piece in _wrapped(line)]
+
+
+def _wrapped(line: str) -> list[str]:
+  """A line in pieces that a page is wide enough for."""
+  wide = ''.join(
+    f'{c}{_FILLER}' if unicodedata.east_asian_width(c) in 'WF' else c
+    for c in errors.plain(line, 4000)
+  )
+  pieces = textwrap.wrap(wide, _COLUMNS, drop_whitespace=False)
+  return [piece.replace(_FILLER, '') for piece in pieces] or ['']
+
+
+def _boxes_told(boxes: str) -> list[str]:
+  """A sentence on letters that no font here has."""
+  if not boxes:
+    return []
+  told = ', '.join(f'U+{ord(c):04X}' for c in boxes[:20])
+  more = ', ...' if len(boxes) > 20 else ''
   return [
-    piece
-    for line in lines
-    for piece in textwrap.wrap(
-      errors.plain(line, 4000), _COLUMNS, drop_whitespace=False
-    )
-    or ['']
+    '',
+    *_wrapped(
+      f'Letters that no font of this computer has are boxes above ({told}{more}'
+      '): the report as HTML has them.'
+    ),
   ]
 
 
-def _page(lines: Sequence[str]) -> Figure:
+def _family(text: str) -> list[str]:
+  return letters.families(text, 'DejaVu Sans')[0]
+
+
+def _page(lines: Sequence[str], family: list[str]) -> Figure:
   figure = Figure(figsize=(8.27, 11.69))
   figure.text(
     0.07,
     0.95,
     '\n'.join(lines),
-    family='DejaVu Sans Mono',
+    family=family,
     fontsize=8,
     va='top',
     parse_math=False,

@@ -1,5 +1,7 @@
 """What nobody would do on purpose, in a browser: one thing amid another."""
 
+import re
+
 import pytest
 
 from app.browsing import (
@@ -169,12 +171,20 @@ def test_goals_that_cannot_be_pulled_to_and_edits_that_are_none(
 
 def type_impossible_goals(page):
   before = page.locator('[data-goal]').count()
-  page.fill('#goal-added', 'rectum   V1000  <= 5%')
+  # What no dose can be told to keep is refused, and can be mended.
+  page.fill('#goal-added', 'rectum V1000 <= 5%')
   page.press('#goal-added', 'Enter')
-  # It is there, but no dose has it, and the next one can be typed.
-  row = page.locator('[data-goal="rectum V1000 <= 5%"]')
+  expect(page.locator('.message.error')).to_contain_text('are they cGy?')
+  expect(page.locator('#goal-added')).to_have_value('rectum V1000 <= 5%')
+  assert page.locator('[data-goal]').count() == before
+  # More than this organ has: it is there, and the next one can be typed.
+  page.fill('#goal-added', 'rectum   D5000cc  <= 5 Gy')
+  page.press('#goal-added', 'Enter')
+  row = page.locator('[data-goal="rectum D5000cc <= 5 Gy"]')
   expect(row).to_have_attribute('data-met', 'unknown')
-  expect(page.locator('.message.error')).to_contain_text('300%')
+  sign = row.locator('.sign')
+  expect(sign).to_have_attribute('aria-label', re.compile('all the volume'))
+  expect(page.locator('.message.error')).to_contain_text('all the volume')
   expect(page.locator('#goal-added')).to_have_value('')
   # One that is kept needs no step, however it is spaced.
   page.fill('#goal-added', 'rectum  V0 >=  100 %')
@@ -189,5 +199,5 @@ def type_impossible_goals(page):
   expect(page.locator('.message.error')).to_contain_text('is not a point')
   expect(field).to_be_focused()
   page.click('#note')
-  expect(field).to_have_value('rectum V1000 <= 5%')
+  expect(field).to_have_value('rectum D5000cc <= 5 Gy')
   assert page.locator('[data-goal]').count() == before + 2
