@@ -82,6 +82,26 @@ def test_nothing_is_undone_while_a_handle_is_held(page):
   page.wait_for_selector(f'{READY}[data-step="1"]')
 
 
+def test_a_pull_is_compared_with_the_step_that_it_starts_from(page):
+  chips = page.locator('.chip[data-step] .ab')
+  pull(page)
+  expect(chips).to_have_text(['B', 'A'])
+  was = float(page.get_attribute('#reading', 'data-gy'))
+  x, y = grab(page, page.locator('.handle[data-structure=PTV]').first)
+  page.mouse.move(x - 20, y + 15, steps=4)
+  page.wait_for_selector('body:not([data-preview=""])')
+  expect(chips).to_have_text(['', 'B'])
+  # Both in one go: previews go on.
+  gy, change = page.evaluate('''() => [
+    Number(document.querySelector('#reading').dataset.gy),
+    Number.parseFloat(document.querySelector('#reading-change')
+      .textContent.replace('\u2212', '-').replace('\u00b1', ''))]''')
+  assert change == pytest.approx(gy - was, abs=0.06)
+  page.keyboard.press('Escape')
+  page.mouse.up()
+  expect(chips).to_have_text(['B', 'A'])
+
+
 def test_a_pull_by_keys_ends_where_one_turns_away(page):
   """No dose stays on the screen that is none of a step."""
   handle = rectum_handle(page)

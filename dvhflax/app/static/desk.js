@@ -149,11 +149,24 @@ export class Desk {
       preview: (preview, dose) => {
         if (!store.guess) return;
         store.set({
-          preview, doseA: dose, message: null,
+          preview, ...this.#besidePreview(dose), doseA: dose, message: null,
           guess: {...store.guess, answered: preview.newest},
         });
       },
     });
+  }
+
+  /** B of a preview: the step before what a pull will make is the one that is
+   * worked on. */
+  #besidePreview(dose) {
+    const {chosenB, doseA, doseB, preview, view, differenceGy} = this.#store;
+    const beside = chosenB === 'before' && !preview ? doseA : doseB;
+    const told = preview ? {} : {doseB: beside};
+    if (view !== 'difference' || !beside) return told;
+    const range = differenceRange(dose, beside);
+    // Wider only: it does not jump to and fro with the handle.
+    return preview && range <= differenceGy ? told :
+      {...told, differenceGy: range};
   }
 
   /** Shows a state, once its doses are there, so that nothing flickers. That

@@ -11,10 +11,12 @@ const stepOf = ({session}, id) => session.steps.find((s) => s.id === id);
 /** Id of dose A: the one chosen, else the current step's. */
 export const idA = (store) => store.chosenA ?? currentStep(store).id;
 
-/** Id of dose B, or null: the one chosen, else that of the step before A. */
+/** Id of dose B, or null: the one chosen, else that of the step before A; while
+ * a handle moves that is the step which is worked on. */
 export function idB(store) {
   if (store.chosenB === 'none') return null;
   if (store.chosenB !== 'before') return store.chosenB;
+  if (isLive(store)) return currentStep(store).id;
   const {steps} = store.session;
   const n = steps.findIndex((s) => s.id === idA(store));
   return n > 0 ? steps[n - 1].id : null;
@@ -22,6 +24,9 @@ export function idB(store) {
 
 /** Whether the current step is looked at, so that its handles are there. */
 export const onCurrent = (store) => idA(store) === currentStep(store).id;
+
+/** Whether what is shown as A is a preview, the dose while a handle moves. */
+export const isLive = (store) => Boolean(store.preview && onCurrent(store));
 
 /** What tells one dose from another, whatever was undone in between. */
 export function doseKey(store, id) {
@@ -63,7 +68,7 @@ export function shownCurves(store) {
   const {session, preview, guess} = store;
   const spec = session.dvh;
   const step = stepOf(store, idA(store));
-  const live = preview && onCurrent(store);
+  const live = isLive(store);
   const source = live ? preview : step;
   const wishGy = preview?.desired_reference_gy ?? step?.desired_reference_gy ??
     step?.reference_gy;
@@ -77,9 +82,7 @@ export function shownCurves(store) {
     pointsOf(preview.achieved, spec, preview.reference_gy) :
     achievedOf(store, knownA(store));
   const can = session.can_have;
-  const before = live && store.chosenB === 'before' ?
-    pointsOf(step.achieved, spec, step.reference_gy) :
-    idB(store) && achievedOf(store, knownB(store));
+  const before = idB(store) && achievedOf(store, knownB(store));
   return {
     desired, achieved, before,
     low: can ? pointsOf(can.low, spec, can.reference_gy) : null,
@@ -105,7 +108,7 @@ export function shownMeans(store) {
   const {structures} = store.session;
   const exact = (known) => known && structures.map(
     ({name}) => known.metrics.achieved[name]?.mean ?? null);
-  if (!(store.preview && onCurrent(store))) {
+  if (!isLive(store)) {
     return [exact(knownA(store)), idB(store) && exact(knownB(store))];
   }
   const {achieved, before} = shownCurves(store);
@@ -115,7 +118,7 @@ export function shownMeans(store) {
 
 /** Goals of A, or of the preview: `[Goal]`. */
 export function shownGoals(store) {
-  if (store.preview && onCurrent(store)) return store.preview.goals;
+  if (isLive(store)) return store.preview.goals;
   return knownA(store)?.goals ?? [];
 }
 
@@ -141,15 +144,13 @@ export function ofPlans({session}) {
 
 /** Goals of B by their text. */
 export function goalsBefore(store) {
-  const known = store.preview && onCurrent(store) &&
-    store.chosenB === 'before' ? currentStep(store) : knownB(store);
-  return new Map((known?.goals ?? []).map((goal) => [goal.text, goal]));
+  return new Map((knownB(store)?.goals ?? []).map((goal) => [goal.text, goal]));
 }
 
 /** Locked structures that a preview makes worse, and how far a step's wish was
  * taken because of locks: `{worse: [name], held: {share, by, why}|null}`. */
 export function shownLocks(store) {
-  if (store.preview && onCurrent(store)) {
+  if (isLive(store)) {
     return {worse: store.preview.worse ?? [], held: null};
   }
   return {worse: [], held: stepOf(store, idA(store))?.held ?? null};
@@ -157,6 +158,6 @@ export function shownLocks(store) {
 
 /** L1 distances of wish and answer to what can be had, or null. */
 export function shownDistance(store) {
-  if (store.preview && onCurrent(store)) return store.preview.distance;
+  if (isLive(store)) return store.preview.distance;
   return stepOf(store, idA(store))?.distance ?? null;
 }

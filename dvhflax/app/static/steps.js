@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import {byId, html, keepingFocus, setAttribute, setText} from './dom.js';
 import {clock, remaining} from './format.js';
-import {currentStep, idA, idB, stepLabel} from './shown.js';
+import {currentStep, idA, idB, isLive, stepLabel} from './shown.js';
 
 const POLL_MS = 500;
 
@@ -54,10 +54,12 @@ export function showSteps(store, desk) {
     if (document.activeElement !== name) name.value = step?.name ?? '';
     if (document.activeElement !== note) note.value = step?.note ?? '';
   });
-  store.on(['session', 'chosenA', 'chosenB'], () => {
+  store.on(['session', 'chosenA', 'chosenB', 'doseB'], () => {
     const {session} = store;
     if (!session) return;
-    const current = currentStep(store), a = idA(store), b = idB(store);
+    // While a handle moves, A is a dose that is no step yet.
+    const a = isLive(store) ? null : idA(store), b = idB(store);
+    const current = currentStep(store);
     const after = session.steps.indexOf(current);
     const chips = session.steps.map((step, n) => {
       const kept = step.goals?.filter((goal) => goal.met).length;
