@@ -180,10 +180,14 @@ def _told_apart(
   """Names, with their marks where others look alike; and those by what they
   look like."""
   looks = [' '.join(name.split()) for name in names]
+  twice = {look for look in looks if looks.count(look) > 1}
+  # Another's very name may be one with its mark.
+  marked = {f'{look} ({mark})' for look, mark in zip(looks, marks)}
   told, alike = [], dict[str, list[str]]()
   for name, look, mark in zip(names, looks, marks):
-    if looks.count(look) > 1:
+    if look in twice or look in marked:
       name = f'{look} ({mark})'
+    if look in twice:
       alike.setdefault(look, []).append(name)
     told.append(name)
   return told, alike

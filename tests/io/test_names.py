@@ -187,6 +187,15 @@ def test_names_that_look_alike_are_told_apart():
   assert chosen.passed_over == {'PTV': ['PTV (ROI 0)']}
 
 
+def test_a_name_that_is_anothers_with_its_number():
+  found = ['PTV', 'PTV', 'PTV (ROI 3)']
+  told = ['PTV (ROI 3)', 'PTV (ROI 7)', 'PTV (ROI 3) (ROI 9)']
+  for index, name in enumerate(told):
+    rows = [('PTV', f'={name}')]
+    match = names.match(found, PROSTATE, rows, ['ROI 3', 'ROI 7', 'ROI 9'])
+    assert match.names == told and match.chosen == {'PTV': index}
+
+
 def test_the_very_name_that_was_chosen(tmp_path):
   path = tmp_path / 'names.json'
   table = {'PTV': ['=Boost', '=Rectum', '=Bed (PTV'], 'bladder': ['blad', '=']}
