@@ -48,7 +48,8 @@ class GoalRange:
   Attributes:
     text: the goal as it was written.
     low: the least, in `unit`; None where it cannot be told: of a maximum, which
-      a DVH has only to its next level, or of an absent structure.
+      a DVH has only to its next level, of doses beyond the last one where a
+      plan has such, or of an absent structure.
     high: the most.
     unit: Gy, % or cc.
     kept: how many of the plans keep the goal.
@@ -208,10 +209,21 @@ def _range(
     return GoalRange(text)
   if point.kind == 'max':
     return GoalRange(text)
-  found = [_read(point, spec.curve(vector)) for vector in plans[:, index]]
+  curves = [spec.curve(vector) for vector in plans[:, index]]
+  if any(_is_beyond(point, curve) for curve in curves):
+    return GoalRange(text)
+  found = [_read(point, curve) for curve in curves]
   scale, unit = plan_metrics.in_unit(point, reference)
   kept = sum(plan_metrics.is_met(point, one, reference) for one in found)
   return GoalRange(text, scale * min(found), scale * max(found), unit, kept)
+
+
+def _is_beyond(point: points_lib.Point, curve: Curve) -> bool:
+  """Whether a curve ends before what a point asks for."""
+  left = curve.volume[-1]
+  if point.kind == 'V':
+    return bool(left > 0 and point.at > curve.dose[-1])
+  return bool(point.kind == 'D' and point.at < left)
 
 
 def _read(point: points_lib.Point, curve: Curve) -> float:

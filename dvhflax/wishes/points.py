@@ -199,10 +199,12 @@ def _dose(
         )
       return dose
   if not reference.to_percent(dose) <= 100 * MOST_DOSE:
+    # A goal may be read before the prescription is known.
+    known = '' if goal else f', {reference.prescription_gy:g} Gy'
     raise errors.WishError(
       f'{errors.shown(text)}: a dose of {errors.plain(number, 20)} '
-      f'{unit or "Gy"} is more than {100 * MOST_DOSE:g}% of the prescription, '
-      f'{reference.prescription_gy:g} Gy; write doses in Gy or in %'
+      f'{unit or "Gy"} is more than {100 * MOST_DOSE:g}% of the prescription'
+      f'{known}; write doses in Gy or in %'
     )
   return dose
 

@@ -120,12 +120,31 @@ def test_what_plans_have_of_goals():
     of('gut mean <= 1 Gy')
 
 
+def test_what_a_dvh_does_not_reach_is_not_told():
+  # Of 50 Gy, levels to 60: in half of the one rectum more, in the other none.
+  spec = DVHSpec('volume_at_dose', 13, 1.2)
+  plans = np.zeros((2, 3, 13), np.float32)
+  plans[0, 0], plans[1, 0, :5] = np.linspace(1, 0.5, 13), 1
+
+  def of(text, plans):
+    (found,) = goals.ranges(
+      [text], plans, spec, REFERENCE, STRUCTURES, VOLUMES_CC
+    )
+    return found.low, found.high, found.kept
+
+  for text in ('rectum V70 <= 1%', 'rectum D2 <= 60 Gy'):
+    assert of(text, plans) == (None, None, None)
+    assert of(text, plans[1:])[2] == 1
+  assert of('rectum V60 <= 1%', plans) == pytest.approx((0, 50, 1))
+  assert of('rectum D80 >= 10 Gy', plans)[2] == 2
+
+
 @pytest.mark.parametrize(
   'text, words',
   [
     ('rectum V1000 <= 10%', '1000 Gy are more than any course has, 200 Gy'),
     ('rectum mean <= 4000 Gy', 'are they cGy'),
-    ('rectum V301% <= 10%', 'more than 300% of the prescription'),
+    ('rectum V301% <= 10%', 'more than 300% of the prescription; write'),
     ('rectum V70 <= 110%', 'more than all the volume'),
     ('PTV D101 >= 50 Gy', 'more than all the volume'),
     ('rectum V70 <= 10', 'give the volume of V'),
