@@ -29,7 +29,7 @@ namespace ffi = xla::ffi;
 // Wishes and vectors of plans that are compared at once, in registers; the
 // elements between two looks at the sums.
 constexpr Index kWishes = 4, kPlanVectors = 2, kBetweenLooks = 16;
-constexpr Index kTile = kPlanVectors * kLanes;
+constexpr Index kPlanTile = kPlanVectors * kLanes;
 
 using Lane = Vector<kLanes>;
 typedef std::int32_t LaneBits
@@ -63,7 +63,7 @@ inline bool AnyBit(const LaneBits& lanes) {
 // instruction of the units that multiply; those that add are the bottleneck.
 const volatile float kOne = 1;
 
-// `tile` [elements, kTile] are the plans from `first` on.
+// `tile` [elements, kPlanTile] are the plans from `first` on.
 void CompareTile(const float* tile, Index first, Index elements,
                  const float* const (&wishes)[kWishes],
                  Nearest* const (&nearest)[kWishes]) {
@@ -75,7 +75,7 @@ void CompareTile(const float* tile, Index first, Index elements,
   for (Index k = 0; k < elements;) {
     for (const Index look = std::min(elements, k + kBetweenLooks); k < look;
          ++k) {
-      const float* plans = tile + k * kTile;
+      const float* plans = tile + k * kPlanTile;
       for (Index w = 0; w < kWishes; ++w) {
         const Lane wish = Broadcast<kLanes>(wishes[w][k]);
         for (Index v = 0; v < kPlanVectors; ++v) {
@@ -91,7 +91,7 @@ void CompareTile(const float* tile, Index first, Index elements,
     if (!AnyBit(near)) return;
   }
   for (Index w = 0; w < kWishes; ++w) {
-    for (Index i = 0; i < kTile; ++i) {
+    for (Index i = 0; i < kPlanTile; ++i) {
       const float distance = sum[w][i / kLanes][i % kLanes];
       if (!(distance <= least[w][0])) continue;  // or not a number
       const std::uint64_t found = PackNearest(distance, first + i);
@@ -119,20 +119,20 @@ ffi::Error RunNearest(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> wishes,
   for (Index w = 0; w < batch; ++w) {
     nearest[w] = PackNearest(std::numeric_limits<float>::max(), -1);
   }
-  Parallel(pool, (count + kTile - 1) / kTile, [&](Index task) {
+  Parallel(pool, (count + kPlanTile - 1) / kPlanTile, [&](Index task) {
     // Vectors that begin with a cache line.
     constexpr std::size_t kLine = 64;
-    std::size_t room = sizeof(float) * elements * kTile + kLine;
+    std::size_t room = sizeof(float) * elements * kPlanTile + kLine;
     const std::unique_ptr<char[]> memory(new char[room]);
     void* start = memory.get();
     float* tile =
         static_cast<float*>(std::align(kLine, room - kLine, start, room));
-    for (Index i = 0; i < kTile; ++i) {
-      const Index n = task * kTile + i;
+    for (Index i = 0; i < kPlanTile; ++i) {
+      const Index n = task * kPlanTile + i;
       const bool usable = n < count && valid.typed_data()[n];
       const float* plan = plans.typed_data() + n * elements;
       for (Index k = 0; k < elements; ++k) {
-        tile[k * kTile + i] =
+        tile[k * kPlanTile + i] =
             usable ? plan[k] : std::numeric_limits<float>::quiet_NaN();
       }
     }
@@ -145,7 +145,7 @@ ffi::Error RunNearest(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> wishes,
         some[i] = wishes.typed_data() + w * elements;
         of_some[i] = &nearest[w];
       }
-      CompareTile(tile, task * kTile, elements, some, of_some);
+      CompareTile(tile, task * kPlanTile, elements, some, of_some);
     }
   });
   for (Index w = 0; w < batch; ++w) {

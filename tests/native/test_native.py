@@ -10,6 +10,18 @@ HERE = pathlib.Path(__file__).parent
 COMPILER = shutil.which('c++')
 
 
+@pytest.mark.skipif(COMPILER is None, reason='no C++ compiler')
+def test_the_sanitizers_program_compiles():
+  # Kernels are one program there: their names must differ.
+  subprocess.run(
+    [
+      COMPILER, '-std=c++17', '-Wall', '-Wextra', '-Werror', '-fsyntax-only',
+      f'-I{HERE}', str(HERE / 'sanitize.cc'),
+    ],
+    check=True,
+  )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason='no C++ compiler')
 @pytest.mark.parametrize('sanitizer', ['address,undefined', 'thread'])
