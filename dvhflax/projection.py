@@ -57,6 +57,8 @@ def project(
       f'set, [1, N, K] and [1, N], got {desired.shape}, {pareto.shape} and '
       f'{valid.shape}'
     )
+  if not (len(desired) and pareto.shape[1]):
+    return jnp.full(len(desired), -1, jnp.int32)
   if _compiled(desired, pareto, valid):
     target = native.target('nearest')
     return _project_compiled(desired, pareto, valid, target=target)

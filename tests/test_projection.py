@@ -46,6 +46,15 @@ def draw(seed, batch, plans, points):
   return desired.astype('f'), pareto.astype('f'), rng.random((batch, plans))
 
 
+@pytest.mark.parametrize('sets', [1, 2])
+def test_nothing_is_nearest_to_nothing(sets):
+  desired, none = np.zeros((2, 3)), np.zeros((sets, 0, 3))
+  np.testing.assert_array_equal(
+    project(desired, none, np.ones((sets, 0), bool)), [-1, -1]
+  )
+  assert not len(project(desired[:0], none[:0], np.ones((0, 0), bool)))
+
+
 @settings(deadline=None, max_examples=40)
 @given(
   seed=st.integers(0, 2**31),

@@ -162,7 +162,8 @@ ffi::Error RunObjectives(ffi::ThreadPool pool, Floats fluence, Floats influence,
   const size_t of_voxels = static_cast<size_t>(terms * voxels);
   const size_t of_terms = static_cast<size_t>(terms);
   const size_t of_groups = static_cast<size_t>(groups * plans);
-  if (rows[1] != beamlets || beamlets % kStep != 0 || voxels % kStrip != 0 ||
+  if (rows[1] != beamlets || beamlets % kStep != 0 ||
+      beamlets % kStrip != 0 || voxels % kStrip != 0 ||
       pairs[1] != beamlets || (pairs[0] != 0 && pairs[0] != beamlets) ||
       w[0] != plans || used.element_count() != 2 ||
       share.element_count() != of_voxels ||

@@ -92,10 +92,10 @@ def test_a_pull_is_compared_with_the_step_that_it_starts_from(page):
   page.wait_for_selector('body:not([data-preview=""])')
   expect(chips).to_have_text(['', 'B'])
   # Both in one go: previews go on.
-  gy, change = page.evaluate('''() => [
+  gy, change = page.evaluate("""() => [
     Number(document.querySelector('#reading').dataset.gy),
     Number.parseFloat(document.querySelector('#reading-change')
-      .textContent.replace('\u2212', '-').replace('\u00b1', ''))]''')
+      .textContent.replace('\u2212', '-').replace('\u00b1', ''))]""")
   assert change == pytest.approx(gy - was, abs=0.06)
   page.keyboard.press('Escape')
   page.mouse.up()
