@@ -44,6 +44,7 @@ def ways(monkeypatch):
   return register
 
 
+@pytest.mark.slow
 def test_a_new_way_trains_and_predicts(ways, config, cohort, tmp_path):
   ways(Painted)
   config.model.conditioning = 'made up'

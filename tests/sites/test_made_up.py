@@ -7,6 +7,7 @@ import json
 
 import nibabel
 import numpy as np
+import pytest
 
 from dvhflax import config as config_lib
 from dvhflax.cohort.store import Cohort
@@ -123,6 +124,7 @@ CHEST = Site(
 )
 
 
+@pytest.mark.slow
 def test_a_site(tmp_path):
   """Simulated, planned after its own protocol, and trained on."""
   config = tiny(tmp_path / 'cohort')

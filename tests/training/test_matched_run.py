@@ -20,6 +20,7 @@ def assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_it_trains_with_the_first_network_as_it_is(matched_run):
   _, variables, _, _, step = networks.restore(matched_run, 'latest')
   assert step == 4

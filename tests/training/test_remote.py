@@ -82,6 +82,7 @@ def whole_steps(files, folder):
   return {int(step.rpartition('/')[2]) for step in steps}
 
 
+@pytest.mark.slow
 def test_a_whole_checkpoint_is_there_whenever_it_ends(s3, tmp_path):  # noqa: F811
   everything = tmp_path / 'all'
   for step in (3, 6, 9):
@@ -126,6 +127,7 @@ def test_a_whole_checkpoint_is_there_whenever_it_ends(s3, tmp_path):  # noqa: F8
   assert ends > 10
 
 
+@pytest.mark.slow
 def test_training_goes_on_on_another_machine(
   s3, config, cohort, trained_run, tmp_path  # noqa: F811
 ):  # fmt: skip

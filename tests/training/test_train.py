@@ -105,6 +105,7 @@ def test_a_run_in_two_parts_equals_one(config, cohort, tmp_path):
   assert rows[-1]['val_loss'] == last['val_loss']
 
 
+@pytest.mark.slow
 def test_an_averaged_run_resumes_alike(config, cohort, tmp_path):
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 1
@@ -168,6 +169,7 @@ def wait_for_epoch(workdir, process, epoch=2):
     time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_sigkill_then_restart_ends_alike(config, cohort, cohort_path, tmp_path):
   workdir = str(tmp_path / 'killed')
   process = start(cohort_path, workdir, 400)
