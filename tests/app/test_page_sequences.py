@@ -130,6 +130,7 @@ def test_a_patient_that_is_left_does_not_come_back(page):
   expect(page.locator('#start')).to_be_visible()
   assert state(page, 'session') == ''
   # The step was taken all the same.
+  page.wait_for_timeout(1000)
   page.locator('#session-list button').first.click()
   page.wait_for_selector(f'{READY}[data-step="1"]')
 
@@ -212,6 +213,8 @@ def type_impossible_goals(page):
   page.locator('[data-goal="rectum V0 >= 100 %"][data-met=true]').wait_for()
   page.wait_for_selector(READY)
   assert state(page, 'step') == '0'
+  # Nobody types sooner: what was answered last is still being shown.
+  page.wait_for_timeout(1000)
   # What was refused does not stay beside another goal's numbers.
   field = row.locator('.goal-text')
   field.fill('rectum V20 <= -5%')
