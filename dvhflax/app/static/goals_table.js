@@ -122,7 +122,11 @@ function makeRow(store, desk, text, n) {
         input.value = text;
         input.blur();
       }
-      if (event.key === 'Enter') pull.focus();
+      if (event.key === 'Enter') {
+        // Else the key presses the button that gets the focus.
+        event.preventDefault();
+        pull.focus();
+      }
     },
     onchange: async () => {
       const value = input.value.trim();
