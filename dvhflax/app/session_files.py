@@ -81,7 +81,8 @@ class SessionFiles:
     read_as: messages.Import | None,
   ) -> None:
     """Writes both files, each whole or not at all."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    # Sessions are listed by it: two may be saved within a second.
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='microseconds')
     kept = Kept(
       patient,
       session.record.id,

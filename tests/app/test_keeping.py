@@ -28,6 +28,19 @@ def content_of(state):
   return {k: v for k, v in state.items() if k != 'revision'}
 
 
+def test_the_last_saved_session_is_listed_first(client):
+  states = [
+    client.post('/api/v1/sessions', json={'patient': 'p6'}).json()
+    for _ in range(3)
+  ]
+  keys = [state['session'] for state in states]
+  listed = [one['session'] for one in client.get('/api/v1/sessions').json()]
+  assert listed[:3] == keys[::-1]
+  client.put(f'/api/v1/sessions/{keys[0]}/goals', json=['rectum V40 <= 30%'])
+  listed = [one['session'] for one in client.get('/api/v1/sessions').json()]
+  assert listed[:3] == [keys[0], keys[2], keys[1]]
+
+
 def test_a_session_survives_the_server(make_server, tmp_path, cohort):
   folder = tmp_path / 'app'
   with make_server(folder) as served, served.client() as client:
