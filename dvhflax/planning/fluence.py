@@ -17,45 +17,19 @@ targets' mean dose of a unit of each beamlet,
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dvhflax import native
 from dvhflax.errors import PlanningError
 from dvhflax.planning import memory
-from dvhflax.planning.objectives import Objectives
+from dvhflax.planning import problem as problem_lib
+from dvhflax.planning.problem import Problem
 
-# Voxels whose rows of the influence stay in a second-level cache.
-BLOCK = 512
 # Iterations between two certificates.
 ROUND = 40
-# Sums that the compiled objectives leave apart, so that as many threads may
-# make them; beamlets it wants a multiple of.
-_GROUPS, _COMPILED_MULTIPLE = 4, 64
-
-
-@flax.struct.dataclass
-class Problem:
-  """What the plans of a patient share.
-
-  Attributes:
-    influence: `[V, M]`, not negative; V is a multiple of `BLOCK`. The rows
-      that fill it up are 0, and so are the columns of padded beamlets.
-    used: `[2]`, rows and columns before these.
-    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
-    objectives: T objectives on the V voxels.
-    most_fluence: scalar, of a beamlet.
-  """
-
-  influence: jax.Array
-  used: jax.Array
-  neighbours: jax.Array
-  objectives: Objectives
-  most_fluence: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,145 +48,6 @@ class Solution:
   values: np.ndarray
   gap: np.ndarray
   iterations: int
-
-
-def dose(fluence: jax.Array, influence: jax.Array) -> jax.Array:
-  """`[N, V]` dose of `[N, M]` fluences with `[V, M]` influence."""
-  return jnp.einsum('pb,vb->pv', fluence, influence)
-
-
-def adjoint(gradient: jax.Array, influence: jax.Array) -> jax.Array:
-  """`[N, M]`: the transpose of `dose` on `[N, V]`.
-
-  Plans are rows: XLA's product with a transposed influence is 10 times
-  slower on CPUs.
-  """
-  return jnp.einsum('pv,vb->pb', gradient, influence)
-
-
-def roughness(fluence: jax.Array, neighbours: jax.Array) -> jax.Array:
-  """Mean squared difference of neighbouring beamlets.
-
-  A spike of fluence between two sampled voxels costs nothing but this.
-
-  Args:
-    fluence: `[N, M]` of N plans.
-    neighbours: `[M, K]` as `Beamlets.neighbours` gives them.
-
-  Returns:
-    `[N]`, in units of the fluence squared.
-  """
-  squares = jnp.square(_differences(fluence, neighbours))
-  return squares.sum((1, 2)) / _pairs(neighbours)
-
-
-def roughness_gradient(fluence: jax.Array, neighbours: jax.Array) -> jax.Array:
-  """`[N, M]` gradient of each plan's `roughness`."""
-  # Each pair is counted from both sides.
-  return 4 * _differences(fluence, neighbours).sum(-1) / _pairs(neighbours)
-
-
-def _differences(fluence, neighbours):
-  return fluence[:, :, None] - fluence[:, neighbours]
-
-
-def _degree(neighbours):
-  own = jnp.arange(len(neighbours))[:, None]
-  return (neighbours != own).sum(1)
-
-
-def _pairs(neighbours):
-  return jnp.maximum(_degree(neighbours).sum(), 1)
-
-
-def evaluate(
-  fluence: jax.Array, problem: Problem, weights: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Objectives, and the gradient of their weighted sum to the fluence.
-
-  Args:
-    fluence: `[N, M]`.
-    problem: of T objectives.
-    weights: `[N, T + 1]`, the last of the roughness.
-
-  Returns:
-    values `[N, T + 1]`, slope `[N, M]`.
-  """
-  values, slope = _of_dose(fluence, problem, weights)
-  return _with_roughness(values, slope, fluence, problem, weights)
-
-
-def _with_roughness(values, slope, fluence, problem, weights):
-  rough = roughness(fluence, problem.neighbours)
-  values = jnp.concatenate([values, rough[:, None]], -1)
-  slope += weights[:, -1:] * roughness_gradient(fluence, problem.neighbours)
-  return values, slope
-
-
-def _has_kernel(problem) -> bool:
-  """Whether `_of_dose_compiled` can serve it."""
-  fits = problem.influence.shape[1] % _COMPILED_MULTIPLE == 0
-  return fits and jax.default_backend() == 'cpu' and bool(native.available())
-
-
-def _of_dose_compiled(fluence, problem, weights, gram=None):
-  """As `_of_dose`, and the highest dose in each voxel; with a gram matrix the
-  slope has 2 fluence @ gram added.
-
-  XLA copies each block of the influence, this does not, and leaves padding
-  out.
-  """
-  size, beamlets = problem.influence.shape
-  if gram is None:
-    gram = jnp.zeros((0, beamlets))
-  objectives, plans = problem.objectives, len(fluence)
-  shapes = (_GROUPS, plans, weights.shape[1] - 1), (_GROUPS, plans, beamlets)
-  values, slope, highest = jax.ffi.ffi_call(
-    native.target('objectives'),
-    [jax.ShapeDtypeStruct(s, jnp.float32) for s in (*shapes, (size,))],
-  )(
-    fluence, problem.influence, gram, problem.used, objectives.share,
-    objectives.threshold, objectives.deviation, objectives.linear,
-    weights[:, :-1],
-  )  # fmt: skip
-  return values.sum(0), slope.sum(0), highest
-
-
-def _of_dose(fluence, problem, weights):
-  """`evaluate` without the roughness.
-
-  The influence is far larger than a cache, and reading it is what takes time:
-  block by block it serves the dose and the adjoint in one go.
-  """
-
-  def add_block(values, slope, rows, part):
-    here = dose(fluence, rows)
-    gradient = part.gradient(here, weights[:, :-1])
-    return values + part.values(here), slope + adjoint(gradient, rows)
-
-  zeros = jnp.zeros((len(fluence), weights.shape[1] - 1))
-  return _over_blocks(add_block, (zeros, jnp.zeros_like(fluence)), problem)
-
-
-def _over_blocks(
-  add: Callable[..., Any], start: tuple[Any, ...], problem: Problem
-) -> tuple[Any, ...]:
-  """Folds `add(*carry, rows, objectives of the rows)` over all blocks."""
-
-  def add_block(i, carry):
-    def rows(array, axis):
-      return jax.lax.dynamic_slice_in_dim(array, i * BLOCK, BLOCK, axis)
-
-    objectives = problem.objectives
-    part = dataclasses.replace(
-      objectives,
-      share=rows(objectives.share, 1),
-      threshold=rows(objectives.threshold, 1),
-    )
-    return add(*carry, rows(problem.influence, 0), part)
-
-  blocks = (problem.used[0] + BLOCK - 1) // BLOCK
-  return jax.lax.fori_loop(0, blocks, add_block, start)
 
 
 @flax.struct.dataclass
@@ -235,18 +70,6 @@ class _Reduced:
   pull: jax.Array
   means: jax.Array
   above: Problem
-
-
-def _laplacian(neighbours) -> np.ndarray:
-  """`[M, M]` float32, x . laplacian x being the roughness of x."""
-  neighbours = np.asarray(neighbours)
-  own = np.arange(len(neighbours))[:, None]
-  matrix = np.zeros((len(own), len(own)), np.float32)
-  np.add.at(matrix, (own, np.broadcast_to(own, neighbours.shape)), 2.0)
-  np.add.at(matrix, (own, neighbours), -2.0)
-  # Divided in float64, whatever type a release of numpy counts in.
-  pairs = np.float64(max(int(np.count_nonzero(neighbours != own)), 1))
-  return matrix / pairs
 
 
 class _Reducer:
@@ -284,7 +107,7 @@ class _Reducer:
     beamlets = int(self._problem.used[1]) if unpadded else None
     rows = self._influence[targets, :beamlets]
     rows *= np.sqrt(share[targets])[:, None]
-    gram = smoothing * _laplacian(self._problem.neighbours)
+    gram = smoothing * problem_lib.laplacian(self._problem.neighbours)
     gram[:beamlets, :beamlets] += rows.T @ rows
     self.mean = jnp.asarray(share @ self._influence)
     parts = gram, wanted @ self._influence, linear @ self._influence
@@ -314,23 +137,17 @@ class _Reducer:
 
 
 @jax.jit
-def _highest(fluence, problem):
-  """`[V]` highest dose of the plans in each voxel."""
-  return dose(fluence, problem.influence).max(0)
-
-
-@jax.jit
 def _step(reduced: _Reduced, weights: jax.Array) -> jax.Array:
   """`[N, M]` inverse of the diagonal majoriser of the second derivative."""
   above = reduced.above
 
   def add_block(bound, rows, part):
     curvature = part.curvature(weights[:, :-1])
-    return (bound + adjoint(curvature * rows.sum(1), rows),)
+    return (bound + problem_lib.adjoint(curvature * rows.sum(1), rows),)
 
   # Of a symmetric matrix, too, sums of magnitudes are at least as much.
   start = jnp.tile(2 * jnp.abs(reduced.gram).sum(1), (len(weights), 1))
-  (bound,) = _over_blocks(add_block, (start,), above)
+  (bound,) = problem_lib.over_blocks(add_block, (start,), above)
   # Padded beamlets reach no voxel: they keep their fluence of 0.
   return jnp.where(bound > 0, 1 / jnp.maximum(bound, 1e-30), 0)
 
@@ -343,10 +160,12 @@ def _iterate(reduced, weights, step, state, iterations, compiled=False):
   def iterate(_, carry):
     x, y, momentum = carry
     if compiled:
-      _, slope, _ = _of_dose_compiled(y, above, weights, reduced.gram)
+      _, slope, _ = problem_lib.of_dose_compiled(
+        y, above, weights, reduced.gram
+      )
       slope += constant
     else:
-      _, slope = _of_dose(y, above, weights)
+      _, slope = problem_lib.of_dose(y, above, weights)
       slope += 2 * (y @ reduced.gram) + constant
     new = jnp.clip(y - step * slope, 0, above.most_fluence)
     # Momentum that points uphill is dropped, plan by plan.
@@ -374,19 +193,16 @@ def certify(
   """
   share = problem.objectives.deviation @ problem.objectives.share
   mean = share @ problem.influence
-  compiled = _has_kernel(problem)
+  compiled = problem_lib.has_kernel(problem)
   return _certify(fluence, problem, weights, mean, compiled)[:2]
 
 
 @functools.partial(jax.jit, static_argnames='compiled')
 def _certify(fluence, problem, weights, mean, compiled):
   """`certify`, and the highest dose in each voxel."""
-  if compiled:
-    values, slope, highest = _of_dose_compiled(fluence, problem, weights)
-  else:
-    values, slope = _of_dose(fluence, problem, weights)
-    highest = dose(fluence, problem.influence).max(0)
-  values, slope = _with_roughness(values, slope, fluence, problem, weights)
+  values, slope, highest = problem_lib.evaluate(
+    fluence, problem, weights, compiled=compiled
+  )
   total = (weights * values).sum(-1)
   objectives = problem.objectives
   level = objectives.deviation @ (objectives.share * objectives.threshold)
@@ -410,7 +226,7 @@ def approach(
   reducer = _Reducer(problem, weights)
   state = (start, start, jnp.ones(len(weights)))
   for done in range(0, iterations, ROUND):
-    highest = _highest(state[0], problem)
+    highest = problem_lib.highest_dose(state[0], problem)
     some = min(ROUND, iterations - done)
     state = _round(reducer, weights, state, highest, some, False)
   return state[0]
@@ -452,10 +268,10 @@ def solve(
   Raises:
     PlanningError: it took more.
   """
-  compiled = _has_kernel(problem)
+  compiled = problem_lib.has_kernel(problem)
   reducer = _Reducer(problem, weights, unpadded=compiled)
   state = (start, start, jnp.ones(len(weights)))
-  done, highest = 0, _highest(start, problem)
+  done, highest = 0, problem_lib.highest_dose(start, problem)
   while True:
     state = _round(reducer, weights, state, highest, ROUND, compiled)
     done += ROUND

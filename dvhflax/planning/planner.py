@@ -17,8 +17,8 @@ from dvhflax.errors import PlanningError
 from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
 from dvhflax.planning import memory, pareto
+from dvhflax.planning import problem as problem_lib
 from dvhflax.planning.beams import Beamlets, open_beamlets
-from dvhflax.planning.fluence import Problem
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.objectives import (
   Sampled,
@@ -26,6 +26,7 @@ from dvhflax.planning.objectives import (
   sample_objectives,
   thinned,
 )
+from dvhflax.planning.problem import Problem
 from dvhflax.planning.raytrace import DepthMaps, depth_maps
 from dvhflax.planning.trade_offs import TradeOffs
 from dvhflax.sites.protocol import Protocol
@@ -307,7 +308,7 @@ def cover(
 def _curves(model: Model, fluence: jax.Array) -> np.ndarray:
   """`[C, S, K]` cumulative DVHs of the sampled voxels of each structure."""
   objectives = model.sampled.objectives
-  dose = np.asarray(fluence_lib.dose(fluence, model.problem.influence))
+  dose = np.asarray(problem_lib.dose(fluence, model.problem.influence))
   dose = dose[:, : objectives.share.shape[1]]
   targets = np.flatnonzero((objectives.deviation > 0) & objectives.share.any(1))
   target = objectives.share[targets[-1]] > 0

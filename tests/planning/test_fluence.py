@@ -11,13 +11,14 @@ from scipy import optimize
 from dvhflax import native
 from dvhflax.grid import Grid
 from dvhflax.planning import fluence as fluence_lib
-from dvhflax.planning.fluence import BLOCK, Problem
+from dvhflax.planning import problem as problem_lib
 from dvhflax.planning.objectives import (
   Objectives,
   prescribed,
   sample_objectives,
   thinned,
 )
+from dvhflax.planning.problem import BLOCK, Problem
 from dvhflax.planning.trade_offs import TradeOffs
 from dvhflax.sites.prostate import PROTOCOL
 from dvhflax.sources.anatomy import sample_anatomy
@@ -34,14 +35,14 @@ def chain(length):
 
 def test_gradient_of_the_roughness():
   fluence = jnp.asarray(np.random.default_rng(0).random((2, 9)), jnp.float32)
-  automatic = jax.grad(lambda x: fluence_lib.roughness(x, chain(9)).sum())
-  gradient = fluence_lib.roughness_gradient(fluence, chain(9))
+  automatic = jax.grad(lambda x: problem_lib.roughness(x, chain(9)).sum())
+  gradient = problem_lib.roughness_gradient(fluence, chain(9))
   np.testing.assert_allclose(gradient, automatic(fluence), atol=1e-6)
   rough = np.square(np.diff(fluence)).mean(1)
   np.testing.assert_allclose(
-    fluence_lib.roughness(fluence, chain(9)), rough, rtol=1e-5
+    problem_lib.roughness(fluence, chain(9)), rough, rtol=1e-5
   )
-  laplacian = fluence_lib._laplacian(chain(9))
+  laplacian = problem_lib.laplacian(chain(9))
   square = np.einsum('ni,ij,nj->n', fluence, laplacian, fluence)
   np.testing.assert_allclose(square, rough, rtol=1e-5)
 
@@ -96,7 +97,7 @@ def test_gradient_is_that_of_the_weighted_sum(small):
   problem, weights = small
   rng = np.random.default_rng(1)
   x = rng.random((3, BEAMLETS)) * 2
-  values, slope = fluence_lib.evaluate(
+  values, slope, _ = problem_lib.evaluate(
     jnp.asarray(x, jnp.float32), problem, weights
   )
   np.testing.assert_allclose(
@@ -114,12 +115,12 @@ def test_reduced_gradient_is_the_whole_one(small):
   problem, weights = small
   rng = np.random.default_rng(2)
   x = jnp.asarray(rng.random((3, BEAMLETS)) * 2, jnp.float32)
-  highest = fluence_lib._highest(x, problem)
+  highest = problem_lib.highest_dose(x, problem)
   reduced = fluence_lib._Reducer(problem, weights).around(np.asarray(highest))
   step = jnp.full_like(x, 1e-3)
   state = (x, x, jnp.ones(3))
   after = fluence_lib._iterate(reduced, weights, step, state, 1)[0]
-  _, slope = fluence_lib.evaluate(x, problem, weights)
+  _, slope, _ = problem_lib.evaluate(x, problem, weights)
   np.testing.assert_allclose((x - after) / step, slope, atol=2e-3)
 
 
@@ -142,10 +143,10 @@ def test_compiled_objectives(small, plans, instruction_set, monkeypatch):
   gram = np.zeros((512, 512), np.float32)
   gram[:BEAMLETS, :BEAMLETS] = half + half.T
   monkeypatch.setattr(native, 'available', lambda: (instruction_set,))
-  values, slope = fluence_lib._of_dose(x, problem, weights)
-  highest = fluence_lib._highest(x, problem)
+  values, slope = problem_lib.of_dose(x, problem, weights)
+  highest = problem_lib.highest_dose(x, problem)
   for added in (None, jnp.asarray(gram)):
-    compiled = fluence_lib._of_dose_compiled(x, problem, weights, added)
+    compiled = problem_lib.of_dose_compiled(x, problem, weights, added)
     whole = slope if added is None else slope + 2 * (x @ added)
     for ours, theirs in zip(compiled, (values, whole, highest)):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

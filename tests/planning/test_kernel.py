@@ -8,9 +8,9 @@ from scipy.special import erf
 from dvhflax import native
 from dvhflax.grid import Grid
 from dvhflax.planning.beams import Beamlets, project
-from dvhflax.planning.fluence import adjoint, dose
 from dvhflax.planning.influence import Influence
 from dvhflax.planning.kernel import gaussian_kernel
+from dvhflax.planning.problem import adjoint, dose
 from dvhflax.planning.raytrace import depth_maps
 
 GRID = Grid((64, 128, 32), (7.0, 2.5, 7.0))
